@@ -1,0 +1,3 @@
+module flagger.app/flagger
+
+go 1.26
