@@ -1,0 +1,135 @@
+// Package router turns a Canary and the traffic it should get into the objects of a mesh or an ingress.
+//
+// A Provider does no I/O: it renders wanted objects and reads live ones. The Applier does all I/O, for every provider in
+// the same way. Providers live in one small package each and are listed in package registry.
+package router
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// Traffic is what the routing objects of one Canary express, or should express.
+type Traffic struct {
+	// Primary and Canary are weights in percent. Their sum is 100.
+	Primary, Canary int32
+	// Mirror is whether a copy of the primary's requests goes to the canary, whose answers are dropped.
+	Mirror bool
+	// Cookies pin clients to a side. They are empty unless the Canary asks for session affinity.
+	Cookies Cookies
+}
+
+// Cookies are the session cookies in force, each as "name=value" or empty.
+type Cookies struct {
+	// Canary pins a client to the canary, Primary to the primary.
+	Canary, Primary string
+	// Previous is the canary cookie of the run before, which clients are told to drop.
+	Previous string
+}
+
+func (t Traffic) String() string {
+	s := fmt.Sprintf("%d/%d", t.Primary, t.Canary)
+	if t.Mirror {
+		s += "/mirrored"
+	}
+	return s
+}
+
+// Ref names one live object.
+type Ref struct {
+	Resource schema.GroupVersionResource
+	Kind     string
+	// Namespace is empty for a cluster-scoped object.
+	Namespace, Name string
+}
+
+func (r Ref) String() string {
+	if r.Namespace == "" {
+		return fmt.Sprintf("%s %s", r.Kind, r.Name)
+	}
+	return fmt.Sprintf("%s %s.%s", r.Kind, r.Name, r.Namespace)
+}
+
+// GroupVersionKind is the kind in the form that objects carry.
+func (r Ref) GroupVersionKind() schema.GroupVersionKind {
+	return r.Resource.GroupVersion().WithKind(r.Kind)
+}
+
+// Object is one wanted object and the share of it that is ours.
+type Object struct {
+	Ref Ref
+	// Wanted holds the labels and annotations to ensure and the owned fields, all with the defaults of the API server
+	// spelled out, so that a stored copy compares equal.
+	Wanted *unstructured.Unstructured
+	// Owned lists the field paths (such as {"spec", "http"}) whose whole value is ours. A path that Wanted lacks is
+	// removed from the live object. All other fields of a live object survive untouched.
+	Owned [][]string
+	// ExactMetadata makes labels and annotations of an object that this Canary controls exactly the wanted ones, but for
+	// the kept keys. Without it they are merged and foreign keys survive.
+	ExactMetadata *ExactMetadata
+	// KeepOriginal stores the spec of a user's object in an annotation when it is first taken over, so that deletion of
+	// the Canary can restore it.
+	KeepOriginal bool
+	// Unowned leaves out the owner reference, for cluster-scoped objects and objects in another cluster.
+	Unowned bool
+}
+
+// ExactMetadata lists the keys whose live values survive although nothing wants them.
+type ExactMetadata struct {
+	KeepLabels, KeepAnnotations []string
+}
+
+// Live finds objects as the informers last saw them. A nil result means that the object does not exist.
+type Live interface {
+	Get(Ref) (*unstructured.Unstructured, error)
+}
+
+// Observed is what the live objects of a Canary express.
+type Observed struct {
+	Traffic Traffic
+	// Settled is whether the data plane has taken over the objects, as far as the provider can report it.
+	Settled bool
+	// Reason says what is missing when Settled is false.
+	Reason string
+}
+
+// Abilities are what a provider can do beyond moving all traffic at once.
+type Abilities struct {
+	// Weights is set when traffic can be split by percent.
+	Weights bool
+	// Mirror, MirrorWeight, Match, SessionAffinity, PrimaryCookie and TCP stand for analysis.mirror,
+	// analysis.mirrorWeight, analysis.match, analysis.sessionAffinity, its primaryCookieName and service.appProtocol: tcp.
+	Mirror, MirrorWeight, Match, SessionAffinity, PrimaryCookie, TCP bool
+	// ReportsSettled is set when Read knows whether the data plane has taken over a route. Otherwise whoever relies on a
+	// route waits for the propagation delay.
+	ReportsSettled bool
+}
+
+// Provider is one mesh or ingress. Implementations are stateless and safe for concurrent use.
+type Provider interface {
+	// Abilities says which optional fields of a Canary the provider can serve.
+	Abilities() Abilities
+	// Resources lists every resource that Sources and Render can name, so that informers can be started for them.
+	Resources() []Ref
+	// Sources names the objects of users that Render reads.
+	Sources(*v1beta1.Canary) []Ref
+	// Render returns every object, complete, with the weights in. An error is a FieldError where a field of the Canary is
+	// at fault, and says what to do.
+	Render(c *v1beta1.Canary, t Traffic, sources Live) ([]Object, error)
+	// Read returns the traffic that the live objects express. It fails when one is missing or can't be understood.
+	Read(c *v1beta1.Canary, live Live) (Observed, error)
+}
+
+// FieldError is a fault in the Canary or in an object it refers to that its author has to mend.
+type FieldError struct {
+	// Field is the path in the Canary, such as "spec.service.gatewayRefs".
+	Field string
+	// Message says what is wrong and what to do.
+	Message string
+}
+
+func (e *FieldError) Error() string { return e.Field + ": " + e.Message }
