@@ -10,11 +10,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
-	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/server/v3/etcdmain"
+	_ "k8s.io/client-go/plugin/pkg/client/auth"
 	"k8s.io/component-base/cli"
+	"k8s.io/component-base/logs"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo"
 	_ "k8s.io/component-base/metrics/prometheus/version"
 	"k8s.io/kubectl/pkg/cmd"
@@ -63,18 +63,14 @@ func run(part string, args []string) bool {
 	return true
 }
 
-// runKubectl does what cmd/kubectl does: errors of the client's own go through
-// its printer, so that "exit status 1" is not all a user sees.
+// runKubectl does what cmd/kubectl does: the log level is set before the command
+// tree is made, and errors go through the client's own printer.
 func runKubectl() {
-	command := cmd.NewDefaultKubectlCommand()
-	silence(command)
-	if err := cli.RunNoErrOutput(command); err != nil {
+	if err := logs.GlogSetter(cmd.GetLogVerbosity(os.Args)); err != nil {
+		fmt.Fprintf(os.Stderr, "kubectl: log level: %v\n", err)
+	}
+	if err := cli.RunNoErrOutput(cmd.NewDefaultKubectlCommand()); err != nil {
 		util.CheckErr(err)
 	}
 	os.Exit(0)
-}
-
-func silence(command *cobra.Command) {
-	command.SilenceErrors = true
-	command.Use = strings.TrimSpace(command.Use)
 }

@@ -1,0 +1,125 @@
+package cluster
+
+import (
+	"path/filepath"
+	"strconv"
+
+	"flagger.app/flagger/hack/testbed/internal/proc"
+)
+
+// etcdURL is where etcd listens, seen by this network namespace only.
+const etcdURL = "http://127.0.0.1:2379"
+
+func (c *Cluster) logDir() string { return filepath.Join(c.cfg.Dir, "log") }
+
+// specs are the programs in the order they are started.
+func (c *Cluster) specs() []proc.Spec {
+	flags := map[string][]string{
+		Etcd:              c.etcdFlags(),
+		APIServer:         c.apiServerFlags(),
+		ControllerManager: c.controllerManagerFlags(),
+		Scheduler:         c.schedulerFlags(),
+	}
+	var specs []proc.Spec
+	for _, name := range []string{Etcd, APIServer, ControllerManager, Scheduler} {
+		specs = append(specs, proc.Spec{
+			Name: name, Path: c.cfg.Programs[name], Args: flags[name],
+			LogDir: c.logDir(), Dir: c.cfg.Dir,
+		})
+	}
+	return specs
+}
+
+func (c *Cluster) etcdFlags() []string {
+	const peer = "http://127.0.0.1:2380"
+	return []string{
+		"--name=testbed",
+		"--data-dir=" + filepath.Join(c.cfg.Dir, "etcd"),
+		"--listen-client-urls=" + etcdURL,
+		"--advertise-client-urls=" + etcdURL,
+		"--listen-peer-urls=" + peer,
+		"--initial-advertise-peer-urls=" + peer,
+		"--initial-cluster=testbed=" + peer,
+		// Nothing here has to survive a crash of the machine.
+		"--unsafe-no-fsync",
+		"--log-level=warn",
+	}
+}
+
+func (c *Cluster) apiServerFlags() []string {
+	return []string{
+		"--etcd-servers=" + etcdURL,
+		"--bind-address=0.0.0.0",
+		"--secure-port=" + strconv.Itoa(SecurePort),
+		"--advertise-address=" + c.cfg.NodeIP,
+		"--service-cluster-ip-range=" + c.cfg.ServiceCIDR,
+		"--tls-cert-file=" + c.path("apiserver.crt"),
+		"--tls-private-key-file=" + c.path("apiserver.key"),
+		"--client-ca-file=" + c.path("ca.crt"),
+		"--kubelet-client-certificate=" + c.path("kubelet-client.crt"),
+		"--kubelet-client-key=" + c.path("kubelet-client.key"),
+		"--kubelet-preferred-address-types=InternalIP",
+		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+		"--service-account-signing-key-file=" + c.path("sa.key"),
+		"--service-account-key-file=" + c.path("sa.pub"),
+		"--requestheader-client-ca-file=" + c.path("proxy-ca.crt"),
+		"--requestheader-allowed-names=front-proxy-client",
+		"--requestheader-username-headers=X-Remote-User",
+		"--requestheader-group-headers=X-Remote-Group",
+		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
+		"--proxy-client-cert-file=" + c.path("proxy-client.crt"),
+		"--proxy-client-key-file=" + c.path("proxy-client.key"),
+		"--authorization-mode=Node,RBAC",
+		"--allow-privileged=true",
+		"--audit-policy-file=" + c.path("audit.yaml"),
+		"--audit-log-path=" + c.AuditLog(),
+		// Blocking: a call that was answered is in the log, so tests can count at once.
+		"--audit-log-mode=blocking",
+		"--audit-log-maxsize=1024",
+		"--profiling=false",
+	}
+}
+
+func (c *Cluster) controllerManagerFlags() []string {
+	kubeconfig := c.path(ControllerManager + ".kubeconfig")
+	return []string{
+		"--kubeconfig=" + kubeconfig,
+		"--authentication-kubeconfig=" + kubeconfig,
+		"--authorization-kubeconfig=" + kubeconfig,
+		"--cert-dir=" + filepath.Join(c.cfg.Dir, "pki", ControllerManager),
+		"--bind-address=127.0.0.1",
+		"--leader-elect=false",
+		"--use-service-account-credentials=true",
+		"--service-account-private-key-file=" + c.path("sa.key"),
+		"--root-ca-file=" + c.path("ca.crt"),
+		"--cluster-signing-cert-file=" + c.path("ca.crt"),
+		"--cluster-signing-key-file=" + c.path("ca.key"),
+		"--cluster-cidr=" + c.cfg.PodCIDR,
+		"--service-cluster-ip-range=" + c.cfg.ServiceCIDR,
+		// Endpoints follow pods at once, and scaling decisions do not keep a test waiting.
+		"--endpointslice-updates-batch-period=0",
+		"--horizontal-pod-autoscaler-sync-period=5s",
+		"--horizontal-pod-autoscaler-initial-readiness-delay=5s",
+		"--horizontal-pod-autoscaler-cpu-initialization-period=10s",
+		// A busy machine must not look like a lost node: that would evict pods.
+		"--node-monitor-grace-period=5m",
+		"--kube-api-qps=200",
+		"--kube-api-burst=400",
+		"--profiling=false",
+	}
+}
+
+func (c *Cluster) schedulerFlags() []string {
+	kubeconfig := c.path(Scheduler + ".kubeconfig")
+	return []string{
+		"--kubeconfig=" + kubeconfig,
+		"--authentication-kubeconfig=" + kubeconfig,
+		"--authorization-kubeconfig=" + kubeconfig,
+		"--cert-dir=" + filepath.Join(c.cfg.Dir, "pki", Scheduler),
+		"--bind-address=127.0.0.1",
+		"--leader-elect=false",
+		"--kube-api-qps=200",
+		"--kube-api-burst=400",
+		"--profiling=false",
+	}
+}
