@@ -1,0 +1,52 @@
+package v1beta1
+
+// Names of the meshes and ingresses that can shift traffic (spec.provider, -mesh-provider).
+const (
+	AppMeshProvider           = "appmesh"
+	AppMeshV1Beta2Provider    = "appmesh:v1beta2"
+	ApisixProvider            = "apisix"
+	ContourProvider           = "contour"
+	GatewayAPIV1Provider      = "gatewayapi:v1"
+	GatewayAPIV1Beta1Provider = "gatewayapi:v1beta1"
+	GlooProvider              = "gloo"
+	IstioProvider             = "istio"
+	KnativeProvider           = "knative"
+	KubernetesProvider        = "kubernetes"
+	KumaProvider              = "kuma"
+	LinkerdProvider           = "linkerd"
+	NGINXProvider             = "nginx"
+	OsmProvider               = "osm"
+	SkipperProvider           = "skipper"
+	SMIV1Alpha1Provider       = "smi:v1alpha1"
+	SMIV1Alpha2Provider       = "smi:v1alpha2"
+	SMIV1Alpha3Provider       = "smi:v1alpha3"
+	TraefikProvider           = "traefik"
+)
+
+// Strategies of an analysis; which one applies follows from its fields.
+const (
+	DeploymentStrategyCanary    = "canary"
+	DeploymentStrategyBlueGreen = "blue-green"
+	DeploymentStrategyABTesting = "ab-testing"
+)
+
+// Names of the built-in metrics, with the names they had in 2019.
+const (
+	MetricRequestSuccessRate = "request-success-rate"
+	MetricRequestDuration    = "request-duration"
+	MetricIstioRequestsTotal = "istio_requests_total"
+	MetricIstioDuration      = "istio_request_duration_seconds_bucket"
+)
+
+// Names and annotations that are a contract with users.
+const (
+	// Finalizer holds a Canary with revertOnDeletion until the target has its traffic back.
+	Finalizer = "finalizer.flagger.app"
+	// PrimarySuffix ends the names of everything generated for the primary.
+	PrimarySuffix = "-primary"
+	// CanarySuffix ends the names of everything generated for the canary.
+	CanarySuffix = "-canary"
+	// ConfigTrackingAnnotation with a value that begins with "disable" excludes a ConfigMap or
+	// Secret from tracking.
+	ConfigTrackingAnnotation = "flagger.app/config-tracking"
+)
