@@ -14,7 +14,8 @@ const (
 // RolloutStatus is the operator's own record of a rollout: what it needs to continue after a
 // restart at the point where it stopped. It is written by the operator only.
 type RolloutStatus struct {
-	// Target is the revision under analysis, or the last one seen.
+	// Target is the revision that was rolled out last: the one under analysis, or the one that
+	// was promoted, taken back or failed.
 	// +optional
 	Target *RevisionRef `json:"target,omitempty"`
 
@@ -22,33 +23,30 @@ type RolloutStatus struct {
 	// +optional
 	Promoted *RevisionRef `json:"promoted,omitempty"`
 
-	// Failed is the fingerprint of the last revision that failed.
+	// Run counts the analyses of this Canary, restarts included.
 	// +optional
-	Failed string `json:"failed,omitempty"`
-
-	// Step counts the traffic steps of this run, from 0.
-	// +optional
-	Step int32 `json:"step,omitempty"`
+	Run int64 `json:"run,omitempty"`
 
 	// Stage is the progress inside a phase, in the words of the rule that owns the phase.
 	// +optional
 	Stage string `json:"stage,omitempty"`
 
-	// StepStartedAt is when this step of this revision began; its deadline counts from here.
+	// StageStartedAt is when this step of this revision began; deadlines count from here.
 	// +optional
-	StepStartedAt *metav1.Time `json:"stepStartedAt,omitempty"`
-
-	// RunStartedAt is when the analysis of this revision began.
-	// +optional
-	RunStartedAt *metav1.Time `json:"runStartedAt,omitempty"`
+	StageStartedAt *metav1.MicroTime `json:"stageStartedAt,omitempty"`
 
 	// NextCheckAt is when the next analysis step is due.
 	// +optional
 	NextCheckAt *metav1.MicroTime `json:"nextCheckAt,omitempty"`
 
-	// MirrorActive says that requests are being copied to the canary.
+	// CanaryDrainedAt is since when the target has been seen to get no traffic. Nothing is
+	// scaled down before the propagation delay has passed since then.
 	// +optional
-	MirrorActive bool `json:"mirrorActive,omitempty"`
+	CanaryDrainedAt *metav1.MicroTime `json:"canaryDrainedAt,omitempty"`
+
+	// Mirror says that requests are to be copied to the canary.
+	// +optional
+	Mirror bool `json:"mirror,omitempty"`
 
 	// ServingSide is the side that carries the traffic outside of an analysis: primary, or
 	// canary after a promotion whose primary did not come up. Empty means primary.
@@ -56,32 +54,23 @@ type RolloutStatus struct {
 	// +optional
 	ServingSide string `json:"servingSide,omitempty"`
 
-	// Hooks records effects that have happened, by a key of revision, step and name.
+	// Sequence is the number of the last notice.
 	// +optional
-	Hooks map[string]string `json:"hooks,omitempty"`
+	Sequence int64 `json:"sequence,omitempty"`
 
-	// RoutesSettledAt is when the routes were last seen to be in effect as this status wants them.
+	// Outbox holds what has been decided to be told and may not have been told yet: events,
+	// alerts and hooks. It is empty once a Canary has come to rest.
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=atomic
 	// +optional
-	RoutesSettledAt *metav1.Time `json:"routesSettledAt,omitempty"`
-
-	// CanaryTrafficZeroSince is since when the canary has been seen to carry no traffic.
-	// +optional
-	CanaryTrafficZeroSince *metav1.Time `json:"canaryTrafficZeroSince,omitempty"`
-
-	// ObservedGeneration is the generation of the Canary this status is about.
-	// +optional
-	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	Outbox []Notice `json:"outbox,omitempty"`
 }
 
 // RevisionRef identifies one revision of the target.
 type RevisionRef struct {
-	// Fingerprint of template and tracked configs, v2:<hex>.
+	// Fingerprint of the template, v2:<hex>.
 	// +optional
 	Fingerprint string `json:"fingerprint,omitempty"`
-
-	// Template is the fingerprint of the template alone, v2:<hex>.
-	// +optional
-	Template string `json:"template,omitempty"`
 
 	// UID of the target object.
 	// +optional
@@ -91,12 +80,61 @@ type RevisionRef struct {
 	// +optional
 	Generation int64 `json:"generation,omitempty"`
 
-	// DeploymentRevision is the deployment.kubernetes.io/revision annotation of the target.
+	// Counter is the deployment.kubernetes.io/revision annotation of the target.
 	// +optional
-	DeploymentRevision string `json:"deploymentRevision,omitempty"`
+	Counter string `json:"counter,omitempty"`
 
 	// Configs are the checksums of the tracked ConfigMaps and Secrets: configmap/<name> or
 	// secret/<name> to checksum.
 	// +optional
 	Configs map[string]string `json:"configs,omitempty"`
+}
+
+// Notice is one thing to tell: an event, an alert, or a call of hooks that decide nothing.
+type Notice struct {
+	// Sequence numbers the notices of a Canary. It makes an event that is sent twice the same event.
+	Sequence int64 `json:"sequence"`
+
+	// Type of the event.
+	// +kubebuilder:validation:Enum=Normal;Warning
+	// +optional
+	Type string `json:"type,omitempty"`
+
+	// Message of the event. No event is sent when it is empty.
+	// +optional
+	Message string `json:"message,omitempty"`
+
+	// Rule is the rule that decided.
+	// +optional
+	Rule string `json:"rule,omitempty"`
+
+	// Error says that the event is logged as an error.
+	// +optional
+	Error bool `json:"error,omitempty"`
+
+	// Alert to send.
+	// +optional
+	Alert *NoticeAlert `json:"alert,omitempty"`
+
+	// Hooks names the type of webhooks to call.
+	// +optional
+	Hooks HookType `json:"hooks,omitempty"`
+
+	// Phase the rollout was in, as told to webhooks.
+	// +optional
+	Phase CanaryPhase `json:"phase,omitempty"`
+}
+
+// NoticeAlert is an alert to send.
+type NoticeAlert struct {
+	// Severity of the alert.
+	// +kubebuilder:validation:Enum=info;warn;error
+	Severity AlertSeverity `json:"severity"`
+
+	// Message of the alert.
+	Message string `json:"message"`
+
+	// Details adds the target, the threshold, the deadline and the routing.
+	// +optional
+	Details bool `json:"details,omitempty"`
 }

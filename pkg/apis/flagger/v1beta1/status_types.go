@@ -41,8 +41,9 @@ type CanaryConditionType string
 const (
 	// PromotedType is true once the latest revision serves as primary, false once it failed.
 	PromotedType CanaryConditionType = "Promoted"
-	// ValidType is false while the spec cannot work; the message names the field and the remedy.
-	ValidType CanaryConditionType = "Valid"
+	// HealthyType is false while something is wrong or waited for; the message names the object
+	// or field and the remedy.
+	HealthyType CanaryConditionType = "Healthy"
 )
 
 // CanaryCondition is one observation about an object.

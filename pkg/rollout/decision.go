@@ -1,0 +1,91 @@
+package rollout
+
+import (
+	"time"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// Decision is what a pass comes to. Everything in it is data.
+type Decision struct {
+	// Rule names the rule that decided. It goes to the log, to the events and to a metric.
+	Rule string
+	// Needs, when not empty, are questions that the rule has to have answered first. Status and Actions are then unset:
+	// put the answers into Facts.Checks and decide again.
+	Needs []Need
+	// Status is the whole next status. Write it only if it differs from the present one.
+	Status v1beta1.CanaryStatus
+	// Actions bring the world in line with Status, in this order, after Status was written.
+	Actions []Action
+	// Outcomes are observations for the metrics.
+	Outcomes []Outcome
+	// Wake is when to look again if nothing happens before. Zero means never.
+	Wake time.Time
+}
+
+// Need is a question that costs I/O.
+type Need interface{ need() }
+
+// NeedHooks asks to call the webhooks of one type in list order. All stop at the first failure, rollback hooks at the first
+// success.
+type NeedHooks struct {
+	Type v1beta1.HookType
+	// Phase is sent in the payload.
+	Phase v1beta1.CanaryPhase
+	// Revision identifies what the answer is about; it is the checksum in the payload.
+	Revision string
+	// Key is the idempotency key of this effect, without the name of the hook.
+	Key string
+}
+
+// NeedMetrics asks to evaluate spec.analysis.metrics.
+type NeedMetrics struct{}
+
+// NeedProviders asks whether the metric providers answer.
+type NeedProviders struct{}
+
+func (NeedHooks) need()     {}
+func (NeedMetrics) need()   {}
+func (NeedProviders) need() {}
+
+// Action is an idempotent change to the world. The set is closed: see the types below.
+type Action interface{ action() }
+
+// EnsureBackendServices makes the canary and the primary Service match the Canary.
+type EnsureBackendServices struct{}
+
+// EnsureApexService points the Service that clients use at the primary.
+type EnsureApexService struct{}
+
+// EnsurePrimary makes the primary workload a copy of the target at exactly this revision. It fails without a write when the
+// target has moved on.
+type EnsurePrimary struct{ Revision Revision }
+
+// EnsureRoutes writes the provider's objects for the traffic that the new status wants.
+type EnsureRoutes struct{}
+
+// ScaleTargetUp gives a target with zero replicas its pods back.
+type ScaleTargetUp struct{}
+
+// ScaleTargetToZero takes the pods of the target away. Rules emit it only when the target was seen to get no traffic.
+type ScaleTargetToZero struct{}
+
+func (EnsureBackendServices) action() {}
+func (EnsureApexService) action()     {}
+func (EnsurePrimary) action()         {}
+func (EnsureRoutes) action()          {}
+func (ScaleTargetUp) action()         {}
+func (ScaleTargetToZero) action()     {}
+
+// Outcome is a countable result of a pass.
+type Outcome string
+
+// The outcomes.
+const (
+	// OutcomeSucceeded and OutcomeSkipped count as successes, OutcomeFailed as a failure of a rollout.
+	OutcomeSucceeded Outcome = "succeeded"
+	OutcomeSkipped   Outcome = "skipped"
+	OutcomeFailed    Outcome = "failed"
+	// OutcomeAnalyzed marks a pass that went through an analysis step.
+	OutcomeAnalyzed Outcome = "analyzed"
+)

@@ -1,0 +1,184 @@
+package rollout
+
+import (
+	"time"
+
+	"flagger.app/flagger/pkg/analysis"
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// Facts is everything the rules may look at, gathered in one go. Objects in it are shared and must not be changed.
+type Facts struct {
+	// Now is the instant of the pass.
+	Now time.Time
+	// Canary is the object as read at the start of the pass, with its status.
+	Canary *v1beta1.Canary
+	// Settings are the flags of the operator that rules depend on.
+	Settings Settings
+	// Provider says what the routing provider in force can do.
+	Provider ProviderFact
+	// Problem is the first thing that makes the Canary impossible to run as written, or the first read of the cluster
+	// that failed. Nil when all is well.
+	Problem *Problem
+	// Target is the user's workload, Primary our copy of it.
+	Target  Workload
+	Primary Workload
+	// Services tells about the three Services, Routes about the objects of the provider.
+	Services ServicesFact
+	Routes   RoutesFact
+	// Checks holds what Decide asked for in its Needs and somebody fetched. A missing entry has not been fetched.
+	Checks Checks
+	// Delivered is the highest sequence number of the outbox that this process has published.
+	Delivered int64
+	// ApplyError is what the last pass failed to carry out, empty after a success.
+	ApplyError string
+}
+
+// Settings are the operator's own parameters.
+type Settings struct {
+	// MinInterval is the least time between two analysis steps.
+	MinInterval time.Duration
+	// PropagationDelay is how long a route write needs at the most to reach every proxy of a provider that reports
+	// nothing.
+	PropagationDelay time.Duration
+	// ClusterName is shown in alerts.
+	ClusterName string
+}
+
+// ProviderFact describes the routing provider in force.
+type ProviderFact struct {
+	Name string
+	// Weights is whether traffic can be split by percent. Without it a weighted canary is run as blue/green.
+	Weights bool
+	// Routes is whether the provider moves traffic at all. It does not for "kubernetes".
+	Routes bool
+	// Mirror and Match are whether the fields of that name in analysis can be served.
+	Mirror, Match bool
+	// ReportsSettled is whether RoutesFact.Settled is an observation of the data plane. If not, whoever relies on a route
+	// waits for the propagation delay.
+	ReportsSettled bool
+}
+
+// ProblemReason is a machine-readable reason of the Healthy condition.
+type ProblemReason string
+
+// Reasons that observation and the rules give.
+const (
+	ReasonHealthy           ProblemReason = "Healthy"
+	ReasonInvalidSpec       ProblemReason = "InvalidSpec"
+	ReasonTargetNotFound    ProblemReason = "TargetNotFound"
+	ReasonReadFailed        ProblemReason = "ReadFailed"
+	ReasonApplyFailed       ProblemReason = "ApplyFailed"
+	ReasonMetrics           ProblemReason = "MetricsUnavailable"
+	ReasonPrimaryNotReady   ProblemReason = "PrimaryNotReady"
+	ReasonCanaryNotReady    ProblemReason = "CanaryNotReady"
+	ReasonRoutesNotSettled  ProblemReason = "RoutesNotSettled"
+	ReasonCheckFailed       ProblemReason = "CheckFailed"
+	ReasonWaitingForGate    ProblemReason = "WaitingForApproval"
+	ReasonSuspended         ProblemReason = "Suspended"
+	ReasonNoReadyCapacity   ProblemReason = "NoReadyCapacity"
+	ReasonDuplicateTarget   ProblemReason = "DuplicateTarget"
+	ReasonPromotionFailed   ProblemReason = "PromotionFailed"
+	ReasonInternalError     ProblemReason = "InternalError"
+	ReasonUnsupportedFields ProblemReason = "UnsupportedFields"
+)
+
+// Problem is one obstacle, in the words that the user sees in the Healthy condition and in an event.
+type Problem struct {
+	Reason ProblemReason
+	// Message names the field or object and says what to do.
+	Message string
+	// Unknown is set for a failed read: the state of the cluster is not known, which is neither good nor bad.
+	Unknown bool
+}
+
+// HealthState is three-valued: a workload that is not ready may get there (Waiting) or won't by itself (Stuck).
+type HealthState string
+
+// The states of a workload.
+const (
+	Ready   HealthState = "ready"
+	Waiting HealthState = "waiting"
+	Stuck   HealthState = "stuck"
+)
+
+// Health is how far the pods of a workload are with its newest template.
+type Health struct {
+	State HealthState
+	// Reason is the message of contract section 3.8, empty when ready.
+	Reason string
+	// Since is when a stuck workload was reported stuck, zero if unknown. A report from before the step at hand says
+	// nothing about it.
+	Since time.Time
+}
+
+// Workload is what is known of a target or a primary.
+type Workload struct {
+	Exists bool
+	// Name is the object's name, Kind its kind.
+	Name, Kind string
+	// Revision is what the object's template asks for now.
+	Revision Revision
+	// Replicas is the wanted number of pods, Available how many serve.
+	Replicas, Available int32
+	// Health is about the pods of Revision and never Ready with zero replicas.
+	Health Health
+	// Copy is, on a primary, the fingerprint of the target revision that it was made from: recorded on the object, or
+	// found by comparing it with what would be made from the target now. Empty when it is neither.
+	Copy string
+}
+
+// Revision identifies a version of the target by what the server stores.
+type Revision struct {
+	// Fingerprint is the hash of the template, with the version of the hash as its prefix. Empty when unknown.
+	Fingerprint string
+	// UID and Generation are those of the workload object.
+	UID        string
+	Generation int64
+	// Counter is the revision number that the Deployment controller keeps, empty where there is none.
+	Counter string
+	// Configs maps "configmap/<name>" and "secret/<name>" to checksums of the tracked objects.
+	Configs map[string]string
+}
+
+// ServicesFact tells whether the Services are as wanted.
+type ServicesFact struct {
+	// BackendsInPlace is about the canary and the primary Service, ApexInPlace about the one that clients use.
+	BackendsInPlace, ApexInPlace bool
+}
+
+// RoutesFact tells what the objects of the provider express.
+type RoutesFact struct {
+	// Known is false when the objects could not be read or do not exist yet; CanaryWeight is then meaningless.
+	Known bool
+	// InPlace is whether every object equals what the status wants.
+	InPlace bool
+	// Settled is whether the data plane is known to follow; Reason says why not.
+	Settled bool
+	Reason  string
+	// CanaryWeight and Mirror are what is routed now.
+	CanaryWeight int32
+	Mirror       bool
+}
+
+// HookResult is the answer of one webhook.
+type HookResult struct {
+	Name      string
+	Passed    bool
+	Text      string
+	MuteAlert bool
+}
+
+// ProvidersCheck is the answer of the metric providers at bootstrap. Error is empty when all are available.
+type ProvidersCheck struct{ Error string }
+
+// Checks are the answers to Needs.
+type Checks struct {
+	// Hooks has an entry for each type that was asked for, in the order of the calls, up to the one that ended the
+	// series.
+	Hooks map[v1beta1.HookType][]HookResult
+	// Metrics is nil until asked for.
+	Metrics *analysis.Verdict
+	// Providers is nil until asked for.
+	Providers *ProvidersCheck
+}
