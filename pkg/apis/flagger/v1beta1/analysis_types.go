@@ -4,6 +4,7 @@ package v1beta1
 //
 // The strategy follows from the fields: match with iterations is an A/B test, iterations alone
 // is blue/green, stepWeight or stepWeights is a progressive canary.
+// +kubebuilder:validation:XValidation:rule="[has(self.iterations), has(self.stepWeight), has(self.stepWeights)].exists_one(x, x)",message="set exactly one of iterations (blue/green, or A/B with match), stepWeight and stepWeights (progressive)"
 type CanaryAnalysis struct {
 	// Interval between two analysis steps, for example 30s, 1m30s or 1h. Default 60s; values
 	// below the operator's minimum (10s) mean the minimum.
@@ -46,6 +47,7 @@ type CanaryAnalysis struct {
 	// StepWeights are the percentages the canary carries step by step, ascending. It is
 	// promoted after the last.
 	// +kubebuilder:validation:MaxItems=200
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || (self.isSorted() && self.all(w, w == self[size(self) - 1] || self.exists_one(v, v == w)))",message="stepWeights must be ascending, for example [5, 20, 50]"
 	// +kubebuilder:validation:items:Minimum=0
 	// +kubebuilder:validation:items:Maximum=100
 	// +optional
@@ -116,6 +118,7 @@ type AnalysisMatch struct {
 }
 
 // CanaryMetric is one metric and the range its value must be in.
+// +kubebuilder:validation:XValidation:rule="has(self.templateRef) || has(self.query) || self.name in ['request-success-rate', 'request-duration', 'istio_requests_total', 'istio_request_duration_seconds_bucket']",message="no usable metrics template and query were configured: set templateRef to a MetricTemplate, or name one of the built-in metrics request-success-rate and request-duration"
 type CanaryMetric struct {
 	// Name of the metric. request-success-rate (percent) and request-duration (milliseconds)
 	// are built in; any other name needs a templateRef.
@@ -223,6 +226,7 @@ type CanaryWebhook struct {
 
 	// URL to send the request to: http or https.
 	// +kubebuilder:validation:MaxLength=8192
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[hH][tT][tT][pP][sS]?://[^/]')",message="url must be absolute, for example http://flagger-loadtester.test/"
 	URL string `json:"url"`
 
 	// MuteAlert sends no alert while this gate is waited for.
@@ -250,6 +254,7 @@ type CanaryWebhook struct {
 }
 
 // SessionAffinity describes the cookies that keep a user on one side.
+// +kubebuilder:validation:XValidation:rule="self.cookieName != (has(self.primaryCookieName) ? self.primaryCookieName : '')",message="can't use the same cookie name for both primary and cookie name; please update them to be different"
 type SessionAffinity struct {
 	// CookieName is the name of the cookie set by answers of the canary.
 	// +kubebuilder:validation:MaxLength=1024

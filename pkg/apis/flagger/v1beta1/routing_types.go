@@ -1,6 +1,7 @@
 package v1beta1
 
 // StringMatch is a condition on a string; at most one of its fields is set.
+// +kubebuilder:validation:XValidation:rule="[has(self.exact), has(self.prefix), has(self.suffix), has(self.regex)].filter(x, x).size() <= 1",message="set only one of exact, prefix, suffix and regex"
 type StringMatch struct {
 	// Exact is the whole string.
 	// +optional

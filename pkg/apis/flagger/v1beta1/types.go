@@ -48,6 +48,17 @@ type CanaryList struct {
 }
 
 // CanarySpec describes the workload, how traffic reaches it and how a new revision is judged.
+// +kubebuilder:validation:XValidation:rule="has(self.analysis) || has(self.canaryAnalysis) || (has(self.skipAnalysis) && self.skipAnalysis)",message="analysis is missing: describe it in spec.analysis, or set spec.skipAnalysis: true to promote without one"
+// +kubebuilder:validation:XValidation:rule="!(self.targetRef.apiVersion == 'serving.knative.dev/v1' && self.targetRef.kind == 'Service') || !has(self.provider) || self.provider == 'knative'",message="can't use this provider with Knative Service as target: set spec.provider to knative",messageExpression="\"can't use \" + self.provider + \" provider with Knative Service as target: set spec.provider to knative\"",fieldPath=".provider"
+// +kubebuilder:validation:XValidation:rule="!has(self.provider) || self.provider != 'knative' || (self.targetRef.apiVersion == 'serving.knative.dev/v1' && self.targetRef.kind == 'Service')",message="can't use this target if provider is set to knative: refer to a serving.knative.dev/v1 Service, or set another spec.provider",messageExpression="\"can't use \" + self.targetRef.apiVersion + \"/\" + self.targetRef.kind + \" as target if provider is set to knative: refer to a serving.knative.dev/v1 Service, or set another spec.provider\"",fieldPath=".targetRef"
+// +kubebuilder:validation:XValidation:rule="!(self.targetRef.apiVersion == 'serving.knative.dev/v1' && self.targetRef.kind == 'Service') || !has(self.autoscalerRef)",message="can't use autoscaler with Knative Service: remove spec.autoscalerRef, Knative scales its revisions itself",fieldPath=".autoscalerRef"
+// +kubebuilder:validation:XValidation:rule="has(self.service) || self.targetRef.kind == 'Service'",message="spec.service.port is missing: set the port the target is reached at"
+// +kubebuilder:validation:XValidation:rule="(self.targetRef.apiVersion == 'serving.knative.dev/v1' && self.targetRef.kind == 'Service') || (has(self.service) && has(self.service.name) && size(self.service.name) > 0 ? self.service.name : self.targetRef.name).matches('^[a-z0-9]([-a-z0-9]{0,53}[a-z0-9])?$')",message="spec.service.name (default: the name of the target) must be a DNS label of at most 55 characters, because the Services <name>-primary and <name>-canary are derived from it: set a shorter spec.service.name"
+// +kubebuilder:validation:XValidation:rule="!has(self.provider) || !(self.provider in ['nginx', 'skipper']) || has(self.ingressRef)",message="this provider needs spec.ingressRef: name the Ingress that exposes the target",fieldPath=".ingressRef"
+// +kubebuilder:validation:XValidation:rule="!has(self.provider) || self.provider != 'apisix' || has(self.routeRef)",message="provider apisix needs spec.routeRef: name the ApisixRoute that exposes the target",fieldPath=".routeRef"
+// +kubebuilder:validation:XValidation:rule="!has(self.provider) || self.provider != 'appmesh' || (has(self.service) && has(self.service.meshName))",message="provider appmesh needs spec.service.meshName: name the mesh of the virtual nodes"
+// +kubebuilder:validation:XValidation:rule="!has(self.provider) || !self.provider.startsWith('gatewayapi:') || (has(self.service) && has(self.service.gatewayRefs) && size(self.service.gatewayRefs) > 0)",message="this provider needs spec.service.gatewayRefs: name the Gateways the HTTPRoute attaches to"
+// +kubebuilder:validation:XValidation:rule="!has(self.provider) || self.provider != 'istio' || !has(self.service) || !has(self.service.delegation) || !self.service.delegation || !((has(self.service.hosts) && size(self.service.hosts) > 0) || (has(self.service.gateways) && size(self.service.gateways) > 0))",message="a VirtualService with delegation has neither hosts nor gateways: remove spec.service.hosts and spec.service.gateways, or spec.service.delegation"
 type CanarySpec struct {
 	// Provider is the mesh or ingress that shifts the traffic. Default: the operator's
 	// -mesh-provider flag.
@@ -123,9 +134,11 @@ type CanarySpec struct {
 // LocalObjectReference names an object in the namespace of the Canary.
 type LocalObjectReference struct {
 	// APIVersion of the object, for example apps/v1.
+	// +kubebuilder:validation:MaxLength=253
 	APIVersion string `json:"apiVersion"`
 
 	// Kind of the object.
+	// +kubebuilder:validation:MaxLength=63
 	Kind string `json:"kind"`
 
 	// Name of the object.
@@ -142,6 +155,7 @@ type CrossNamespaceObjectReference struct {
 	APIVersion string `json:"apiVersion,omitempty"`
 
 	// Kind of the object.
+	// +kubebuilder:validation:MaxLength=63
 	// +optional
 	Kind string `json:"kind,omitempty"`
 
@@ -195,6 +209,7 @@ type ScalerReplicas struct {
 type CanaryService struct {
 	// Name of the apex Service; the others are <name>-primary and <name>-canary.
 	// Default: targetRef.name.
+	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	Name string `json:"name,omitempty"`
 
