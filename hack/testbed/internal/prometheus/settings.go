@@ -1,8 +1,8 @@
 package prometheus
 
 import (
+	"fmt"
 	"slices"
-	"time"
 
 	"k8s.io/apimachinery/pkg/util/sets"
 )
@@ -46,7 +46,7 @@ type relabel struct {
 // settings is the content of the configuration file.
 func (c Config) settings() settings {
 	// A scrape must end before the next one begins.
-	interval := c.ScrapeInterval.Round(time.Millisecond).String()
+	interval := fmt.Sprintf("%dms", c.ScrapeInterval.Milliseconds())
 	s := settings{Global: global{ScrapeInterval: interval, ScrapeTimeout: interval}}
 	for _, job := range sets.List(sets.KeySet(c.Static)) {
 		s.ScrapeConfigs = append(s.ScrapeConfigs, scrapeJob{
