@@ -1,0 +1,117 @@
+package metrics
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"flagger.app/flagger/pkg/analysis"
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// Timeout is how long one metric may take, its template, Secret and query together.
+const Timeout = 5 * time.Second
+
+// Templates finds MetricTemplates, from a cache. The result is shared and is not changed.
+type Templates interface {
+	MetricTemplate(namespace, name string) (*v1beta1.MetricTemplate, error)
+}
+
+// Secrets reads the data of a Secret.
+type Secrets interface {
+	SecretData(ctx context.Context, namespace, name string) (map[string][]byte, error)
+}
+
+// KnativeServices tells the latest created revision of a Knative Service.
+type KnativeServices interface {
+	LatestRevision(ctx context.Context, namespace, name string) (string, error)
+}
+
+// Evaluator reads the metrics of Canaries. It is safe for concurrent use and must not be copied.
+type Evaluator struct {
+	// DefaultAddress is the flag -metrics-server: the Prometheus of built-in metrics and inline queries for Canaries
+	// without spec.metricsServer.
+	DefaultAddress string
+	// FlagProvider is the flag -mesh-provider.
+	FlagProvider string
+	// NoCrossNamespaceRefs is the flag of that name: templates outside of the namespace of the Canary are refused.
+	NoCrossNamespaceRefs bool
+
+	Templates Templates
+	Secrets   Secrets
+	// Knative may be nil where no Canary has a Knative Service as its target.
+	Knative KnativeServices
+	// Registry are the back-ends. Default: NewRegistry.
+	Registry Registry
+
+	once sync.Once
+}
+
+func (e *Evaluator) registry() Registry {
+	e.once.Do(func() {
+		if e.Registry == nil {
+			e.Registry = NewRegistry()
+		}
+	})
+	return e.Registry
+}
+
+// task is one evaluation of one metric.
+type task struct {
+	index  int
+	metric v1beta1.CanaryMetric
+	source analysis.Source
+	vars   Vars
+}
+
+// Read evaluates all metrics of the Canary in parallel, each under a deadline of Timeout, and returns a reading for each.
+// What failed is in the readings.
+func (e *Evaluator) Read(ctx context.Context, c *v1beta1.Canary) []analysis.Reading {
+	tasks := tasksOf(c)
+	readings := make([]analysis.Reading, len(tasks))
+	route, routeErr := e.knativeRoute(ctx, c, len(tasks) > 0)
+	inParallel(ctx, len(tasks), func(ctx context.Context, i int) {
+		if route != "" {
+			tasks[i].vars.Route = route
+		}
+		if routeErr != nil {
+			readings[i] = e.unusable(c, tasks[i], routeErr)
+			return
+		}
+		readings[i] = e.read(ctx, c, tasks[i])
+	})
+	return readings
+}
+
+func tasksOf(c *v1beta1.Canary) []task {
+	spec := analysisOf(c)
+	if spec == nil {
+		return nil
+	}
+	var tasks []task
+	for i, m := range spec.Metrics {
+		for _, source := range analysis.Sources(m) {
+			tasks = append(tasks, task{index: i, metric: m, source: source, vars: NewVars(c, m)})
+		}
+	}
+	return tasks
+}
+
+func analysisOf(c *v1beta1.Canary) *v1beta1.CanaryAnalysis {
+	if c.Spec.Analysis != nil {
+		return c.Spec.Analysis
+	}
+	return c.Spec.CanaryAnalysis
+}
+
+func inParallel(ctx context.Context, n int, do func(ctx context.Context, i int)) {
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, Timeout)
+			defer cancel()
+			do(ctx, i)
+		})
+	}
+	wg.Wait()
+}

@@ -1,0 +1,141 @@
+package metrics
+
+import (
+	"fmt"
+	"strings"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// observer is how a mesh or ingress counts requests.
+type observer struct {
+	// requests is the counter, matchers select the canary's share of it, and good the answers that are no failure.
+	requests, matchers, good string
+	// latency is the query for the duration of a request, in the unit given.
+	latency string
+	seconds bool
+}
+
+// successRate is the percentage of good requests. Without any request Prometheus answers 0/0, which is NaN, or nothing.
+func (o observer) successRate() string {
+	return rate(o.requests, o.matchers+", "+o.good) + " / " + rate(o.requests, o.matchers) + " * 100"
+}
+
+func rate(metric, matchers string) string {
+	return fmt.Sprintf("sum(rate(%s{%s}[{{ interval }}]))", metric, matchers)
+}
+
+func p99(bucket, matchers string) string {
+	return fmt.Sprintf("histogram_quantile(0.99, sum(rate(%s{%s}[{{ interval }}])) by (le))", bucket, matchers)
+}
+
+// mean is in milliseconds for a summary in seconds.
+func mean(summary, matchers string) string {
+	return rate(summary+"_sum", matchers) + " / " + rate(summary+"_count", matchers) + " * 1000"
+}
+
+// envoy is what the meshes and ingresses that expose Envoy's own metrics have in common.
+func envoy(matchers string) observer {
+	return observer{
+		requests: "envoy_cluster_upstream_rq",
+		matchers: matchers,
+		good:     `envoy_response_code!~"5.*"`,
+		latency:  p99("envoy_cluster_upstream_rq_time_bucket", matchers),
+	}
+}
+
+// observers is the table of the built-in metrics. Names that the provider generates are built from the name of the apex
+// Service where the objects are, and from the target where the workload is meant.
+func observers() map[string]observer {
+	const (
+		istio = `reporter="destination", destination_workload_namespace="{{ namespace }}", destination_workload=~"{{ target }}"`
+		links = `namespace="{{ namespace }}", deployment=~"{{ target }}", direction="inbound"`
+		pods  = `kubernetes_namespace="{{ namespace }}", kubernetes_pod_name=~"{{ pods }}"`
+		osm   = `destination_namespace="{{ namespace }}", destination_kind="Deployment", destination_name="{{ target }}"`
+		nginx = `namespace="{{ namespace }}", ingress="{{ ingress }}", canary!=""`
+		skip  = `route=~"kube(ew)?_{{ word namespace }}__{{ word ingress }}_canary__.*__{{ word service }}_canary(_[0-9]+)?"`
+		traef = `service=~"{{ namespace }}-{{ service }}-canary-[0-9a-zA-Z-]+@kubernetescrd"`
+		apix  = `route=~"{{ namespace }}_{{ route }}-{{ service }}-canary_.+"`
+	)
+	return map[string]observer{
+		"istio": {requests: "istio_requests_total", matchers: istio, good: `response_code!~"5.*"`,
+			latency: p99("istio_request_duration_milliseconds_bucket", istio)},
+		"linkerd": {requests: "response_total", matchers: links, good: `classification!="failure"`,
+			latency: p99("response_latency_ms_bucket", links)},
+		"appmesh": envoy(pods),
+		"contour": envoy(`envoy_cluster_name=~"{{ namespace }}_{{ service }}-canary_[0-9a-zA-Z-]+"`),
+		"gloo":    envoy(`envoy_cluster_name=~"{{ namespace }}-{{ service }}-canaryupstream-[0-9a-zA-Z-]+_[0-9a-zA-Z-]+"`),
+		"kuma":    envoy(`service=~"{{ service }}-canary_{{ namespace }}_svc_[0-9a-zA-Z-]+"`),
+		"knative": envoy(`envoy_cluster_name=~"{{ namespace }}/{{ route }}"`),
+		"osm": {requests: "osm_request_total", matchers: osm, good: `response_code!~"5.*"`,
+			latency: p99("osm_request_duration_ms_bucket", osm)},
+		// The durations of NGINX and Skipper are means, not percentiles: thresholds in use are made for them.
+		"nginx": {requests: "nginx_ingress_controller_requests", matchers: nginx, good: `status!~"5.*"`,
+			latency: mean("nginx_ingress_controller_response_duration_seconds", nginx)},
+		"skipper": {requests: "skipper_response_duration_seconds_bucket", matchers: skip + `, le="+Inf"`, good: `code!~"5.."`,
+			latency: mean("skipper_serve_route_duration_seconds", skip)},
+		"traefik": {requests: "traefik_service_request_duration_seconds_bucket", matchers: traef + `, le="+Inf"`, good: `code!~"5.."`,
+			latency: p99("traefik_service_request_duration_seconds_bucket", traef) + " * 1000"},
+		"apisix": {requests: "apisix_http_status", matchers: apix, good: `code!~"5.."`,
+			latency: p99("apisix_http_latency_bucket", `type=~"request", `+apix)},
+		// http stands for applications that expose these metrics themselves.
+		"http": {requests: "http_request_duration_seconds_count", matchers: pods, good: `status!~"5.*"`,
+			latency: p99("http_request_duration_seconds_bucket", pods), seconds: true},
+	}
+}
+
+// serviceSuffix marks, in the name of a metrics provider, a target that is a Service.
+const serviceSuffix = ":service"
+
+// ObserverName is the name of the metrics provider that messages show: the routing provider of the Canary, or "linkerd"
+// where the mesh of the cluster is Linkerd and the Canary names an ingress in front of it, with ":service" for a target of
+// kind Service.
+func ObserverName(flagProvider string, c *v1beta1.Canary) string {
+	name := flagProvider
+	if c.Spec.Provider != "" {
+		name = c.Spec.Provider
+		if strings.Contains(flagProvider, v1beta1.LinkerdProvider) && !isMesh(name) {
+			name = v1beta1.LinkerdProvider
+		}
+	}
+	if c.Spec.TargetRef.Kind == "Service" && !isKnative(c) {
+		name += serviceSuffix
+	}
+	return name
+}
+
+// isMesh tells the providers that measure traffic themselves from those that Linkerd can measure for them.
+func isMesh(name string) bool {
+	switch name {
+	case v1beta1.IstioProvider, v1beta1.KumaProvider, v1beta1.OsmProvider, v1beta1.KnativeProvider,
+		v1beta1.AppMeshProvider, v1beta1.AppMeshV1Beta2Provider:
+		return true
+	}
+	return false
+}
+
+func isKnative(c *v1beta1.Canary) bool {
+	return c.Spec.TargetRef.Kind == "Service" && strings.HasPrefix(c.Spec.TargetRef.APIVersion, "serving.knative.dev/")
+}
+
+// observerFor finds the queries for the name that ObserverName returns.
+func observerFor(name string) (observer, error) {
+	name = strings.TrimSuffix(name, serviceSuffix)
+	switch {
+	case strings.HasPrefix(name, "appmesh"):
+		name = "appmesh"
+	case strings.HasPrefix(name, "gloo"):
+		name = "gloo"
+	case strings.HasPrefix(name, "gatewayapi"), name == v1beta1.KubernetesProvider:
+		name = "http"
+	case strings.HasPrefix(name, "smi:"):
+		name = "istio"
+	case name == "http":
+		name = ""
+	}
+	o, ok := observers()[name]
+	if !ok {
+		return observer{}, fmt.Errorf("there are no built-in metrics for provider %q: correct spec.provider or the operator's flag -mesh-provider, or use templateRef", name)
+	}
+	return o, nil
+}

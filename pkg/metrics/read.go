@@ -1,0 +1,196 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"flagger.app/flagger/pkg/analysis"
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/metrics/prometheus"
+	"flagger.app/flagger/pkg/metrics/provider"
+)
+
+// question is a rendered query, whom to ask, and which fields to name when it fails.
+type question struct {
+	provider Provider
+	query    string
+	// scale converts the answer to the unit of a reading.
+	scale float64
+	// addressField and queryField are where the user can mend the address and the query.
+	addressField, queryField string
+}
+
+// read answers one task. An error before the query is sent carries the complete message of the event.
+func (e *Evaluator) read(ctx context.Context, c *v1beta1.Canary, t task) analysis.Reading {
+	q, err := e.question(ctx, c, t)
+	if err != nil {
+		return e.unusable(c, t, err)
+	}
+	r := e.reading(c, t)
+	value, err := q.provider.Query(ctx, q.query)
+	switch {
+	case err == nil:
+		r.State, r.Value = analysis.Value, value*q.scale
+	case errors.Is(err, ErrNoValues):
+		r.State, r.Cause = analysis.NoData, ErrNoValues.Error()
+	default:
+		r.State, r.Cause = analysis.Failed, q.remedy(err)
+	}
+	return r
+}
+
+func (e *Evaluator) reading(c *v1beta1.Canary, t task) analysis.Reading {
+	return analysis.Reading{
+		Index:    t.index,
+		Metric:   t.metric,
+		Source:   t.source,
+		Provider: ObserverName(e.FlagProvider, c),
+	}
+}
+
+func (e *Evaluator) unusable(c *v1beta1.Canary, t task, err error) analysis.Reading {
+	r := e.reading(c, t)
+	r.State, r.Cause = analysis.Unusable, err.Error()
+	return r
+}
+
+// remedy adds to the error the field that has to be looked at.
+func (q question) remedy(err error) string {
+	if errors.Is(err, ErrInvalidQuery) || errors.Is(err, ErrMultipleValues) {
+		return fmt.Sprintf("%v; correct %s", err, q.queryField)
+	}
+	return fmt.Sprintf("%v; check that the server is up and the address in %s is right", err, q.addressField)
+}
+
+func (e *Evaluator) question(ctx context.Context, c *v1beta1.Canary, t task) (question, error) {
+	switch t.source {
+	case analysis.SuccessRate, analysis.Duration:
+		return e.builtIn(c, t)
+	case analysis.Inline:
+		return e.inline(c, t)
+	case analysis.Template:
+		return e.template(ctx, c, t)
+	default:
+		return question{}, errors.New("Metric query failed for no usable metrics template and query were configured")
+	}
+}
+
+func (e *Evaluator) builtIn(c *v1beta1.Canary, t task) (question, error) {
+	name := ObserverName(e.FlagProvider, c)
+	o, err := observerFor(name)
+	if err != nil {
+		return question{}, fmt.Errorf("Metric query failed for %s: %w", t.metric.Name, err)
+	}
+	q := question{queryField: "spec.provider, which selects the built-in query", scale: 1}
+	text := o.successRate()
+	if t.source == analysis.Duration {
+		text = o.latency
+		if o.seconds {
+			q.scale = 1000
+		}
+	}
+	if q.query, err = render(text, t.vars, builtInFunctions(t.vars)); err != nil {
+		return question{}, fmt.Errorf("Metric query failed for %s: %w", t.metric.Name, err)
+	}
+	q.provider, q.addressField, err = e.metricsServer(c)
+	return q, err
+}
+
+func (e *Evaluator) inline(c *v1beta1.Canary, t task) (question, error) {
+	field := fmt.Sprintf("%s.metrics[%d].query", analysisField(c), t.index)
+	text, err := Render(t.metric.Query, t.vars)
+	if err != nil {
+		return question{}, fmt.Errorf("Metric query failed for %s: %s: %w", t.metric.Name, field, err)
+	}
+	q := question{query: text, scale: 1, queryField: field}
+	q.provider, q.addressField, err = e.metricsServer(c)
+	return q, err
+}
+
+func analysisField(c *v1beta1.Canary) string {
+	if c.Spec.Analysis == nil {
+		return "spec.canaryAnalysis"
+	}
+	return "spec.analysis"
+}
+
+// metricsServer is the Prometheus of built-in metrics and inline queries, and the field that its address comes from.
+func (e *Evaluator) metricsServer(c *v1beta1.Canary) (Provider, string, error) {
+	address, field := e.DefaultAddress, "the operator's flag -metrics-server (or set spec.metricsServer)"
+	if c.Spec.MetricsServer != "" {
+		address, field = c.Spec.MetricsServer, "spec.metricsServer"
+	}
+	p, err := e.registry().New(provider.Config{
+		Spec: v1beta1.MetricTemplateProvider{Type: prometheus.Type, Address: address},
+	})
+	if err != nil {
+		return nil, field, fmt.Errorf("Error building Prometheus client for %s %w; correct %s", address, err, field)
+	}
+	return p, field, nil
+}
+
+// template finds the MetricTemplate, builds its provider and renders its query.
+func (e *Evaluator) template(ctx context.Context, c *v1beta1.Canary, t task) (question, error) {
+	found, p, err := e.templateProvider(ctx, c, t)
+	if err != nil {
+		return question{}, err
+	}
+	id := found.Name + "." + found.Namespace
+	text, err := Render(found.Spec.Query, t.vars)
+	if err != nil {
+		return question{}, fmt.Errorf("Metric template %s query render error: %w", id, err)
+	}
+	return question{
+		provider:     p,
+		query:        text,
+		scale:        1,
+		addressField: fmt.Sprintf("spec.provider.address of MetricTemplate %s/%s", found.Namespace, found.Name),
+		queryField:   fmt.Sprintf("spec.query of MetricTemplate %s/%s", found.Namespace, found.Name),
+	}, nil
+}
+
+func (e *Evaluator) templateProvider(ctx context.Context, c *v1beta1.Canary, t task) (*v1beta1.MetricTemplate, Provider, error) {
+	ref := t.metric.TemplateRef
+	namespace := ref.Namespace
+	if namespace == "" {
+		namespace = c.Namespace
+	}
+	id := ref.Name + "." + namespace
+	// Checked at every use, since a valid Canary can be changed into an invalid one while its rollout runs.
+	if e.NoCrossNamespaceRefs && namespace != c.Namespace {
+		return nil, nil, fmt.Errorf("can't access metric template %s, cross-namespace references are blocked", id)
+	}
+	found, err := e.Templates.MetricTemplate(namespace, ref.Name)
+	if err != nil {
+		return nil, nil, fmt.Errorf("Metric template %s error: %w", id, err)
+	}
+	cfg := provider.Config{Spec: found.Spec.Provider, Interval: t.vars.Interval}
+	if secret := found.Spec.Provider.SecretRef; secret != nil {
+		if cfg.Credentials, err = e.Secrets.SecretData(ctx, namespace, secret.Name); err != nil {
+			return nil, nil, fmt.Errorf("Metric template %s secret %s error: %w", id, secret.Name, err)
+		}
+	}
+	p, err := e.registry().New(cfg)
+	if err != nil {
+		return nil, nil, fmt.Errorf("Metric template %s provider %s error: %w", id, found.Spec.Provider.Type, err)
+	}
+	return found, p, nil
+}
+
+// knativeRoute is the revision that the built-in queries of Knative are about, empty for any other target.
+func (e *Evaluator) knativeRoute(ctx context.Context, c *v1beta1.Canary, wanted bool) (string, error) {
+	if !wanted || !isKnative(c) {
+		return "", nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	err := errors.New("the operator has no access to Knative Services")
+	if e.Knative != nil {
+		var revision string
+		if revision, err = e.Knative.LatestRevision(ctx, c.Namespace, c.Spec.TargetRef.Name); err == nil {
+			return revision, nil
+		}
+	}
+	return "", fmt.Errorf("Error fetching Knative service %s/%s %w", c.Namespace, c.Spec.TargetRef.Name, err)
+}

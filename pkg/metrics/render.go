@@ -1,0 +1,136 @@
+package metrics
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"text/template"
+	"time"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// DefaultInterval is the time window of a metric without spec.analysis.metrics[].interval.
+const DefaultInterval = "1m"
+
+// maxQuery is the most, in bytes, that a query may be after rendering. Servers refuse longer URLs anyway.
+const maxQuery = 1 << 20
+
+// Vars are the values of the functions that a query may use.
+type Vars struct {
+	// Name and Namespace of the Canary.
+	Name, Namespace string
+	// Target is targetRef.name, Service the name of the apex Service, Ingress that of the Ingress. Route is that of the
+	// ApisixRoute, or the latest revision of a Knative Service.
+	Target, Service, Ingress, Route string
+	// Interval is the time window as Prometheus writes it.
+	Interval string
+	// Variables are the templateVariables of the metric.
+	Variables map[string]string
+	// TargetKind is targetRef.kind; the names of pods depend on it.
+	TargetKind string
+}
+
+// NewVars takes the values from a Canary and one of its metrics.
+func NewVars(c *v1beta1.Canary, m v1beta1.CanaryMetric) Vars {
+	v := Vars{
+		Name:       c.Name,
+		Namespace:  c.Namespace,
+		Target:     c.Spec.TargetRef.Name,
+		Service:    c.Spec.TargetRef.Name,
+		Ingress:    c.Spec.TargetRef.Name,
+		Route:      c.Spec.TargetRef.Name,
+		Interval:   promInterval(m.Interval),
+		Variables:  m.TemplateVariables,
+		TargetKind: c.Spec.TargetRef.Kind,
+	}
+	if c.Spec.Service.Name != "" {
+		v.Service = c.Spec.Service.Name
+	}
+	if c.Spec.IngressRef != nil {
+		v.Ingress = c.Spec.IngressRef.Name
+	}
+	if c.Spec.RouteRef != nil {
+		v.Route = c.Spec.RouteRef.Name
+	}
+	return v
+}
+
+// promInterval fills in the default and rewrites fractions, which the CRD accepts and Prometheus does not: 1.5m is 90000ms.
+func promInterval(interval string) string {
+	if interval == "" {
+		return DefaultInterval
+	}
+	if strings.Contains(interval, ".") {
+		if d, err := time.ParseDuration(interval); err == nil && d >= time.Millisecond {
+			return fmt.Sprintf("%dms", d.Milliseconds())
+		}
+	}
+	return interval
+}
+
+// Render executes the query as a Go template with the functions name, namespace, target, service, ingress, route, interval
+// and variables. A missing variable is an error.
+func Render(query string, v Vars) (string, error) {
+	return render(query, v, functions(v))
+}
+
+func render(query string, v Vars, funcs template.FuncMap) (string, error) {
+	tmpl, err := template.New("query").Option("missingkey=error").Funcs(funcs).Parse(query)
+	if err != nil {
+		return "", err
+	}
+	if err := bounded(tmpl); err != nil {
+		return "", err
+	}
+	out := &limitedBuilder{limit: maxQuery}
+	if err := tmpl.Execute(out, nil); err != nil {
+		return "", err
+	}
+	return out.String(), nil
+}
+
+func functions(v Vars) template.FuncMap {
+	return template.FuncMap{
+		"name":      func() string { return v.Name },
+		"namespace": func() string { return v.Namespace },
+		"target":    func() string { return v.Target },
+		"service":   func() string { return v.Service },
+		"ingress":   func() string { return v.Ingress },
+		"route":     func() string { return v.Route },
+		"interval":  func() string { return v.Interval },
+		"variables": func() map[string]string { return v.Variables },
+	}
+}
+
+var nonWord = regexp.MustCompile(`\W`)
+
+// builtInFunctions adds what the built-in queries need beyond what users may rely on: word, the form of a name in the
+// route names of Skipper, and pods, the regular expression for the names of the target's pods. Pods of a DaemonSet are
+// <name>-<id>, those of a Deployment <name>-<replica set>-<id>.
+func builtInFunctions(v Vars) template.FuncMap {
+	funcs := functions(v)
+	funcs["word"] = func(s string) string { return nonWord.ReplaceAllString(s, "_") }
+	funcs["pods"] = func() string {
+		if v.TargetKind == "DaemonSet" {
+			return v.Target + "-[0-9a-zA-Z]+"
+		}
+		return v.Target + "-[0-9a-zA-Z]+(-[0-9a-zA-Z]+)"
+	}
+	return funcs
+}
+
+type limitedBuilder struct {
+	strings.Builder
+	limit int
+}
+
+func (b *limitedBuilder) Write(p []byte) (int, error) {
+	if b.Len()+len(p) > b.limit {
+		return 0, fmt.Errorf("the query is longer than %d bytes", b.limit)
+	}
+	return b.Builder.Write(p)
+}
+
+var errUnbounded = errors.New("range, define, block and template are not supported in a query: write it out")
