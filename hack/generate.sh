@@ -43,6 +43,7 @@ for file in artifacts/flagger/crd.yaml charts/flagger/crds/crd.yaml kustomize/ba
   mkdir -p "$(dirname "$file")"
   {
     echo "# Generated from pkg/apis by hack/generate.sh; change the Go types instead."
-    cat "$crds"/flagger.app_{canaries,metrictemplates,alertproviders}.yaml
+    # Without the first separator, which would make an empty document of the line above.
+    cat "$crds"/flagger.app_{canaries,metrictemplates,alertproviders}.yaml | sed 1d
   } >"$file"
 done

@@ -254,7 +254,7 @@ type CanaryWebhook struct {
 }
 
 // SessionAffinity describes the cookies that keep a user on one side.
-// +kubebuilder:validation:XValidation:rule="self.cookieName != (has(self.primaryCookieName) ? self.primaryCookieName : '')",message="can't use the same cookie name for both primary and cookie name; please update them to be different"
+// +kubebuilder:validation:XValidation:rule="has(self.primaryCookieName) ? self.cookieName != self.primaryCookieName : size(self.cookieName) > 0",message="can't use the same cookie name for both primary and cookie name; please update them to be different"
 type SessionAffinity struct {
 	// CookieName is the name of the cookie set by answers of the canary.
 	// +kubebuilder:validation:MaxLength=1024
