@@ -1,0 +1,169 @@
+package v1beta1
+
+import "time"
+
+const (
+	// DefaultAnalysisInterval is the time between two analysis steps where none is set.
+	DefaultAnalysisInterval = 60 * time.Second
+	// MinAnalysisInterval is the shortest time between two analysis steps, unless a flag of the
+	// operator says otherwise.
+	MinAnalysisInterval = 10 * time.Second
+	// DefaultMetricInterval is the time window of a metric where none is set.
+	DefaultMetricInterval = "1m"
+	// DefaultProgressDeadlineSeconds is how long a workload may take to become ready.
+	DefaultProgressDeadlineSeconds = 600
+	// DefaultReadyThreshold is the percentage of pods that must be available.
+	DefaultReadyThreshold = 100
+	// DefaultCookieMaxAge is how long, in seconds, a session stays on the canary.
+	DefaultCookieMaxAge = 86400
+)
+
+const (
+	knativeAPIVersion = "serving.knative.dev/v1"
+	serviceKind       = "Service"
+)
+
+// GetAnalysis returns spec.analysis, else its old form spec.canaryAnalysis, else an empty
+// analysis, never nil. The result must not be changed.
+func (c *Canary) GetAnalysis() *CanaryAnalysis {
+	switch {
+	case c.Spec.Analysis != nil:
+		return c.Spec.Analysis
+	case c.Spec.CanaryAnalysis != nil:
+		return c.Spec.CanaryAnalysis
+	default:
+		return &CanaryAnalysis{}
+	}
+}
+
+// SkipAnalysis tells whether new revisions are promoted without analysis: because the spec says
+// so, or because it has none.
+func (c *Canary) SkipAnalysis() bool {
+	return c.Spec.SkipAnalysis || (c.Spec.Analysis == nil && c.Spec.CanaryAnalysis == nil)
+}
+
+// GetAnalysisInterval returns the time between two analysis steps, at least minimum. An interval
+// that is missing or no duration is the default of 60 seconds.
+func (c *Canary) GetAnalysisInterval(minimum time.Duration) time.Duration {
+	interval, err := time.ParseDuration(c.GetAnalysis().Interval)
+	if err != nil {
+		interval = DefaultAnalysisInterval
+	}
+	return max(interval, minimum)
+}
+
+// GetAnalysisThreshold returns the number of failed checks at which a revision is rolled back,
+// at least 1.
+func (c *Canary) GetAnalysisThreshold() int32 {
+	return max(c.GetAnalysis().Threshold, 1)
+}
+
+// GetAnalysisPrimaryReadyThreshold returns the percentage of the primary's pods that must be
+// available.
+func (c *Canary) GetAnalysisPrimaryReadyThreshold() int32 {
+	return valueOr(c.GetAnalysis().PrimaryReadyThreshold, DefaultReadyThreshold)
+}
+
+// GetAnalysisCanaryReadyThreshold returns the percentage of the canary's pods that must be
+// available.
+func (c *Canary) GetAnalysisCanaryReadyThreshold() int32 {
+	return valueOr(c.GetAnalysis().CanaryReadyThreshold, DefaultReadyThreshold)
+}
+
+// GetProgressDeadlineSeconds returns how long a workload may take to become ready.
+func (c *Canary) GetProgressDeadlineSeconds() int32 {
+	return valueOr(c.Spec.ProgressDeadlineSeconds, DefaultProgressDeadlineSeconds)
+}
+
+// GetProvider returns the name of the mesh or ingress: spec.provider, else the given default.
+func (c *Canary) GetProvider(defaultProvider string) string {
+	if c.Spec.Provider != "" {
+		return c.Spec.Provider
+	}
+	return defaultProvider
+}
+
+// GetServiceNames returns the names of the three Services.
+func (c *Canary) GetServiceNames() (apex, primary, canary string) {
+	apex = c.Spec.Service.Name
+	if apex == "" {
+		apex = c.Spec.TargetRef.Name
+	}
+	return apex, apex + PrimarySuffix, apex + CanarySuffix
+}
+
+// IsKnative tells whether the target is a Knative Service.
+func (c *Canary) IsKnative() bool {
+	return c.Spec.TargetRef.APIVersion == knativeAPIVersion && c.Spec.TargetRef.Kind == serviceKind
+}
+
+// IsCoreService tells whether the target is a Service of Kubernetes itself.
+func (c *Canary) IsCoreService() bool {
+	return c.Spec.TargetRef.Kind == serviceKind && !c.IsKnative()
+}
+
+// DeploymentStrategy returns what the fields of the analysis amount to: an A/B test with match
+// and iterations, blue/green with iterations alone, else a progressive canary.
+func (c *Canary) DeploymentStrategy() string {
+	analysis := c.GetAnalysis()
+	switch {
+	case analysis.Iterations > 0 && len(analysis.Match) > 0:
+		return DeploymentStrategyABTesting
+	case analysis.Iterations > 0:
+		return DeploymentStrategyBlueGreen
+	default:
+		return DeploymentStrategyCanary
+	}
+}
+
+// GetMetricInterval returns the time window of the metric's query.
+func (m *CanaryMetric) GetMetricInterval() string {
+	if m.Interval == "" {
+		return DefaultMetricInterval
+	}
+	return m.Interval
+}
+
+// GetType returns when the webhook is called.
+func (w *CanaryWebhook) GetType() HookType {
+	if w.Type == "" {
+		return RolloutHook
+	}
+	return w.Type
+}
+
+// GetSeverity returns the least severity that is sent.
+func (a *CanaryAlert) GetSeverity() AlertSeverity {
+	if a.Severity == "" {
+		return SeverityInfo
+	}
+	return a.Severity
+}
+
+// GetMaxAge returns how long, in seconds, a session stays on the canary.
+func (s *SessionAffinity) GetMaxAge() int32 {
+	if s.MaxAge == 0 {
+		return DefaultCookieMaxAge
+	}
+	return s.MaxAge
+}
+
+// NamespaceOr returns the namespace of the referenced object, which by default is the given one.
+func (r CrossNamespaceObjectReference) NamespaceOr(namespace string) string {
+	if r.Namespace == "" {
+		return namespace
+	}
+	return r.Namespace
+}
+
+// HTTPMatch returns the condition in the form it has in spec.service.match.
+func (m AnalysisMatch) HTTPMatch() HTTPMatchRequest {
+	return HTTPMatchRequest{Headers: m.Headers, QueryParams: m.QueryParams, SourceLabels: m.SourceLabels}
+}
+
+func valueOr(value *int32, otherwise int32) int32 {
+	if value == nil {
+		return otherwise
+	}
+	return *value
+}
