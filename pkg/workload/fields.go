@@ -1,0 +1,66 @@
+package workload
+
+import (
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// The readers below share what they return with the object: a cached object must not be changed, and copying whole
+// templates on each look would be most of the cost of a pass.
+
+func mapAt(obj map[string]any, path ...string) map[string]any {
+	value, _, _ := unstructured.NestedFieldNoCopy(obj, path...)
+	m, _ := value.(map[string]any)
+	return m
+}
+
+func listAt(obj map[string]any, path ...string) []any {
+	value, _, _ := unstructured.NestedFieldNoCopy(obj, path...)
+	l, _ := value.([]any)
+	return l
+}
+
+func stringAt(obj map[string]any, path ...string) string {
+	value, _, _ := unstructured.NestedFieldNoCopy(obj, path...)
+	s, _ := value.(string)
+	return s
+}
+
+// intAt returns a number, or the fallback where there is none. Numbers are float64 in objects that did not come from the
+// API machinery's decoder.
+func intAt(obj map[string]any, fallback int64, path ...string) int64 {
+	value, _, _ := unstructured.NestedFieldNoCopy(obj, path...)
+	switch n := value.(type) {
+	case int64:
+		return n
+	case int32:
+		return int64(n)
+	case int:
+		return int64(n)
+	case float64:
+		return int64(n)
+	}
+	return fallback
+}
+
+// withoutNulls returns the value without the fields that are null. Older API servers spell out
+// metadata.creationTimestamp: null in a template and newer ones do not, which must not make it another template. The value
+// itself is not changed; parts without nulls are shared.
+func withoutNulls(value any) any {
+	switch v := value.(type) {
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for key, field := range v {
+			if field != nil {
+				out[key] = withoutNulls(field)
+			}
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i := range v {
+			out[i] = withoutNulls(v[i])
+		}
+		return out
+	}
+	return value
+}

@@ -1,0 +1,180 @@
+package workload
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/client-go/dynamic"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/fingerprint"
+	"flagger.app/flagger/pkg/rollout"
+)
+
+// Promoted revisions are stored as ControllerRevisions that the Canary owns, before the primary is written. A primary that
+// somebody deletes is rebuilt from there, and not from a target that may be at a revision that failed.
+//
+// A role that was made for Flagger does not allow ControllerRevisions. Without the permission nothing is stored, and all
+// else works.
+
+const (
+	// canaryUIDLabel marks the stored revisions of a Canary by its UID; its name may be too long for a label.
+	canaryUIDLabel = "flagger.app/canary-uid"
+	// defaultHistory is how many revisions are kept for a target that does not say.
+	defaultHistory = 10
+)
+
+func revisionsResource() schema.GroupVersionResource {
+	return schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "controllerrevisions"}
+}
+
+func (d *deployment) revisions(c *v1beta1.Canary) dynamic.ResourceInterface {
+	return d.client.Resource(revisionsResource()).Namespace(c.Namespace)
+}
+
+// storedRevision returns the target as it was at a revision, nil if that is not stored.
+func (d *deployment) storedRevision(ctx context.Context, c *v1beta1.Canary, revision rollout.Revision) (
+	*unstructured.Unstructured, error) {
+	name := revisionName(c, revision)
+	stored, err := d.revisions(c).Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("controllerrevision %s.%s get query error: %w", name, c.Namespace, err)
+	}
+	target := mapAt(stored.Object, "data", "target")
+	if stored.GetLabels()[canaryUIDLabel] != string(c.UID) || target == nil {
+		return nil, nil
+	}
+	return &unstructured.Unstructured{Object: runtime.DeepCopyJSON(target)}, nil
+}
+
+// storeRevision stores what the primary is about to be made from.
+func (d *deployment) storeRevision(ctx context.Context, c *v1beta1.Canary, src source) error {
+	list, err := d.listRevisions(ctx, c)
+	if apierrors.IsForbidden(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	name := revisionName(c, src.revision)
+	number := int64(1)
+	if len(list) > 0 {
+		newest := list[len(list)-1]
+		if newest.GetName() == name {
+			return nil
+		}
+		number = intAt(newest.Object, 0, "revision") + 1
+	}
+	isThis := func(r unstructured.Unstructured) bool { return r.GetName() == name }
+	if slices.ContainsFunc(list, isThis) {
+		return d.renumber(ctx, c, name, number)
+	}
+	_, err = d.revisions(c).Create(ctx, newRevision(c, src, name, number), metav1.CreateOptions{})
+	if apierrors.IsForbidden(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("controllerrevision %s.%s create error: %w", name, c.Namespace, err)
+	}
+	return d.pruneRevisions(ctx, c, list, intAt(src.target.Object, defaultHistory, "spec", "revisionHistoryLimit"))
+}
+
+// renumber makes a stored revision the newest.
+func (d *deployment) renumber(ctx context.Context, c *v1beta1.Canary, name string, number int64) error {
+	stored, err := d.revisions(c).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("controllerrevision %s.%s get query error: %w", name, c.Namespace, err)
+	}
+	stored.Object["revision"] = number
+	if _, err := d.revisions(c).Update(ctx, stored, metav1.UpdateOptions{}); err != nil {
+		return fmt.Errorf("controllerrevision %s.%s update error: %w", name, c.Namespace, err)
+	}
+	return nil
+}
+
+// pruneRevisions deletes the oldest of the revisions that were stored before the present one. The newest of them stays
+// whatever the limit: the primary runs it until the copy is done.
+func (d *deployment) pruneRevisions(ctx context.Context, c *v1beta1.Canary, old []unstructured.Unstructured, limit int64) error {
+	for excess := len(old) - int(max(limit, 1)); excess > 0; excess-- {
+		name := old[0].GetName()
+		old = old[1:]
+		err := d.revisions(c).Delete(ctx, name, metav1.DeleteOptions{})
+		if apierrors.IsForbidden(err) {
+			return nil
+		}
+		if err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("controllerrevision %s.%s delete error: %w", name, c.Namespace, err)
+		}
+	}
+	return nil
+}
+
+// listRevisions returns the stored revisions of a Canary, the oldest first.
+func (d *deployment) listRevisions(ctx context.Context, c *v1beta1.Canary) ([]unstructured.Unstructured, error) {
+	selector := labels.Set{canaryUIDLabel: string(c.UID)}.String()
+	list, err := d.revisions(c).List(ctx, metav1.ListOptions{LabelSelector: selector})
+	if err != nil {
+		return nil, fmt.Errorf("controllerrevisions of canary %s.%s list error: %w", c.Name, c.Namespace, err)
+	}
+	slices.SortFunc(list.Items, func(a, b unstructured.Unstructured) int {
+		return cmp.Compare(intAt(a.Object, 0, "revision"), intAt(b.Object, 0, "revision"))
+	})
+	return list.Items, nil
+}
+
+// revisionName follows from the revision, so that storing it twice stores it once. The UID keeps it apart from what a deleted
+// Canary of the same name left to the garbage collector.
+func revisionName(c *v1beta1.Canary, revision rollout.Revision) string {
+	identity := sha256.Sum256([]byte(fingerprint.Revision(revision.Fingerprint, revision.Configs) + string(c.UID)))
+	suffix := "-promoted-" + hex.EncodeToString(identity[:5])
+	name := c.Name
+	if room := validation.DNS1123SubdomainMaxLength - len(suffix); len(name) > room {
+		name = strings.TrimRight(name[:room], "-.")
+	}
+	return name + suffix
+}
+
+func newRevision(c *v1beta1.Canary, src source, name string, number int64) *unstructured.Unstructured {
+	metadata := map[string]any{"name": src.target.GetName(), "namespace": src.target.GetNamespace()}
+	target := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
+		"spec": runtime.DeepCopyJSON(mapAt(src.target.Object, "spec")),
+	}}
+	target.SetLabels(src.target.GetLabels())
+	annotations := src.target.GetAnnotations()
+	for key := range annotations {
+		if !copiesKey(key) {
+			delete(annotations, key)
+		}
+	}
+	target.SetAnnotations(annotations)
+	mapAt(target.Object, "spec")["replicas"] = max(src.replicas, 1)
+	configs := make(map[string]any, len(src.revision.Configs))
+	for key, checksum := range src.revision.Configs {
+		configs[key] = checksum
+	}
+	r := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "apps/v1", "kind": "ControllerRevision",
+		"metadata": map[string]any{"name": name, "namespace": c.Namespace},
+		"data":     map[string]any{"target": target.Object, "configs": configs},
+		"revision": number,
+	}}
+	r.SetLabels(map[string]string{canaryUIDLabel: string(c.UID)})
+	own(c, r)
+	return r
+}

@@ -1,0 +1,139 @@
+package workload
+
+import (
+	"fmt"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/dynamic"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/fingerprint"
+	"flagger.app/flagger/pkg/rollout"
+	"flagger.app/flagger/pkg/router"
+)
+
+// counterAnnotation is where the Deployment controller counts the revisions of a Deployment.
+const counterAnnotation = "deployment.kubernetes.io/revision"
+
+// deployment is the kind Deployment of apps/v1.
+type deployment struct {
+	client  dynamic.Interface
+	options Options
+}
+
+// Observe implements Target.
+func (d *deployment) Observe(c *v1beta1.Canary, live router.Live, now time.Time) (Observation, *rollout.Problem) {
+	o := Observation{
+		Target:  absent(c.Namespace, c.Spec.TargetRef.Name),
+		Primary: absent(c.Namespace, PrimaryName(c)),
+	}
+	primary, err := live.Get(deploymentRef(c.Namespace, PrimaryName(c)))
+	if err != nil {
+		return o, readFailed(c.Namespace, PrimaryName(c), err)
+	}
+	target, err := live.Get(deploymentRef(c.Namespace, c.Spec.TargetRef.Name))
+	if err != nil {
+		return o, readFailed(c.Namespace, c.Spec.TargetRef.Name, err)
+	}
+	var first problems
+	if primary != nil {
+		first.add(o.observe(&o.Primary, primary, primaryLimits(c), now))
+	}
+	if target == nil {
+		first.add(targetNotFound(c))
+		return o, first.problem
+	}
+	first.add(o.observe(&o.Target, target, targetLimits(c), now))
+	first.add(checkPrimaryName(c))
+	selector, problem := selectorOf(target, d.options.SelectorLabels)
+	first.add(problem)
+	o.Selector = selector
+	first.add(checkPorts(c, target, primary != nil))
+	for _, p := range declaredPorts(target) {
+		o.DeclaredPorts = append(o.DeclaredPorts, p.Port)
+	}
+	o.Ports = discoveredPorts(c, target)
+	if primary != nil && selector.Label != "" {
+		first.add(checkOwner(c, primary))
+		first.add(checkPrimarySelector(primary, selector))
+		o.Primary.Copy = d.copyOf(target, primary, selector, o)
+	}
+	return o, first.problem
+}
+
+// problems keeps the first one.
+type problems struct{ problem *rollout.Problem }
+
+func (p *problems) add(problem *rollout.Problem) {
+	if p.problem == nil {
+		p.problem = problem
+	}
+}
+
+func absent(namespace, name string) rollout.Workload {
+	return rollout.Workload{
+		Name: name, Kind: "Deployment",
+		Health: waiting(fmt.Sprintf("waiting for rollout to finish: deployment %s.%s does not exist", name, namespace)),
+	}
+}
+
+// observe fills in what is known of one of the two workloads.
+func (o *Observation) observe(w *rollout.Workload, d *unstructured.Unstructured, limits healthLimits,
+	now time.Time) *rollout.Problem {
+	health, recheck := deploymentHealth(d, limits, now)
+	if !recheck.IsZero() && (o.RecheckAt.IsZero() || recheck.Before(o.RecheckAt)) {
+		o.RecheckAt = recheck
+	}
+	*w = rollout.Workload{
+		Exists: true, Name: d.GetName(), Kind: "Deployment",
+		Revision: rollout.Revision{
+			UID: string(d.GetUID()), Generation: d.GetGeneration(), Counter: d.GetAnnotations()[counterAnnotation],
+		},
+		Replicas:  int32(intAt(d.Object, 1, "spec", "replicas")),
+		Available: int32(intAt(d.Object, 0, "status", "availableReplicas")),
+		Health:    health,
+	}
+	hash, err := templateFingerprint(d)
+	if err != nil {
+		return &rollout.Problem{Reason: rollout.ReasonReadFailed, Message: err.Error(), Unknown: true}
+	}
+	w.Revision.Fingerprint = hash
+	return nil
+}
+
+// templateFingerprint identifies the pod template of a Deployment as the server stores it.
+func templateFingerprint(d *unstructured.Unstructured) (string, error) {
+	hash, err := fingerprint.Template(d.Object)
+	if err != nil {
+		return "", fmt.Errorf("deployment %s.%s: fingerprint: %w", d.GetName(), d.GetNamespace(), err)
+	}
+	return hash, nil
+}
+
+// checkOwner tells of a primary that something else controls.
+func checkOwner(c *v1beta1.Canary, primary *unstructured.Unstructured) *rollout.Problem {
+	owner := metav1.GetControllerOf(primary)
+	if owner == nil || owner.UID == c.UID || (owner.Kind == "Canary" && owner.Name == c.Name) {
+		return nil
+	}
+	return invalid("spec.targetRef.name: deployment %s.%s, which would be the primary, belongs to %s %s: rename the target or "+
+		"remove one of the two", primary.GetName(), primary.GetNamespace(), owner.Kind, owner.Name)
+}
+
+func targetNotFound(c *v1beta1.Canary) *rollout.Problem {
+	name := c.Spec.TargetRef.Name
+	return &rollout.Problem{
+		Reason: rollout.ReasonTargetNotFound,
+		Message: fmt.Sprintf("deployment %s.%s get query error: deployments.apps %q not found: create the Deployment or correct "+
+			"spec.targetRef.name", name, c.Namespace, name),
+	}
+}
+
+func readFailed(namespace, name string, err error) *rollout.Problem {
+	return &rollout.Problem{
+		Reason: rollout.ReasonReadFailed, Unknown: true,
+		Message: fmt.Sprintf("deployment %s.%s get query error: %v", name, namespace, err),
+	}
+}

@@ -1,0 +1,215 @@
+package workload
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"reflect"
+
+	"github.com/google/uuid"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/fingerprint"
+	"flagger.app/flagger/pkg/rollout"
+)
+
+// source is a revision of the target to make the primary from.
+type source struct {
+	target   *unstructured.Unstructured
+	selector Selector
+	revision rollout.Revision
+	// replicas is how many pods the primary gets when it is created, and when the target has none to go by.
+	replicas int64
+}
+
+// renderTemplate returns the pod template of the primary, with all fields of the target's but for what tells the two
+// apart. The id is left out when empty.
+func (d *deployment) renderTemplate(target *unstructured.Unstructured, s Selector, id string) map[string]any {
+	template, _ := withoutNulls(mapAt(target.Object, "spec", "template")).(map[string]any)
+	// What has no null in it is shared with the target, which may be cached.
+	template = runtime.DeepCopyJSON(template)
+	labels := filtered(mapAt(template, "metadata", "labels"))
+	labels[s.Label] = s.PrimaryValue()
+	annotations := filtered(mapAt(template, "metadata", "annotations"))
+	delete(annotations, idAnnotation)
+	if id != "" {
+		annotations[idAnnotation] = id
+	}
+	metadata := mapAt(template, "metadata")
+	if metadata == nil {
+		metadata = map[string]any{}
+		template["metadata"] = metadata
+	}
+	metadata["labels"], metadata["annotations"] = labels, annotations
+	spreadPrimary(mapAt(template, "spec"), target.GetName(), d.options.SelectorLabels)
+	return template
+}
+
+func filtered(from map[string]any) map[string]any {
+	to := make(map[string]any, len(from)+1)
+	for key, value := range from {
+		if copiesPodKey(key) {
+			to[key] = value
+		}
+	}
+	return to
+}
+
+// newID is the flagger-id of the pods of a revision. It follows from the template and from the configs that the pods read
+// at start, so that a promotion done twice starts them once.
+func newID(revision rollout.Revision) string {
+	identity := fingerprint.Revision(revision.Fingerprint, revision.Configs)
+	return uuid.NewHash(sha256.New(), uuid.Nil, []byte(identity), 8).String()
+}
+
+func idOf(template map[string]any) string {
+	return stringAt(template, "metadata", "annotations", idAnnotation)
+}
+
+// copyOf finds the revision of the target that the primary was made from: the recorded one, or the present one if the
+// primary equals what would be made of it, as it does when Flagger made it. Empty when it is neither.
+func (d *deployment) copyOf(target, primary *unstructured.Unstructured, s Selector, o Observation) string {
+	if recorded := recordedCopy(primary, o.Primary.Revision.Fingerprint); recorded != "" {
+		return recorded
+	}
+	if d.sameTemplate(target, primary, s) {
+		return o.Target.Revision.Fingerprint
+	}
+	return ""
+}
+
+// recordedCopy returns what is recorded on the primary about the revision that it was made from, if its template is still
+// the one that was written then.
+func recordedCopy(primary *unstructured.Unstructured, templateFingerprint string) string {
+	annotations := primary.GetAnnotations()
+	if templateFingerprint == "" || annotations[primaryTemplateAnnotation] != templateFingerprint {
+		return ""
+	}
+	return annotations[promotedRevisionAnnotation]
+}
+
+// sameTemplate is whether the primary's template is what would be made of the target now, whatever its flagger-id. Both are
+// as the server returned them, with all defaults.
+func (d *deployment) sameTemplate(target, primary *unstructured.Unstructured, s Selector) bool {
+	present := withoutNulls(mapAt(primary.Object, "spec", "template"))
+	id := idOf(mapAt(primary.Object, "spec", "template"))
+	return reflect.DeepEqual(present, any(d.renderTemplate(target, s, id)))
+}
+
+// newPrimary is a primary to create.
+func (d *deployment) newPrimary(c *v1beta1.Canary, src source) (*unstructured.Unstructured, error) {
+	p := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "apps/v1",
+		"kind":       "Deployment",
+		"metadata":   map[string]any{"name": PrimaryName(c), "namespace": c.Namespace},
+		"spec": map[string]any{
+			"selector": map[string]any{"matchLabels": map[string]any{src.selector.Label: src.selector.PrimaryValue()}},
+			"replicas": max(src.replicas, 1),
+		},
+	}}
+	return p, d.fill(c, src, p, newID(src.revision))
+}
+
+// nextPrimary is what a present primary should become.
+func (d *deployment) nextPrimary(c *v1beta1.Canary, src source, present *unstructured.Unstructured) (
+	*unstructured.Unstructured, error) {
+	p := present.DeepCopy()
+	hash, err := templateFingerprint(present)
+	if err != nil {
+		return nil, err
+	}
+	// With an autoscaler the number of pods is the autoscaler's. A target without pods says nothing about how many the
+	// primary needs.
+	if c.Spec.AutoscalerRef == nil && intAt(src.target.Object, 1, "spec", "replicas") > 0 {
+		if err := unstructured.SetNestedField(p.Object, src.replicas, "spec", "replicas"); err != nil {
+			return nil, fmt.Errorf("deployment %s.%s: spec.replicas: %w", p.GetName(), p.GetNamespace(), err)
+		}
+	}
+	template := mapAt(present.Object, "spec", "template")
+	sameConfigs := len(src.revision.Configs) == 0 || idOf(template) == newID(src.revision)
+	if sameConfigs && recordedCopy(present, hash) == src.revision.Fingerprint {
+		// The stored template counts even where it is not what would be rendered: an admission webhook may have added to
+		// it, or an older version of this program rendered it.
+		return p, d.fillAround(c, src, p)
+	}
+	id := newID(src.revision)
+	if sameConfigs && d.sameTemplate(src.target, present, src.selector) {
+		id = idOf(template)
+	}
+	return p, d.fill(c, src, p, id)
+}
+
+// fill writes everything of ours into a primary.
+func (d *deployment) fill(c *v1beta1.Canary, src source, p *unstructured.Unstructured, id string) error {
+	mapAt(p.Object, "spec")["template"] = d.renderTemplate(src.target, src.selector, id)
+	if err := d.fillAround(c, src, p); err != nil {
+		return err
+	}
+	return record(p, src.revision.Fingerprint)
+}
+
+// fillAround writes everything of ours but the pod template.
+func (d *deployment) fillAround(c *v1beta1.Canary, src source, p *unstructured.Unstructured) error {
+	prefixes := d.options.IncludeLabelPrefix
+	p.SetLabels(primaryLabels(p.GetLabels(), src.target.GetLabels(), src.selector, prefixes))
+	p.SetAnnotations(primaryAnnotations(p.GetAnnotations(), src.target.GetAnnotations(), prefixes))
+	own(c, p)
+	to, from := mapAt(p.Object, "spec"), mapAt(src.target.Object, "spec")
+	if to == nil || from == nil {
+		return fmt.Errorf("deployment %s.%s: no spec", p.GetName(), p.GetNamespace())
+	}
+	for field := range to {
+		if _, ok := from[field]; !ok && mirrorsField(field) {
+			delete(to, field)
+		}
+	}
+	for field, value := range from {
+		if mirrorsField(field) && value != nil {
+			to[field] = runtime.DeepCopyJSONValue(value)
+		}
+	}
+	return nil
+}
+
+// mirrorsField is whether a field of the spec of a target is copied as it is: progressDeadlineSeconds, minReadySeconds,
+// revisionHistoryLimit, strategy and whatever a later version of Kubernetes adds. A target is paused in order to change it
+// without effect, which is not meant for the primary.
+func mirrorsField(field string) bool {
+	switch field {
+	case "template", "selector", "replicas", "paused":
+		return false
+	}
+	return true
+}
+
+// record notes on a primary what its template was made from.
+func record(p *unstructured.Unstructured, revision string) error {
+	hash, err := templateFingerprint(p)
+	if err != nil {
+		return err
+	}
+	annotations := p.GetAnnotations()
+	annotations[promotedRevisionAnnotation], annotations[primaryTemplateAnnotation] = revision, hash
+	p.SetAnnotations(annotations)
+	return nil
+}
+
+// own makes the Canary the controller of an object, unless something else is.
+func own(c *v1beta1.Canary, obj *unstructured.Unstructured) {
+	refs := obj.GetOwnerReferences()
+	wanted := *metav1.NewControllerRef(c, v1beta1.SchemeGroupVersion.WithKind("Canary"))
+	for i := range refs {
+		if refs[i].Controller == nil || !*refs[i].Controller {
+			continue
+		}
+		// A Canary that was restored from a backup has another UID.
+		if refs[i].Kind == wanted.Kind && refs[i].Name == wanted.Name && refs[i].UID != wanted.UID {
+			refs[i] = wanted
+			obj.SetOwnerReferences(refs)
+		}
+		return
+	}
+	obj.SetOwnerReferences(append(refs, wanted))
+}

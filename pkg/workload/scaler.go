@@ -1,0 +1,51 @@
+package workload
+
+import (
+	"context"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// scaler is a kind of autoscaler.
+type scaler struct {
+	kind     string
+	resource schema.GroupVersionResource
+	// min is the path of the least number of pods.
+	min []string
+}
+
+func scalers() []scaler {
+	return []scaler{
+		{
+			kind:     "HorizontalPodAutoscaler",
+			resource: schema.GroupVersionResource{Group: "autoscaling", Version: "v2", Resource: "horizontalpodautoscalers"},
+			min:      []string{"spec", "minReplicas"},
+		},
+		{
+			kind:     "ScaledObject",
+			resource: schema.GroupVersionResource{Group: "keda.sh", Version: "v1alpha1", Resource: "scaledobjects"},
+			min:      []string{"spec", "minReplicaCount"},
+		},
+	}
+}
+
+// minReplicas is the least number of pods that the autoscaler of a Canary wants, at least 1.
+func minReplicas(ctx context.Context, client dynamic.Interface, c *v1beta1.Canary) (int64, error) {
+	ref := c.Spec.AutoscalerRef
+	for _, s := range scalers() {
+		if s.kind != ref.Kind {
+			continue
+		}
+		obj, err := client.Resource(s.resource).Namespace(c.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+		if err != nil {
+			return 0, fmt.Errorf("%s %s.%s get query error: %w", ref.Kind, ref.Name, c.Namespace, err)
+		}
+		return max(intAt(obj.Object, 1, s.min...), 1), nil
+	}
+	return 0, fmt.Errorf("spec.autoscalerRef.kind: %s is not served: use HorizontalPodAutoscaler or ScaledObject", ref.Kind)
+}

@@ -1,0 +1,66 @@
+package workload
+
+import (
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/rollout"
+)
+
+// selectorOf finds the label that tells the pods of a target from those of its primary: the first of the candidates that
+// the target selects its pods by.
+func selectorOf(target *unstructured.Unstructured, candidates []string) (Selector, *rollout.Problem) {
+	matchLabels := mapAt(target.Object, "spec", "selector", "matchLabels")
+	for _, label := range candidates {
+		value, ok := matchLabels[label].(string)
+		if !ok {
+			continue
+		}
+		selector := Selector{Label: label, Value: value}
+		return selector, checkSelector(target, selector)
+	}
+	return Selector{}, invalid("getSelectorLabel failed: deployment %s.%s spec.selector.matchLabels must contain one of %v: "+
+		"add one of them to the Deployment, or name one that it has in the operator's flag -selector-labels",
+		target.GetName(), target.GetNamespace(), candidates)
+}
+
+func checkSelector(target *unstructured.Unstructured, s Selector) *rollout.Problem {
+	if s.Value == "" {
+		return invalid("deployment %s.%s: label %s in spec.selector.matchLabels is empty, so the pods of the primary can't "+
+			"be told apart: give it a value", target.GetName(), target.GetNamespace(), s.Label)
+	}
+	errs := validation.IsValidLabelValue(s.PrimaryValue())
+	if len(errs) == 0 {
+		return nil
+	}
+	return invalid("deployment %s.%s: the pods of the primary would get the label %s=%s, which is not valid (%s): "+
+		"use a value of at most %d characters in spec.selector.matchLabels",
+		target.GetName(), target.GetNamespace(), s.Label, s.PrimaryValue(), strings.Join(errs, "; "),
+		validation.LabelValueMaxLength-len(v1beta1.PrimarySuffix))
+}
+
+// checkPrimaryName tells of a target whose name leaves no room for the suffix.
+func checkPrimaryName(c *v1beta1.Canary) *rollout.Problem {
+	limit := validation.DNS1123SubdomainMaxLength - len(v1beta1.PrimarySuffix)
+	if len(c.Spec.TargetRef.Name) <= limit {
+		return nil
+	}
+	return invalid("spec.targetRef.name: the primary would be named %s, which is longer than the %d characters that a name "+
+		"may have: use a target whose name has at most %d", PrimaryName(c), validation.DNS1123SubdomainMaxLength, limit)
+}
+
+// checkPrimarySelector tells of a primary that selects other pods than the copy would have. The selector of a Deployment
+// can't be changed, so every write would be refused.
+func checkPrimarySelector(primary *unstructured.Unstructured, s Selector) *rollout.Problem {
+	have := mapAt(primary.Object, "spec", "selector", "matchLabels")
+	if len(have) == 1 && have[s.Label] == s.PrimaryValue() &&
+		len(listAt(primary.Object, "spec", "selector", "matchExpressions")) == 0 {
+		return nil
+	}
+	return invalid("deployment %s.%s exists, but does not select its pods by %s=%s alone: it is not the copy of the target, "+
+		"or was made with other -selector-labels. Restore the flag, or remove the Deployment once it gets no traffic",
+		primary.GetName(), primary.GetNamespace(), s.Label, s.PrimaryValue())
+}

@@ -1,0 +1,232 @@
+package workload
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/rollout"
+)
+
+// writeAttempts is how often an update is tried again after a conflict. The Deployment controller writes the status of a
+// primary whenever a pod changes, so conflicts are common and mean nothing.
+const writeAttempts = 5
+
+// EnsurePrimary implements Target.
+func (d *deployment) EnsurePrimary(ctx context.Context, c *v1beta1.Canary, revision rollout.Revision) error {
+	var err error
+	for range writeAttempts {
+		err = d.ensurePrimary(ctx, c, revision)
+		if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
+			return err
+		}
+	}
+	return err
+}
+
+func (d *deployment) ensurePrimary(ctx context.Context, c *v1beta1.Canary, revision rollout.Revision) error {
+	if revision.Fingerprint == "" {
+		return fmt.Errorf("deployment %s.%s: no revision to copy", PrimaryName(c), c.Namespace)
+	}
+	target, err := d.get(ctx, c.Namespace, c.Spec.TargetRef.Name)
+	if err != nil {
+		return err
+	}
+	if target == nil {
+		return errors.New(targetNotFound(c).Message)
+	}
+	primary, err := d.get(ctx, c.Namespace, PrimaryName(c))
+	if err != nil {
+		return err
+	}
+	if primary == nil {
+		return d.createPrimary(ctx, c, target, revision)
+	}
+	return d.updatePrimary(ctx, c, target, primary, revision)
+}
+
+func (d *deployment) createPrimary(ctx context.Context, c *v1beta1.Canary, target *unstructured.Unstructured,
+	revision rollout.Revision) error {
+	stored, err := d.storedRevision(ctx, c, revision)
+	if err != nil {
+		return fmt.Errorf("createPrimaryDeployment failed: %w", err)
+	}
+	src, err := d.sourceOf(c, target, revision)
+	switch {
+	case errors.Is(err, ErrMoved) && stored != nil:
+		src, err = d.sourceOf(c, stored, revision)
+	case errors.Is(err, ErrMoved):
+		err = fmt.Errorf("%w; that revision is not stored either: bring the target back to it, or roll out the new one", err)
+	}
+	if err != nil {
+		return fmt.Errorf("createPrimaryDeployment failed: %w", err)
+	}
+	if replicas := intAt(target.Object, 1, "spec", "replicas"); replicas > 0 {
+		src.replicas = replicas
+	} else if stored != nil {
+		src.replicas = intAt(stored.Object, 1, "spec", "replicas")
+	}
+	if err := d.storeRevision(ctx, c, src); err != nil {
+		return fmt.Errorf("createPrimaryDeployment failed: %w", err)
+	}
+	wanted, err := d.newPrimary(c, src)
+	if err != nil {
+		return fmt.Errorf("createPrimaryDeployment failed: %w", err)
+	}
+	created, err := d.deployments(c).Create(ctx, wanted, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("createPrimaryDeployment failed: deployment %s.%s create error: %w",
+			wanted.GetName(), wanted.GetNamespace(), err)
+	}
+	return d.confirmRecord(ctx, c, created)
+}
+
+func (d *deployment) updatePrimary(ctx context.Context, c *v1beta1.Canary, target, primary *unstructured.Unstructured,
+	revision rollout.Revision) error {
+	failed := func(err error) error {
+		return fmt.Errorf("updating deployment %s.%s template spec failed: %w", PrimaryName(c), c.Namespace, err)
+	}
+	src, err := d.sourceOf(c, target, revision)
+	if err != nil {
+		return failed(err)
+	}
+	for _, problem := range []*rollout.Problem{checkOwner(c, primary), checkPrimarySelector(primary, src.selector)} {
+		if problem != nil {
+			return failed(errors.New(problem.Message))
+		}
+	}
+	next, err := d.nextPrimary(c, src, primary)
+	if err != nil {
+		return failed(err)
+	}
+	if reflect.DeepEqual(withoutNulls(next.Object), withoutNulls(primary.Object)) {
+		return nil
+	}
+	if err := d.storeRevision(ctx, c, src); err != nil {
+		return failed(err)
+	}
+	// The update carries the resourceVersion that was read, so it fails when anybody wrote in between.
+	updated, err := d.deployments(c).Update(ctx, next, metav1.UpdateOptions{})
+	if err != nil {
+		return failed(err)
+	}
+	return d.confirmRecord(ctx, c, updated)
+}
+
+// sourceOf makes sure that an object is at the revision asked for, and gets it ready to be copied.
+func (d *deployment) sourceOf(c *v1beta1.Canary, target *unstructured.Unstructured, revision rollout.Revision) (source, error) {
+	hash, err := templateFingerprint(target)
+	if err != nil {
+		return source{}, err
+	}
+	if hash != revision.Fingerprint {
+		return source{}, fmt.Errorf("deployment %s.%s has %s and not %s: %w",
+			target.GetName(), target.GetNamespace(), hash, revision.Fingerprint, ErrMoved)
+	}
+	var first problems
+	first.add(checkPrimaryName(c))
+	selector, problem := selectorOf(target, d.options.SelectorLabels)
+	first.add(problem)
+	if first.problem != nil {
+		return source{}, errors.New(first.problem.Message)
+	}
+	return source{
+		target: target, selector: selector, revision: revision, replicas: intAt(target.Object, 1, "spec", "replicas"),
+	}, nil
+}
+
+// confirmRecord corrects what is recorded about the template when the server stored another one than it was sent, which an
+// admission webhook can bring about. If this write is lost, the primary counts as changed by somebody else and is written
+// once more.
+func (d *deployment) confirmRecord(ctx context.Context, c *v1beta1.Canary, stored *unstructured.Unstructured) error {
+	hash, err := templateFingerprint(stored)
+	if err != nil || stored.GetAnnotations()[primaryTemplateAnnotation] == hash {
+		return err
+	}
+	patch := map[string]any{"metadata": map[string]any{"annotations": map[string]any{primaryTemplateAnnotation: hash}}}
+	return d.patch(ctx, c, stored.GetName(), patch)
+}
+
+// ScaleUp implements Target.
+func (d *deployment) ScaleUp(ctx context.Context, c *v1beta1.Canary) error {
+	name := c.Spec.TargetRef.Name
+	target, err := d.get(ctx, c.Namespace, name)
+	if err != nil {
+		return fmt.Errorf("scaling up %s.%s failed: %w", name, c.Namespace, err)
+	}
+	if target == nil {
+		return fmt.Errorf("scaling up %s.%s failed: %s", name, c.Namespace, targetNotFound(c).Message)
+	}
+	if intAt(target.Object, 1, "spec", "replicas") > 0 {
+		return nil
+	}
+	replicas, err := d.replicasFromZero(ctx, c)
+	if err != nil {
+		return fmt.Errorf("scaling up %s.%s failed: %w", name, c.Namespace, err)
+	}
+	if err := d.scale(ctx, c, replicas); err != nil {
+		return fmt.Errorf("scaling up %s.%s to %d failed: %w", name, c.Namespace, replicas, err)
+	}
+	return nil
+}
+
+// replicasFromZero is how many pods a target without any gets: the least number that its autoscaler wants, or as many as
+// the primary has.
+func (d *deployment) replicasFromZero(ctx context.Context, c *v1beta1.Canary) (int64, error) {
+	if c.Spec.AutoscalerRef != nil {
+		return minReplicas(ctx, d.client, c)
+	}
+	primary, err := d.get(ctx, c.Namespace, PrimaryName(c))
+	if err != nil || primary == nil {
+		return 1, err
+	}
+	return max(intAt(primary.Object, 1, "spec", "replicas"), 1), nil
+}
+
+// ScaleToZero implements Target.
+func (d *deployment) ScaleToZero(ctx context.Context, c *v1beta1.Canary) error {
+	if err := d.scale(ctx, c, 0); err != nil {
+		return fmt.Errorf("scaling down %s.%s to 0 failed: %w", c.Spec.TargetRef.Name, c.Namespace, err)
+	}
+	return nil
+}
+
+func (d *deployment) scale(ctx context.Context, c *v1beta1.Canary, replicas int64) error {
+	return d.patch(ctx, c, c.Spec.TargetRef.Name, map[string]any{"spec": map[string]any{"replicas": replicas}})
+}
+
+func (d *deployment) patch(ctx context.Context, c *v1beta1.Canary, name string, patch map[string]any) error {
+	data, err := json.Marshal(patch)
+	if err != nil {
+		return fmt.Errorf("deployment %s.%s patch: %w", name, c.Namespace, err)
+	}
+	if _, err := d.deployments(c).Patch(ctx, name, types.MergePatchType, data, metav1.PatchOptions{}); err != nil {
+		return fmt.Errorf("deployment %s.%s patch error: %w", name, c.Namespace, err)
+	}
+	return nil
+}
+
+func (d *deployment) deployments(c *v1beta1.Canary) dynamic.ResourceInterface {
+	return d.client.Resource(deploymentsResource()).Namespace(c.Namespace)
+}
+
+// get reads a Deployment from the server, nil if there is none.
+func (d *deployment) get(ctx context.Context, namespace, name string) (*unstructured.Unstructured, error) {
+	obj, err := d.client.Resource(deploymentsResource()).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("deployment %s.%s get query error: %w", name, namespace, err)
+	}
+	return obj, nil
+}
