@@ -19,34 +19,15 @@ type healthLimits struct {
 }
 
 func targetLimits(c *v1beta1.Canary) healthLimits {
-	limits := healthLimits{threshold: 100, deadline: progressDeadline(c)}
-	if a := analysisOf(c); a != nil && a.CanaryReadyThreshold != nil {
-		limits.threshold = *a.CanaryReadyThreshold
-	}
-	return limits
+	return healthLimits{threshold: c.GetAnalysisCanaryReadyThreshold(), deadline: progressDeadline(c)}
 }
 
 func primaryLimits(c *v1beta1.Canary) healthLimits {
-	limits := healthLimits{threshold: 100, deadline: progressDeadline(c)}
-	if a := analysisOf(c); a != nil && a.PrimaryReadyThreshold != nil {
-		limits.threshold = *a.PrimaryReadyThreshold
-	}
-	return limits
+	return healthLimits{threshold: c.GetAnalysisPrimaryReadyThreshold(), deadline: progressDeadline(c)}
 }
 
-func analysisOf(c *v1beta1.Canary) *v1beta1.CanaryAnalysis {
-	if c.Spec.Analysis != nil {
-		return c.Spec.Analysis
-	}
-	return c.Spec.CanaryAnalysis
-}
-
-// progressDeadline is spec.progressDeadlineSeconds, 10 minutes by default.
 func progressDeadline(c *v1beta1.Canary) time.Duration {
-	if c.Spec.ProgressDeadlineSeconds == nil {
-		return 10 * time.Minute
-	}
-	return time.Duration(*c.Spec.ProgressDeadlineSeconds) * time.Second
+	return time.Duration(c.GetProgressDeadlineSeconds()) * time.Second
 }
 
 // deploymentHealth judges a Deployment. The second result is when the judgement turns from waiting to stuck if nothing

@@ -51,10 +51,7 @@ func (d *deployment) Observe(c *v1beta1.Canary, live router.Live, now time.Time)
 	first.add(problem)
 	o.Selector = selector
 	first.add(checkPorts(c, target, primary != nil))
-	for _, p := range declaredPorts(target) {
-		o.DeclaredPorts = append(o.DeclaredPorts, p.Port)
-	}
-	o.Ports = discoveredPorts(c, target)
+	o.Ports = containerPorts(target)
 	if primary != nil && selector.Label != "" {
 		first.add(checkOwner(c, primary))
 		first.add(checkPrimarySelector(primary, selector))

@@ -12,16 +12,6 @@ import (
 	"flagger.app/flagger/pkg/rollout"
 )
 
-// maxPortName is the longest name that a port of a Service may have.
-const maxPortName = 63
-
-// containerPort is a port with the place where it was declared.
-type containerPort struct {
-	Port
-	container string
-	index     int
-}
-
 // servicePort is the container port that service.port is forwarded to.
 func servicePort(c *v1beta1.Canary) intstr.IntOrString {
 	port := c.Spec.Service.TargetPort
@@ -31,18 +21,22 @@ func servicePort(c *v1beta1.Canary) intstr.IntOrString {
 	return port
 }
 
-// declaredPorts lists the ports of the containers that may serve. Init containers that go on running beside the others do
-// so as well, as Kubernetes has it.
-func declaredPorts(target *unstructured.Unstructured) []containerPort {
-	ports := portsOf(listAt(target.Object, podSpec("containers")...), func(map[string]any) bool { return true })
+// containerPorts lists the ports of the containers.
+func containerPorts(target *unstructured.Unstructured) []Port {
+	return portsOf(listAt(target.Object, podSpec("containers")...), func(map[string]any) bool { return true })
+}
+
+// servingPorts lists the ports that a Service can lead to by name: those of the containers, and of the init containers that
+// go on running beside them.
+func servingPorts(target *unstructured.Unstructured) []Port {
 	sidecar := func(c map[string]any) bool { return stringAt(c, "restartPolicy") == "Always" }
-	return append(ports, portsOf(listAt(target.Object, podSpec("initContainers")...), sidecar)...)
+	return append(containerPorts(target), portsOf(listAt(target.Object, podSpec("initContainers")...), sidecar)...)
 }
 
 func podSpec(field string) []string { return []string{"spec", "template", "spec", field} }
 
-func portsOf(containers []any, include func(map[string]any) bool) []containerPort {
-	var ports []containerPort
+func portsOf(containers []any, include func(map[string]any) bool) []Port {
+	var ports []Port
 	for _, item := range containers {
 		container, _ := item.(map[string]any)
 		if container == nil || !include(container) {
@@ -54,59 +48,17 @@ func portsOf(containers []any, include func(map[string]any) bool) []containerPor
 			if protocol == "" {
 				protocol = corev1.ProtocolTCP
 			}
-			ports = append(ports, containerPort{
-				Port: Port{
-					Name: stringAt(port, "name"), Number: int32(intAt(port, 0, "containerPort")), Protocol: protocol,
-				},
-				container: stringAt(container, "name"),
-				index:     i,
+			ports = append(ports, Port{
+				Name: stringAt(port, "name"), Container: stringAt(container, "name"), Index: i,
+				Number: int32(intAt(port, 0, "containerPort")), Protocol: protocol,
 			})
 		}
 	}
 	return ports
 }
 
-// discoveredPorts lists what service.portDiscovery adds to the Services: the ports of all containers but the proxies that a
-// mesh injects, without the one that service.port leads to. Every port has a name, and names and numbers are unique, as a
-// Service requires.
-func discoveredPorts(c *v1beta1.Canary, target *unstructured.Unstructured) []Port {
-	if !c.Spec.Service.PortDiscovery {
-		return nil
-	}
-	type number struct {
-		port     int32
-		protocol corev1.Protocol
-	}
-	main := servicePort(c)
-	names := map[string]bool{mainPortName(c): true}
-	numbers := map[number]bool{{c.Spec.Service.Port, corev1.ProtocolTCP}: true}
-	containers := listAt(target.Object, podSpec("containers")...)
-	var ports []Port
-	for _, p := range portsOf(containers, func(c map[string]any) bool { return !isProxy(stringAt(c, "name")) }) {
-		key := number{p.Number, p.Protocol}
-		if leadsTo(main, p) || numbers[key] {
-			continue
-		}
-		if p.Name == "" || names[p.Name] {
-			p.Name = generatedPortName(p)
-		}
-		names[p.Name], numbers[key] = true, true
-		ports = append(ports, p.Port)
-	}
-	return ports
-}
-
-func isProxy(container string) bool { return container == "istio-proxy" || container == "envoy" }
-
-func mainPortName(c *v1beta1.Canary) string {
-	if c.Spec.Service.PortName != "" {
-		return c.Spec.Service.PortName
-	}
-	return "http"
-}
-
 // leadsTo is whether the port is the one that service.port is forwarded to. That one is always TCP.
-func leadsTo(main intstr.IntOrString, p containerPort) bool {
+func leadsTo(main intstr.IntOrString, p Port) bool {
 	if p.Protocol != corev1.ProtocolTCP {
 		return false
 	}
@@ -116,21 +68,11 @@ func leadsTo(main intstr.IntOrString, p containerPort) bool {
 	return p.Number == main.IntVal
 }
 
-// generatedPortName names a port by its container and its place there: tcp-<container>-<index>.
-func generatedPortName(p containerPort) string {
-	prefix, suffix := strings.ToLower(string(p.Protocol))+"-", fmt.Sprintf("-%d", p.index)
-	container := p.container
-	if room := maxPortName - len(prefix) - len(suffix); len(container) > room {
-		container = strings.TrimRight(container[:room], "-")
-	}
-	return prefix + container + suffix
-}
-
 // checkPorts tells of a Service that would lead nowhere. A named port must be declared. A number need not be, Kubernetes
 // takes the declaration as information; so a number that differs from all declared ones is a mistake only until a primary
 // shows that it works.
 func checkPorts(c *v1beta1.Canary, target *unstructured.Unstructured, primaryExists bool) *rollout.Problem {
-	declared := declaredPorts(target)
+	declared := servingPorts(target)
 	main := servicePort(c)
 	for _, p := range declared {
 		if leadsTo(main, p) {
@@ -153,7 +95,7 @@ func checkPorts(c *v1beta1.Canary, target *unstructured.Unstructured, primaryExi
 		"container listens on, or declare %d in its ports", field, name, main.IntVal, describePorts(declared), main.IntVal)
 }
 
-func describePorts(ports []containerPort) string {
+func describePorts(ports []Port) string {
 	if len(ports) == 0 {
 		return "it declares no ports"
 	}
