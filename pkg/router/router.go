@@ -81,6 +81,9 @@ type Object struct {
 // ExactMetadata lists the keys whose live values survive although nothing wants them.
 type ExactMetadata struct {
 	KeepLabels, KeepAnnotations []string
+	// AdoptedAnnotations are the keys of the wanted annotations to ensure on an object that this Canary does not
+	// control. Its other metadata is left alone.
+	AdoptedAnnotations []string
 }
 
 // Live finds objects as the informers last saw them. A nil result means that the object does not exist.
@@ -99,6 +102,9 @@ type Observed struct {
 
 // Abilities are what a provider can do beyond moving all traffic at once.
 type Abilities struct {
+	// Routes is set when the provider moves traffic at all. "kubernetes" doesn't: its apex Service selects the primary
+	// throughout.
+	Routes bool
 	// Weights is set when traffic can be split by percent.
 	Weights bool
 	// Mirror, MirrorWeight, Match, SessionAffinity, PrimaryCookie and TCP stand for analysis.mirror,

@@ -1,0 +1,138 @@
+package router
+
+import (
+	"maps"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// Annotations that keep Flux from reverting what the operator writes.
+const (
+	KustomizeReconcileAnnotation = "kustomize.toolkit.fluxcd.io/reconcile"
+	HelmDriftAnnotation          = "helm.toolkit.fluxcd.io/driftDetection"
+	disabled                     = "disabled"
+)
+
+// Names are the names of the three Services of a Canary.
+type Names struct {
+	// Apex is the Service that clients use, Primary and Canary those of the two sides.
+	Apex, Primary, Canary string
+}
+
+// NamesOf derives the names of the Services: from spec.service.name, by default the name of the target.
+func NamesOf(c *v1beta1.Canary) Names {
+	apex := c.Spec.Service.Name
+	if apex == "" {
+		apex = c.Spec.TargetRef.Name
+	}
+	return Names{Apex: apex, Primary: apex + v1beta1.PrimarySuffix, Canary: apex + v1beta1.CanarySuffix}
+}
+
+// AnalysisOf returns the analysis of a Canary, under its present or its old name, empty where there is none.
+func AnalysisOf(c *v1beta1.Canary) v1beta1.CanaryAnalysis {
+	switch {
+	case c.Spec.Analysis != nil:
+		return *c.Spec.Analysis
+	case c.Spec.CanaryAnalysis != nil:
+		return *c.Spec.CanaryAnalysis
+	default:
+		return v1beta1.CanaryAnalysis{}
+	}
+}
+
+// defaultInterval is the interval of an analysis that sets none, or one that is not a duration.
+const defaultInterval = time.Minute
+
+// analysisInterval is the interval of the analysis.
+func analysisInterval(c *v1beta1.Canary) time.Duration {
+	d, err := time.ParseDuration(AnalysisOf(c).Interval)
+	if err != nil || d <= 0 {
+		return defaultInterval
+	}
+	return d
+}
+
+// IsTCP tells whether the Canary asks for routing of connections instead of requests (service.appProtocol: tcp).
+func IsTCP(c *v1beta1.Canary) bool {
+	return strings.EqualFold(c.Spec.Service.AppProtocol, "tcp")
+}
+
+// ToolkitAnnotations are on every object that the operator writes: they keep Flux from reverting it.
+func ToolkitAnnotations() map[string]string {
+	return map[string]string{KustomizeReconcileAnnotation: disabled, HelmDriftAnnotation: disabled}
+}
+
+// Annotated returns the annotations of a CustomMetadata, which may be nil, with the toolkit annotations added.
+func Annotated(m *v1beta1.CustomMetadata) map[string]string {
+	all := map[string]string{}
+	if m != nil {
+		maps.Copy(all, m.Annotations)
+	}
+	maps.Copy(all, ToolkitAnnotations())
+	return all
+}
+
+// NewWanted builds a wanted object with the metadata that all routing objects share: the labels and annotations of
+// spec.service.apex and the toolkit annotations.
+func NewWanted(c *v1beta1.Canary, ref Ref, spec map[string]any) *unstructured.Unstructured {
+	var labels map[string]string
+	if c.Spec.Service.Apex != nil {
+		labels = c.Spec.Service.Apex.Labels
+	}
+	return NewObject(ref, labels, Annotated(c.Spec.Service.Apex), spec)
+}
+
+// NewObject builds an unstructured object of the kind and name of ref. Nil maps are left out.
+func NewObject(ref Ref, labels, annotations map[string]string, spec map[string]any) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{Object: map[string]any{}}
+	u.SetGroupVersionKind(ref.GroupVersionKind())
+	u.SetNamespace(ref.Namespace)
+	u.SetName(ref.Name)
+	if len(labels) > 0 {
+		u.SetLabels(labels)
+	}
+	if len(annotations) > 0 {
+		u.SetAnnotations(annotations)
+	}
+	if spec != nil {
+		u.Object["spec"] = spec
+	}
+	return u
+}
+
+// Control says who controls an object.
+type Control int
+
+// The answers of ControlOf.
+const (
+	// Foreign objects have no controller, or one that is not a Canary.
+	Foreign Control = iota
+	// Ours are objects that this Canary controls.
+	Ours
+	// OtherCanary are objects that another Canary controls.
+	OtherCanary
+)
+
+// ControlOf tells whether a Canary controls a live object. The UID is not compared, so that objects of a Canary that was
+// restored from a backup are still its own.
+func ControlOf(c *v1beta1.Canary, live *unstructured.Unstructured) Control {
+	owner := metav1.GetControllerOf(live)
+	if owner == nil || owner.Kind != v1beta1.CanaryKind ||
+		!strings.HasPrefix(owner.APIVersion, v1beta1.GroupName+"/") {
+		return Foreign
+	}
+	if owner.Name != c.Name {
+		return OtherCanary
+	}
+	return Ours
+}
+
+// ownerReference makes a Canary the controller of an object.
+func ownerReference(c *v1beta1.Canary) metav1.OwnerReference {
+	return *metav1.NewControllerRef(c, v1beta1.SchemeGroupVersion.WithKind(v1beta1.CanaryKind))
+}

@@ -1,0 +1,64 @@
+// Package registry lists the routing providers by the names that users give in spec.provider and -mesh-provider.
+package registry
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/router"
+	"flagger.app/flagger/pkg/router/contour"
+	"flagger.app/flagger/pkg/router/kubernetes"
+)
+
+// Config are the settings of all providers that come from flags.
+type Config struct {
+	// IngressClass is the ingress class of generated HTTPProxies (-ingress-class).
+	IngressClass string
+	// Unowned leaves out owner references: the mesh is in another cluster than the Canaries
+	// (-kubeconfig-service-mesh).
+	Unowned bool
+}
+
+// Registry finds providers.
+type Registry struct{ entries []entry }
+
+// entry is one name. A prefix also stands for every name that begins with it.
+type entry struct {
+	name     string
+	isPrefix bool
+	provider router.Provider
+}
+
+// New returns the registry of all providers. This list is the only place that names them.
+func New(config Config) *Registry {
+	return &Registry{entries: []entry{
+		{name: v1beta1.ContourProvider, provider: contour.New(contour.Options{
+			IngressClass: config.IngressClass, Unowned: config.Unowned,
+		})},
+		{name: v1beta1.KubernetesProvider, provider: kubernetes.New()},
+	}}
+}
+
+// Names lists the names of all providers, sorted.
+func (r *Registry) Names() []string {
+	names := make([]string, len(r.entries))
+	for i, e := range r.entries {
+		names[i] = e.name
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Provider returns the provider of a name. A name that no provider has is an error that lists all there are.
+func (r *Registry) Provider(name string) (router.Provider, error) {
+	for _, e := range r.entries {
+		if name == e.name || (e.isPrefix && strings.HasPrefix(name, e.name)) {
+			return e.provider, nil
+		}
+	}
+	return nil, &router.FieldError{Field: "spec.provider", Message: fmt.Sprintf(
+		"there is no provider %q: set it, or the flag -mesh-provider if it is empty, to one of %s",
+		name, strings.Join(r.Names(), ", "))}
+}
