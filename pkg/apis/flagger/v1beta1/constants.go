@@ -23,6 +23,16 @@ const (
 	TraefikProvider           = "traefik"
 )
 
+// Providers returns the names that spec.provider can have, in order.
+func Providers() []string {
+	return []string{
+		ApisixProvider, AppMeshProvider, AppMeshV1Beta2Provider, ContourProvider, GatewayAPIV1Provider,
+		GatewayAPIV1Beta1Provider, GlooProvider, IstioProvider, KnativeProvider, KubernetesProvider, KumaProvider,
+		LinkerdProvider, NGINXProvider, OsmProvider, SkipperProvider, SMIV1Alpha1Provider, SMIV1Alpha2Provider,
+		SMIV1Alpha3Provider, TraefikProvider,
+	}
+}
+
 // Strategies of an analysis; which one applies follows from its fields.
 const (
 	DeploymentStrategyCanary    = "canary"

@@ -1,0 +1,245 @@
+package v1beta1_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/yaml"
+
+	flaggerv1 "flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+func newCanary(change func(*flaggerv1.Canary)) *flaggerv1.Canary {
+	c := &flaggerv1.Canary{
+		ObjectMeta: metav1.ObjectMeta{Name: "podinfo", Namespace: "test"},
+		Spec: flaggerv1.CanarySpec{
+			TargetRef: flaggerv1.LocalObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "podinfo"},
+			Service:   flaggerv1.CanaryService{Port: 9898},
+			Analysis:  &flaggerv1.CanaryAnalysis{Interval: "1m", Threshold: 5, StepWeight: 10},
+		},
+	}
+	change(c)
+	return c
+}
+
+func knativeTarget(c *flaggerv1.Canary) {
+	c.Spec.TargetRef = flaggerv1.LocalObjectReference{APIVersion: "serving.knative.dev/v1", Kind: "Service", Name: "podinfo"}
+	c.Spec.Service = flaggerv1.CanaryService{}
+}
+
+type validateTest struct {
+	change func(*flaggerv1.Canary)
+	opts   flaggerv1.ValidationOptions
+	want   string // part of the errors; empty means valid
+}
+
+func runValidate(t *testing.T, tests map[string]validateTest) {
+	t.Helper()
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			if test.opts.Provider == "" {
+				test.opts.Provider = "istio"
+			}
+			checkErrors(t, flaggerv1.Validate(newCanary(test.change), test.opts), test.want)
+		})
+	}
+}
+
+func TestValidateTarget(t *testing.T) {
+	flagKnative := flaggerv1.ValidationOptions{Provider: "knative"}
+	runValidate(t, map[string]validateTest{
+		"minimal": {func(*flaggerv1.Canary) {}, flaggerv1.ValidationOptions{}, ""},
+		"kind": {func(c *flaggerv1.Canary) { c.Spec.TargetRef.Kind = "StatefulSet" }, flaggerv1.ValidationOptions{},
+			`spec.targetRef.kind: Unsupported value: "StatefulSet": supported values: "DaemonSet", "Deployment", "Service"`},
+		"name": {func(c *flaggerv1.Canary) { c.Spec.TargetRef.Name = "" }, flaggerv1.ValidationOptions{},
+			"spec.targetRef.name: Required value"},
+		"provider": {func(c *flaggerv1.Canary) { c.Spec.Provider = "consul" }, flaggerv1.ValidationOptions{},
+			`spec.provider: Unsupported value: "consul"`},
+		"knative target, provider by flag": {knativeTarget, flagKnative, ""},
+		"knative target elsewhere": {knativeTarget, flaggerv1.ValidationOptions{},
+			"can't use istio provider with Knative Service as target"},
+		"B-14 other target, knative by flag": {func(*flaggerv1.Canary) {}, flagKnative,
+			"can't use apps/v1/Deployment as target if provider is set to knative"},
+		"B-14 other target, own provider": {func(c *flaggerv1.Canary) { c.Spec.Provider = "istio" }, flagKnative, ""},
+		"knative with autoscaler": {func(c *flaggerv1.Canary) {
+			knativeTarget(c)
+			c.Spec.AutoscalerRef = &flaggerv1.AutoscalerReference{Kind: "HorizontalPodAutoscaler", Name: "podinfo"}
+		}, flagKnative, "spec.autoscalerRef: Forbidden: can't use autoscaler with Knative Service"},
+		"metrics server": {func(c *flaggerv1.Canary) { c.Spec.MetricsServer = "prometheus:9090" }, flaggerv1.ValidationOptions{},
+			"spec.metricsServer: Invalid value: must begin with http:// or https://"},
+	})
+}
+
+func TestValidateService(t *testing.T) {
+	long := strings.Repeat("a", 56)
+	runValidate(t, map[string]validateTest{
+		"port missing": {func(c *flaggerv1.Canary) { c.Spec.Service.Port = 0 }, flaggerv1.ValidationOptions{},
+			"spec.service.port: Invalid value: 0: set the port the target is reached at"},
+		"port missing for a Service": {func(c *flaggerv1.Canary) {
+			c.Spec.TargetRef.APIVersion, c.Spec.TargetRef.Kind, c.Spec.Service.Port = "v1", "Service", 0
+		}, flaggerv1.ValidationOptions{}, ""},
+		"B-27 long target": {func(c *flaggerv1.Canary) { c.Spec.TargetRef.Name = long }, flaggerv1.ValidationOptions{},
+			"must be at most 55 characters long, because the Services <name>-primary and <name>-canary are named after it"},
+		"B-27 long target, short service": {func(c *flaggerv1.Canary) {
+			c.Spec.TargetRef.Name, c.Spec.Service.Name = long, "podinfo"
+		}, flaggerv1.ValidationOptions{}, ""},
+		"B-27 copies of a Service": {func(c *flaggerv1.Canary) {
+			c.Spec.TargetRef.Kind, c.Spec.TargetRef.Name, c.Spec.Service.Name = "Service", long, "podinfo"
+		}, flaggerv1.ValidationOptions{}, "spec.targetRef.name: Invalid value"},
+		"B-27 no label": {func(c *flaggerv1.Canary) { c.Spec.Service.Name = "podinfo.v2" }, flaggerv1.ValidationOptions{},
+			"spec.service.name: Invalid value: \"podinfo.v2\": must be a DNS label"},
+		"nginx by flag": {func(*flaggerv1.Canary) {}, flaggerv1.ValidationOptions{Provider: "nginx"},
+			"spec.ingressRef: Required value: provider nginx needs it"},
+		"apisix": {func(c *flaggerv1.Canary) { c.Spec.Provider = "apisix" }, flaggerv1.ValidationOptions{},
+			"spec.routeRef: Required value: provider apisix needs it"},
+		"appmesh": {func(c *flaggerv1.Canary) { c.Spec.Provider = "appmesh" }, flaggerv1.ValidationOptions{},
+			"spec.service.meshName: Required value"},
+		"appmesh:v1beta2": {func(c *flaggerv1.Canary) { c.Spec.Provider = "appmesh:v1beta2" }, flaggerv1.ValidationOptions{}, ""},
+		"gateway api": {func(c *flaggerv1.Canary) { c.Spec.Provider = "gatewayapi:v1" }, flaggerv1.ValidationOptions{},
+			"spec.service.gatewayRefs: Required value"},
+		"delegation": {func(c *flaggerv1.Canary) {
+			c.Spec.Service.Delegation, c.Spec.Service.Gateways = true, []string{"mesh"}
+		}, flaggerv1.ValidationOptions{}, "spec.service.delegation: Forbidden"},
+		"delegation elsewhere": {func(c *flaggerv1.Canary) {
+			c.Spec.Service.Delegation, c.Spec.Service.Hosts = true, []string{"a"}
+		}, flaggerv1.ValidationOptions{Provider: "contour"}, ""},
+	})
+}
+
+func TestValidateCrossNamespaceRefs(t *testing.T) {
+	blocked := flaggerv1.ValidationOptions{NoCrossNamespaceRefs: true}
+	upstream := func(c *flaggerv1.Canary) {
+		c.Spec.UpstreamRef = &flaggerv1.CrossNamespaceObjectReference{Name: "up", Namespace: "gloo"}
+	}
+	template := func(c *flaggerv1.Canary) {
+		c.Spec.Analysis.Metrics = []flaggerv1.CanaryMetric{{
+			Name: "m", TemplateRef: &flaggerv1.CrossNamespaceObjectReference{Name: "latency", Namespace: "istio"},
+		}}
+	}
+	alert := func(c *flaggerv1.Canary) {
+		c.Spec.Analysis.Alerts = []flaggerv1.CanaryAlert{{
+			Name: "a", ProviderRef: flaggerv1.CrossNamespaceObjectReference{Name: "slack", Namespace: "ops"},
+		}}
+	}
+	own := func(c *flaggerv1.Canary) {
+		upstream(c)
+		template(c)
+		alert(c)
+		c.Spec.UpstreamRef.Namespace = "test"
+		c.Spec.Analysis.Metrics[0].TemplateRef.Namespace = ""
+		c.Spec.Analysis.Alerts[0].ProviderRef.Namespace = ""
+	}
+	runValidate(t, map[string]validateTest{
+		"upstream": {upstream, blocked, "spec.upstreamRef.namespace: Forbidden: can't access gloo upstream up.gloo, cross-namespace references are blocked"},
+		"template": {template, blocked, "spec.analysis.metrics[0].templateRef.namespace: Forbidden: can't access metric template latency.istio, cross-namespace references are blocked"},
+		"alert":    {alert, blocked, "spec.analysis.alerts[0].providerRef.namespace: Forbidden: can't access alert provider slack.ops, cross-namespace references are blocked"},
+		"skipped analysis still alerts": {func(c *flaggerv1.Canary) { alert(c); c.Spec.SkipAnalysis = true }, blocked,
+			"can't access alert provider slack.ops"},
+		"old name of analysis": {func(c *flaggerv1.Canary) {
+			alert(c)
+			c.Spec.CanaryAnalysis, c.Spec.Analysis = c.Spec.Analysis, nil
+		}, blocked, "spec.canaryAnalysis.alerts[0].providerRef.namespace"},
+		"own namespace": {own, blocked, ""},
+		"allowed":       {func(c *flaggerv1.Canary) { upstream(c); template(c); alert(c) }, flaggerv1.ValidationOptions{}, ""},
+	})
+}
+
+func TestValidateAnalysis(t *testing.T) {
+	analysis := func(change func(*flaggerv1.CanaryAnalysis)) func(*flaggerv1.Canary) {
+		return func(c *flaggerv1.Canary) { change(c.Spec.Analysis) }
+	}
+	weights := func(weights ...int32) func(*flaggerv1.Canary) {
+		return analysis(func(a *flaggerv1.CanaryAnalysis) { a.StepWeight, a.StepWeights = 0, weights })
+	}
+	hook := func(w flaggerv1.CanaryWebhook) func(*flaggerv1.Canary) {
+		return analysis(func(a *flaggerv1.CanaryAnalysis) { a.Webhooks = []flaggerv1.CanaryWebhook{w} })
+	}
+	metric := func(m flaggerv1.CanaryMetric) func(*flaggerv1.Canary) {
+		return analysis(func(a *flaggerv1.CanaryAnalysis) { a.Metrics = []flaggerv1.CanaryMetric{m} })
+	}
+	affinity := func(cookie, primary string) func(*flaggerv1.Canary) {
+		return analysis(func(a *flaggerv1.CanaryAnalysis) {
+			a.SessionAffinity = &flaggerv1.SessionAffinity{CookieName: cookie, PrimaryCookieName: primary}
+		})
+	}
+	none := flaggerv1.ValidationOptions{}
+	runValidate(t, map[string]validateTest{
+		"interval":          {analysis(func(a *flaggerv1.CanaryAnalysis) { a.Interval = "1min" }), none, `spec.analysis.interval: Invalid value: "1min": is no duration: write it like 30s, 1m30s or 1h`},
+		"interval too long": {analysis(func(a *flaggerv1.CanaryAnalysis) { a.Interval = "9999999999h" }), none, "spec.analysis.interval: Invalid value"},
+		"interval in hours": {analysis(func(a *flaggerv1.CanaryAnalysis) { a.Interval = "1h" }), none, ""},
+		"two strategies":    {analysis(func(a *flaggerv1.CanaryAnalysis) { a.Iterations = 3 }), none, "spec.analysis: Forbidden: iterations and stepWeight exclude each other"},
+		"weight":            {analysis(func(a *flaggerv1.CanaryAnalysis) { a.MaxWeight = 101 }), none, "spec.analysis.maxWeight: Invalid value: 101"},
+		"ready threshold":   {analysis(func(a *flaggerv1.CanaryAnalysis) { a.CanaryReadyThreshold = ptr.To[int32](101) }), none, "spec.analysis.canaryReadyThreshold: Invalid value: 101"},
+		"A-22 ascending":    {weights(1, 2, 10, 80), none, ""},
+		"A-22 end twice":    {weights(10, 50, 50), none, ""},
+		"A-22 stalls":       {weights(10, 10, 50), none, "spec.analysis.stepWeights[1]: Invalid value: 10: must be more than the weight before it, 10"},
+		"A-22 descending":   {weights(50, 10), none, "spec.analysis.stepWeights[1]: Invalid value"},
+		"weights over 100":  {weights(50, 110), none, "spec.analysis.stepWeights[1]: Invalid value: 110"},
+		"hook":              {hook(flaggerv1.CanaryWebhook{Name: "a", URL: "http://a.test/x", Timeout: "1h"}), none, ""},
+		"hook url":          {hook(flaggerv1.CanaryWebhook{Name: "a", URL: "loadtester.test/x"}), none, "spec.analysis.webhooks[0].url: Invalid value: must begin with http:// or https://"},
+		"hook without host": {hook(flaggerv1.CanaryWebhook{Name: "a", URL: "http:///x"}), none, "must name a host"},
+		"hook with bad url": {hook(flaggerv1.CanaryWebhook{Name: "a", URL: "http://a b"}), none, "spec.analysis.webhooks[0].url: Invalid value: is no URL"},
+		"hook type":         {hook(flaggerv1.CanaryWebhook{Name: "a", URL: "http://a", Type: "skip"}), none, "spec.analysis.webhooks[0].type: Unsupported value"},
+		"hook timeout":      {hook(flaggerv1.CanaryWebhook{Name: "a", URL: "http://a", Timeout: "5"}), none, "spec.analysis.webhooks[0].timeout: Invalid value"},
+		"hook retries":      {hook(flaggerv1.CanaryWebhook{Name: "a", URL: "http://a", Retries: -1}), none, "spec.analysis.webhooks[0].retries: Invalid value"},
+		"metric":            {metric(flaggerv1.CanaryMetric{Name: "request-success-rate"}), none, ""},
+		"metric of 2019":    {metric(flaggerv1.CanaryMetric{Name: "istio_requests_total"}), none, ""},
+		"metric, no source": {metric(flaggerv1.CanaryMetric{Name: "errors"}), none, "no usable metrics template and query were configured"},
+		"metric interval":   {metric(flaggerv1.CanaryMetric{Name: "errors", Query: "q", Interval: "1d"}), none, "spec.analysis.metrics[0].interval: Invalid value"},
+		"alert severity": {analysis(func(a *flaggerv1.CanaryAnalysis) {
+			a.Alerts = []flaggerv1.CanaryAlert{{Severity: "fatal", ProviderRef: flaggerv1.CrossNamespaceObjectReference{Name: "a"}}}
+		}), none, "spec.analysis.alerts[0].severity: Unsupported value"},
+		"alert provider":      {analysis(func(a *flaggerv1.CanaryAnalysis) { a.Alerts = []flaggerv1.CanaryAlert{{Name: "a"}} }), none, "spec.analysis.alerts[0].providerRef.name: Required value"},
+		"cookies":             {affinity("a", "b"), none, ""},
+		"one cookie":          {affinity("a", ""), none, ""},
+		"same cookie":         {affinity("a", "a"), none, "can't use the same cookie name for both primary and cookie name; please update them to be different"},
+		"no cookie":           {affinity("", ""), none, "can't use the same cookie name for both"},
+		"B-20 no token":       {affinity("a=b", ""), none, "spec.analysis.sessionAffinity.cookieName: Invalid value"},
+		"errors, but skipped": {func(c *flaggerv1.Canary) { c.Spec.Analysis.Interval, c.Spec.SkipAnalysis = "1min", true }, none, ""},
+	})
+}
+
+// A password in a URL must not get into events.
+func TestValidateDoesNotShowURLs(t *testing.T) {
+	c := newCanary(func(c *flaggerv1.Canary) {
+		c.Spec.MetricsServer = "ftp://user:secret@prometheus"
+		c.Spec.Analysis.Webhooks = []flaggerv1.CanaryWebhook{{Name: "a", URL: "http://user:secret@a b"}}
+	})
+	errs := flaggerv1.Validate(c, flaggerv1.ValidationOptions{Provider: "istio"})
+	if len(errs) != 2 {
+		t.Fatalf("%d errors, want 2: %v", len(errs), errs)
+	}
+	if text := errs.ToAggregate().Error(); strings.Contains(text, "secret") {
+		t.Errorf("password in %q", text)
+	}
+}
+
+// What the API server accepts the operator accepts too, or an object would be stored and then rejected.
+func TestValidateAgreesWithAdmission(t *testing.T) {
+	files, err := filepath.Glob("testdata/accept/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no manifests: %v", err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, doc := range strings.Split(string(data), "\n---\n") {
+			if kind, _ := decode(t, doc)["kind"].(string); kind != flaggerv1.CanaryKind {
+				continue
+			}
+			c := &flaggerv1.Canary{}
+			if err := yaml.Unmarshal([]byte(doc), c); err != nil {
+				t.Fatal(err)
+			}
+			t.Run(filepath.Base(file)+"/"+c.Name, func(t *testing.T) {
+				checkErrors(t, flaggerv1.Validate(c, flaggerv1.ValidationOptions{Provider: "istio"}), "")
+			})
+		}
+	}
+}
