@@ -47,7 +47,7 @@ type Config struct {
 	NodeIP string
 	// ScrapeInterval is the time between samples; 0 means 1 s.
 	ScrapeInterval time.Duration
-	// Static adds jobs with fixed targets (host:port), by job name.
+	// Static adds jobs with fixed targets (host:port[/path]), by job name.
 	Static map[string][]string
 	Client kubernetes.Interface
 }

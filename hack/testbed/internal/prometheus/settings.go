@@ -2,7 +2,7 @@ package prometheus
 
 import (
 	"fmt"
-	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/util/sets"
 )
@@ -27,7 +27,8 @@ type scrapeJob struct {
 }
 
 type static struct {
-	Targets []string `json:"targets"`
+	Targets []string          `json:"targets"`
+	Labels  map[string]string `json:"labels,omitempty"`
 }
 
 type kubernetesSD struct {
@@ -49,9 +50,11 @@ func (c Config) settings() settings {
 	interval := fmt.Sprintf("%dms", c.ScrapeInterval.Milliseconds())
 	s := settings{Global: global{ScrapeInterval: interval, ScrapeTimeout: interval}}
 	for _, job := range sets.List(sets.KeySet(c.Static)) {
-		s.ScrapeConfigs = append(s.ScrapeConfigs, scrapeJob{
-			JobName: job, Static: []static{{Targets: slices.Clone(c.Static[job])}},
-		})
+		scrape := scrapeJob{JobName: job}
+		for _, target := range c.Static[job] {
+			scrape.Static = append(scrape.Static, staticTarget(target))
+		}
+		s.ScrapeConfigs = append(s.ScrapeConfigs, scrape)
 	}
 	s.ScrapeConfigs = append(s.ScrapeConfigs, scrapeJob{
 		JobName:       "kubernetes-pods",
@@ -59,6 +62,15 @@ func (c Config) settings() settings {
 		RelabelConfig: podRelabelling(),
 	})
 	return s
+}
+
+// staticTarget splits host:port[/path]; the path is /metrics if there is none.
+func staticTarget(target string) static {
+	address, path, found := strings.Cut(target, "/")
+	if !found {
+		return static{Targets: []string{address}}
+	}
+	return static{Targets: []string{address}, Labels: map[string]string{"__metrics_path__": "/" + path}}
 }
 
 // podRelabelling is what charts and mesh documentation assume of a Prometheus:
