@@ -5,7 +5,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -52,11 +51,10 @@ type Config struct {
 
 // Cluster is a running control plane.
 type Cluster struct {
-	cfg       Config
-	ca        *authority
-	processes []*proc.Process
-	failed    chan error
-	failOnce  sync.Once
+	cfg      Config
+	ca       *authority
+	failed   chan error
+	failOnce sync.Once
 }
 
 // Start runs a control plane and returns when the API answers and the
@@ -68,20 +66,41 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	if err := c.writeFiles(); err != nil {
 		return nil, err
 	}
-	// The API server waits for etcd by itself, and the others for the API server.
-	for _, spec := range c.specs() {
-		p, err := proc.Start(ctx, spec)
-		if err != nil {
-			return nil, err
-		}
-		c.processes = append(c.processes, p)
-		go c.watch(p)
+	client, _, err := c.Client("testbed")
+	if err != nil {
+		return nil, err
 	}
-	if err := c.waitReady(ctx); err != nil {
+	// The API server waits for etcd by itself.
+	if err := c.run(ctx, Etcd, APIServer); err != nil {
+		return nil, err
+	}
+	if err := c.waitFor(ctx, serverIsReady(client)); err != nil {
+		return nil, err
+	}
+	// The others give up if the API server does not know their rights yet.
+	if err := c.run(ctx, ControllerManager, Scheduler); err != nil {
+		return nil, err
+	}
+	if err := c.waitFor(ctx, podsCanBeMade(client)); err != nil {
 		return nil, err
 	}
 	cfg.Log.Info("control plane is ready", "after", cfg.Clock.Since(began).Round(time.Millisecond))
 	return c, nil
+}
+
+// run starts the named programs.
+func (c *Cluster) run(ctx context.Context, names ...string) error {
+	for _, name := range names {
+		p, err := proc.Start(ctx, proc.Spec{
+			Name: name, Path: c.cfg.Programs[name], Args: c.flags(name),
+			LogDir: c.logDir(), Dir: c.cfg.Dir,
+		})
+		if err != nil {
+			return err
+		}
+		go c.watch(p)
+	}
+	return nil
 }
 
 // watch reports the first program that ends by itself.
@@ -145,9 +164,6 @@ func serviceIP(cidr string) (net.IP, error) {
 	}
 	return net.IPv4(ip[0], ip[1], ip[2], ip[3]+1), nil
 }
-
-// errNotReady is wrapped by the error of a control plane that did not get ready.
-var errNotReady = errors.New("not ready in time")
 
 func mkdirs(dirs ...string) error {
 	for _, dir := range dirs {

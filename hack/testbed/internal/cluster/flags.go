@@ -3,8 +3,6 @@ package cluster
 import (
 	"path/filepath"
 	"strconv"
-
-	"flagger.app/flagger/hack/testbed/internal/proc"
 )
 
 // etcdURL is where etcd listens, seen by this network namespace only.
@@ -12,22 +10,18 @@ const etcdURL = "http://127.0.0.1:2379"
 
 func (c *Cluster) logDir() string { return filepath.Join(c.cfg.Dir, "log") }
 
-// specs are the programs in the order they are started.
-func (c *Cluster) specs() []proc.Spec {
-	flags := map[string][]string{
-		Etcd:              c.etcdFlags(),
-		APIServer:         c.apiServerFlags(),
-		ControllerManager: c.controllerManagerFlags(),
-		Scheduler:         c.schedulerFlags(),
+// flags are the command line flags of the named program.
+func (c *Cluster) flags(name string) []string {
+	switch name {
+	case Etcd:
+		return c.etcdFlags()
+	case APIServer:
+		return c.apiServerFlags()
+	case ControllerManager:
+		return c.controllerManagerFlags()
+	default:
+		return c.schedulerFlags()
 	}
-	var specs []proc.Spec
-	for _, name := range []string{Etcd, APIServer, ControllerManager, Scheduler} {
-		specs = append(specs, proc.Spec{
-			Name: name, Path: c.cfg.Programs[name], Args: flags[name],
-			LogDir: c.logDir(), Dir: c.cfg.Dir,
-		})
-	}
-	return specs
 }
 
 func (c *Cluster) etcdFlags() []string {

@@ -7,6 +7,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
 )
 
 // readyTimeout bounds the start; 3 s is usual, a loaded machine takes longer.
@@ -15,13 +16,28 @@ const readyTimeout = 2 * time.Minute
 // readyPoll is how often readiness is asked for while starting.
 const readyPoll = 50 * time.Millisecond
 
-// waitReady returns when the API server says it is ready and the controller
-// manager has made the ServiceAccount without which no pod can be created.
-func (c *Cluster) waitReady(ctx context.Context) error {
-	client, _, err := c.Client("testbed")
-	if err != nil {
+// check tells what is not ready yet.
+type check func(context.Context) error
+
+// serverIsReady checks that the API server has done all that it does on start.
+func serverIsReady(client kubernetes.Interface) check {
+	return func(ctx context.Context) error {
+		_, err := client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
 		return err
 	}
+}
+
+// podsCanBeMade checks that the controller manager works: it has made the
+// ServiceAccount without which no pod is let in.
+func podsCanBeMade(client kubernetes.Interface) check {
+	return func(ctx context.Context) error {
+		_, err := client.CoreV1().ServiceAccounts(metav1.NamespaceDefault).Get(ctx, "default", metav1.GetOptions{})
+		return err
+	}
+}
+
+// waitFor returns when the check passes or a program has ended.
+func (c *Cluster) waitFor(ctx context.Context, isReady check) error {
 	var last error
 	poll := func(ctx context.Context) (bool, error) {
 		select {
@@ -29,15 +45,12 @@ func (c *Cluster) waitReady(ctx context.Context) error {
 			return false, err
 		default:
 		}
-		if _, last = client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx); last != nil {
-			return false, nil
-		}
-		_, last = client.CoreV1().ServiceAccounts(metav1.NamespaceDefault).Get(ctx, "default", metav1.GetOptions{})
+		last = isReady(ctx)
 		return last == nil, nil
 	}
-	err = wait.PollUntilContextTimeout(ctx, readyPoll, readyTimeout, true, poll)
+	err := wait.PollUntilContextTimeout(ctx, readyPoll, readyTimeout, true, poll)
 	if wait.Interrupted(err) && ctx.Err() == nil {
-		return fmt.Errorf("control plane: %w (%s): %w; logs are in %s", errNotReady, readyTimeout, last, c.logDir())
+		return fmt.Errorf("control plane: not ready after %s: %w; logs are in %s", readyTimeout, last, c.logDir())
 	}
 	return err
 }

@@ -100,7 +100,7 @@ func (s Spec) unexpected(err error) error {
 	if err == nil {
 		err = errors.New("exit status 0")
 	}
-	return fmt.Errorf("%s ended: %w; the end of %s:\n%s", s.Name, err, s.logPath(), tail(s.logPath()))
+	return fmt.Errorf("%s ended: %w; the end of %s:\n%s", s.Name, err, s.logPath(), Tail(s.logPath()))
 }
 
 // PID is the process id in the PID namespace of this process.
@@ -121,8 +121,8 @@ func (p *Process) Stop() {
 // tailSize is how much of a log an error quotes, in bytes.
 const tailSize = 2048
 
-// tail returns the last whole lines of the file, empty if it cannot be read.
-func tail(path string) string {
+// Tail returns the last whole lines of the file, empty if it cannot be read.
+func Tail(path string) string {
 	f, err := os.Open(path)
 	if err != nil {
 		return ""

@@ -20,22 +20,14 @@ type Server struct {
 	Log *slog.Logger
 }
 
-// Serve answers on the socket until ctx ends.
-func (s *Server) Serve(ctx context.Context, socket string) error {
-	listener, err := Listen(socket)
-	if err != nil {
-		return err
-	}
+// Serve answers on the listener until ctx ends.
+func (s *Server) Serve(ctx context.Context, listener *net.UnixListener) error {
 	return accept(ctx, listener, s.handle)
 }
 
-// Forward joins connections to the socket with new ones to a TCP address here,
-// until ctx ends.
-func (s *Server) Forward(ctx context.Context, socket, address string) error {
-	listener, err := Listen(socket)
-	if err != nil {
-		return err
-	}
+// Forward joins connections to the listener with new ones to a TCP address
+// here, until ctx ends.
+func Forward(ctx context.Context, listener *net.UnixListener, address string) error {
 	return accept(ctx, listener, func(ctx context.Context, conn *net.UnixConn) error {
 		return joinTCP(ctx, conn, address)
 	})

@@ -39,6 +39,9 @@ func (d Dir) Logs() string { return d.join("log") }
 // Log is the log file of the testbed itself.
 func (d Dir) Log() string { return d.join("log", "testbed.log") }
 
+// SupervisorLog is the log file of a supervisor in the background.
+func (d Dir) SupervisorLog() string { return d.join("log", "supervisor.log") }
+
 // Bin is the folder of programs that commands inside find first.
 func (d Dir) Bin() string { return d.join("bin") }
 

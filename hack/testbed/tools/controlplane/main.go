@@ -66,7 +66,7 @@ func run(part string, args []string) bool {
 // runKubectl does what cmd/kubectl does: the log level is set before the command
 // tree is made, and errors go through the client's own printer.
 func runKubectl() {
-	if err := logs.GlogSetter(cmd.GetLogVerbosity(os.Args)); err != nil {
+	if _, err := logs.GlogSetter(cmd.GetLogVerbosity(os.Args)); err != nil {
 		fmt.Fprintf(os.Stderr, "kubectl: log level: %v\n", err)
 	}
 	if err := cli.RunNoErrOutput(cmd.NewDefaultKubectlCommand()); err != nil {

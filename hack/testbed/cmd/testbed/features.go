@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"flagger.app/flagger/hack/testbed/internal/netns"
+	"flagger.app/flagger/hack/testbed/internal/prometheus"
+)
+
+// feature is something a testbed has on request, by --with.
+type feature struct {
+	name, about string
+	// components are built for it; images are added to those of the node.
+	components []string
+	images     []string
+	// start runs the feature until ctx ends; it returns when it is ready.
+	start func(ctx context.Context, w *worker) error
+}
+
+// features lists all features. Those asked for start side by side, once the
+// cluster is ready and the node takes pods.
+func features() []feature {
+	return []feature{
+		{
+			name:       prometheus.Program,
+			about:      "Prometheus at http://prometheus.monitoring:9090, scraping annotated pods each second",
+			components: []string{prometheus.Program},
+			start:      startPrometheus,
+		},
+	}
+}
+
+// findFeatures returns the named features; an unknown name is an error.
+func findFeatures(names []string) ([]feature, error) {
+	all := features()
+	var found []feature
+	for _, name := range names {
+		i := slices.IndexFunc(all, func(f feature) bool { return f.name == name })
+		if i < 0 {
+			var known []string
+			for _, f := range all {
+				known = append(known, f.name)
+			}
+			return nil, fmt.Errorf("--with %s: no such feature; there are: %s", name, strings.Join(known, ", "))
+		}
+		found = append(found, all[i])
+	}
+	return found, nil
+}
+
+func startPrometheus(ctx context.Context, w *worker) error {
+	built, err := w.component(ctx, prometheus.Program)
+	if err != nil {
+		return err
+	}
+	const user = "testbed-prometheus"
+	kubeconfig, err := w.cluster.Kubeconfig(user)
+	if err != nil {
+		return err
+	}
+	client, _, err := w.cluster.Client("testbed")
+	if err != nil {
+		return err
+	}
+	process, err := prometheus.Start(ctx, prometheus.Config{
+		Path:       built[prometheus.Program],
+		Dir:        w.dir.Sub(prometheus.Program),
+		LogDir:     w.dir.Logs(),
+		Kubeconfig: kubeconfig,
+		NodeIP:     netns.NodeIP,
+		Client:     client,
+	})
+	if err != nil {
+		return err
+	}
+	w.watch(process)
+	return w.expose(ctx, prometheus.Program, net.JoinHostPort(netns.NodeIP, strconv.Itoa(prometheus.Port)))
+}
