@@ -1,0 +1,177 @@
+package rollout
+
+import (
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// bootstrap takes a workload over: the primary is made and seen ready, then Services and routes lead to it, and only when
+// the target was seen to get nothing any more are its pods taken away.
+func bootstrap(p *pass) bool {
+	if !p.inPhase("", v1beta1.CanaryPhaseInitializing) {
+		return false
+	}
+	if p.st.Target == nil {
+		p.beginBootstrap()
+	}
+	p.checkProviders()
+	if !p.primaryMade() {
+		return true
+	}
+	p.leadToPrimary()
+	return true
+}
+
+// beginBootstrap decides what the primary is to run. A primary that is there already, because the status was lost, is taken
+// as it is: it serves, and a target that differs from it is a change to analyse.
+func (p *pass) beginBootstrap() {
+	p.enter(v1beta1.CanaryPhaseInitializing, stageCopying)
+	if !p.f.Primary.Exists {
+		return
+	}
+	p.st.Stage = stageRouting
+	p.st.Target = &v1beta1.RevisionRef{Fingerprint: unknownRevision}
+	if made := p.f.Primary.Copy; made == p.f.Target.Revision.Fingerprint {
+		p.st.Target = refTo(p.f.Target.Revision)
+	} else if made != "" {
+		p.st.Target.Fingerprint = made
+	}
+}
+
+// checkProviders tells whether the metric providers answer. Bootstrap goes on either way.
+func (p *pass) checkProviders() {
+	if p.c.SkipAnalysis() || len(p.a.Metrics) == 0 {
+		return
+	}
+	check := p.f.Checks.Providers
+	if check == nil {
+		p.ask(NeedProviders{})
+		return
+	}
+	if check.Error != "" {
+		p.fail(ReasonMetrics, "Error checking metric providers: %s", check.Error)
+		return
+	}
+	if p.c.Status.Rollout == nil || p.c.Status.Rollout.Target == nil || p.healthReason() == ReasonMetrics {
+		p.normal("all the metrics providers are available!")
+	}
+}
+
+// primaryMade brings the primary up and reports whether it has been seen ready. Until then the target may change: it still
+// has all the traffic, so the primary just follows it.
+func (p *pass) primaryMade() bool {
+	now := p.f.Target.Revision
+	if p.st.Stage == stageRouting && !p.f.Primary.Exists {
+		p.enter(v1beta1.CanaryPhaseInitializing, stageCopying)
+	}
+	if p.st.Stage == stageCopying && (p.st.Target == nil || !same(now, p.st.Target)) {
+		p.st.Target = refTo(now)
+		p.st.StageStartedAt = micro(p.f.Now)
+	}
+	if !p.f.Services.BackendsInPlace {
+		p.do(EnsureBackendServices{})
+	}
+	made := p.f.Primary.Exists && (p.st.Stage == stageRouting || p.f.Primary.Copy == p.st.Target.Fingerprint)
+	if !made {
+		p.do(EnsurePrimary{Revision: revisionOf(p.st.Target)})
+		return false
+	}
+	if p.f.Primary.Health.State != Ready {
+		p.fail(ReasonPrimaryNotReady, "%s not ready: %s", p.primaryName(), p.f.Primary.Health.Reason)
+		return false
+	}
+	p.st.Stage = stageRouting
+	return p.f.Services.BackendsInPlace
+}
+
+// leadToPrimary moves the traffic over and then lets go of the target's pods.
+func (p *pass) leadToPrimary() {
+	if !p.f.Services.ApexInPlace {
+		p.do(EnsureApexService{})
+	}
+	if p.f.Provider.Routes && !p.f.Routes.InPlace {
+		p.do(EnsureRoutes{})
+	}
+	if !p.drained() {
+		return
+	}
+	if p.f.Target.Replicas > 0 {
+		p.do(ScaleTargetToZero{})
+		return
+	}
+	p.st.Promoted = p.st.Target.DeepCopy()
+	p.next.LastAppliedSpec = p.st.Target.Fingerprint
+	p.next.LastPromotedSpec = p.st.Target.Fingerprint
+	p.enter(v1beta1.CanaryPhaseInitialized, "")
+	n := p.normal("Initialization done! %s", p.canaryName())
+	alertWithDetails(n, v1beta1.SeverityInfo, "New %s detected, initialization completed.", p.c.Spec.TargetRef.Kind)
+}
+
+// drained reports whether the target has been seen without traffic for as long as a route write may take to reach every
+// proxy. It keeps the time of the first such sight in the status.
+func (p *pass) drained() bool {
+	r := p.f.Routes
+	routed := !p.f.Provider.Routes || r.Known && r.InPlace && r.CanaryWeight == 0 && !r.Mirror
+	if !routed || !p.f.Services.ApexInPlace || p.next.CanaryWeight != 0 {
+		p.st.CanaryDrainedAt = nil
+		return false
+	}
+	if p.f.Provider.Routes && p.f.Provider.ReportsSettled && !r.Settled {
+		p.st.CanaryDrainedAt = nil
+		p.fail(ReasonRoutesNotSettled, "routes of %s are not in force: %s", p.canaryName(), r.Reason)
+		return false
+	}
+	if p.st.CanaryDrainedAt == nil {
+		p.st.CanaryDrainedAt = micro(p.f.Now)
+	}
+	until := p.st.CanaryDrainedAt.Add(p.f.Settings.PropagationDelay)
+	if p.f.Now.Before(until) {
+		p.wakeAt(until)
+		return false
+	}
+	return true
+}
+
+// adopt makes a record for a status that another operator wrote, with that one write and no other.
+func adopt(p *pass) bool {
+	if p.c.Status.Rollout != nil || p.inPhase("", v1beta1.CanaryPhaseInitializing) {
+		return false
+	}
+	p.frozen, p.keepHealth = true, true
+	now := p.f.Target.Revision
+	if now.Fingerprint == "" {
+		return true
+	}
+	unknown := &v1beta1.RevisionRef{Fingerprint: unknownRevision}
+	switch p.c.Status.Phase {
+	case v1beta1.CanaryPhaseFailed:
+		p.st.Target, p.st.Promoted = refTo(now), unknown
+		if p.next.CanaryWeight == 100 && p.f.Target.Replicas > 0 {
+			p.st.ServingSide = v1beta1.ServingCanary
+		}
+	case v1beta1.CanaryPhaseInitialized, v1beta1.CanaryPhaseSucceeded, v1beta1.CanaryPhaseWaiting:
+		p.st.Target, p.st.Promoted = unknown, unknown
+		if p.f.Primary.Copy == now.Fingerprint {
+			p.st.Target, p.st.Promoted = refTo(now), refTo(now)
+		}
+	default:
+		p.adoptRun(now)
+		p.st.Promoted = unknown
+	}
+	p.next.LastAppliedSpec = p.st.Target.Fingerprint
+	p.next.LastPromotedSpec = p.st.Promoted.Fingerprint
+	return true
+}
+
+// adoptRun goes on with a run where its routes say that it is.
+func (p *pass) adoptRun(now Revision) {
+	p.st.Target = refTo(now)
+	p.st.StageStartedAt = micro(p.f.Now)
+	if p.f.Routes.Known {
+		p.next.CanaryWeight = p.f.Routes.CanaryWeight
+		p.st.Mirror = p.f.Routes.Mirror
+	}
+	p.next.Iterations = max(0, p.next.Iterations)
+	if p.next.CanaryWeight > 0 || p.next.Iterations > 0 || p.st.Mirror {
+		p.st.Stage = stageAnalysis
+	}
+}

@@ -1,0 +1,235 @@
+package rollout
+
+import (
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+func (p *pass) promoteAnalysed() {
+	p.promote("Copying %s template spec to %s", p.targetName(), p.primaryName())
+}
+
+// promote begins to copy the analysed revision, and no other, to the primary.
+func (p *pass) promote(format string, args ...any) {
+	p.normal(format, args...)
+	p.enter(v1beta1.CanaryPhasePromoting, "")
+	p.st.NextCheckAt = nil
+	p.do(EnsurePrimary{Revision: revisionOf(p.st.Target)})
+}
+
+// promoting waits for the primary to serve the analysed revision and then gives it the traffic.
+func promoting(p *pass) bool {
+	if !p.inPhase(v1beta1.CanaryPhasePromoting) {
+		return false
+	}
+	if p.f.Primary.Copy != p.st.Target.Fingerprint {
+		p.copyAgain()
+		return true
+	}
+	if !p.primaryCameUp() {
+		return true
+	}
+	p.leadBack()
+	return true
+}
+
+// copyAgain repeats a copy that was not carried out. When the target has moved on meanwhile, the analysed revision is gone
+// and the newer one has to be analysed.
+func (p *pass) copyAgain() {
+	if p.moved() {
+		p.startOver()
+		return
+	}
+	p.do(EnsurePrimary{Revision: revisionOf(p.st.Target)})
+}
+
+// primaryCameUp waits for the primary, up to the deadline of the promotion.
+func (p *pass) primaryCameUp() bool {
+	h := p.f.Primary.Health
+	if h.State == Ready {
+		return true
+	}
+	from := p.f.Now
+	if p.st.StageStartedAt != nil {
+		from = p.st.StageStartedAt.Time
+	}
+	deadline := from.Add(p.deadline())
+	if h.State == Stuck && p.reportedInStage(h) || !p.f.Now.Before(deadline) {
+		p.failPromotion(h.Reason)
+		return false
+	}
+	p.fail(ReasonPrimaryNotReady, "%s not ready: %s", p.primaryName(), h.Reason)
+	p.wakeAt(deadline)
+	return false
+}
+
+// leadBack gives the traffic to the promoted primary, at once or in steps of stepWeightPromotion.
+func (p *pass) leadBack() {
+	step, w := p.a.StepWeightPromotion, p.next.CanaryWeight
+	stage := p.st.Stage
+	switch {
+	case !p.f.Provider.Routes || stage == stageSkip && w == 0:
+		p.routeToPrimary()
+		p.enter(v1beta1.CanaryPhaseFinalising, stage)
+	case step == 0 || w == 0 || stage == stageSkip || p.moved():
+		p.normal("Routing all traffic to primary")
+		p.routeToPrimary()
+		p.enter(v1beta1.CanaryPhaseFinalising, stage)
+	case p.due():
+		p.next.CanaryWeight = max(0, w-step)
+		p.normal("Advance %s primary weight %v", p.canaryName(), 100-p.next.CanaryWeight)
+		p.pace()
+		if p.next.CanaryWeight == 0 {
+			p.routeToPrimary()
+			p.enter(v1beta1.CanaryPhaseFinalising, stage)
+		}
+	}
+}
+
+func (p *pass) routeToPrimary() {
+	p.next.CanaryWeight = 0
+	p.st.Mirror = false
+	p.st.CanaryDrainedAt = nil
+}
+
+// finalising takes the pods of the target away once it was seen to get nothing any more. A target that has moved on keeps
+// them: its new revision is analysed next.
+func finalising(p *pass) bool {
+	if !p.inPhase(v1beta1.CanaryPhaseFinalising) {
+		return false
+	}
+	if p.f.Primary.Health.State != Ready {
+		p.primaryFellBack()
+		return true
+	}
+	if !p.drained() {
+		return true
+	}
+	if p.f.Target.Replicas > 0 && !p.moved() {
+		p.do(ScaleTargetToZero{})
+		return true
+	}
+	p.succeed()
+	return true
+}
+
+// primaryFellBack deals with a primary that was ready and no longer is. As long as the canary has its pods it can serve.
+func (p *pass) primaryFellBack() {
+	h := p.f.Primary.Health
+	if h.State == Stuck && p.reportedInStage(h) && p.f.Target.Health.State == Ready && !p.moved() {
+		p.failPromotion(h.Reason)
+		return
+	}
+	p.st.CanaryDrainedAt = nil
+	p.fail(ReasonPrimaryNotReady, "%s not ready: %s", p.primaryName(), h.Reason)
+}
+
+// succeed records what was observed: the primary is ready with the analysed revision and has all the traffic.
+func (p *pass) succeed() {
+	skipped := p.st.Stage == stageSkip
+	p.st.Promoted = p.st.Target.DeepCopy()
+	p.st.ServingSide = ""
+	p.st.NextCheckAt = nil
+	p.next.LastAppliedSpec = p.st.Target.Fingerprint
+	p.next.LastPromotedSpec = p.st.Target.Fingerprint
+	p.next.Iterations = 0
+	p.enter(v1beta1.CanaryPhaseSucceeded, "")
+	if skipped {
+		n := p.normal("Promotion completed! Canary analysis was skipped for %s", p.targetName())
+		alert(n, v1beta1.SeverityInfo, "Canary analysis was skipped, promotion finished.")
+		p.outcomes = append(p.outcomes, OutcomeSkipped)
+	} else {
+		n := p.normal("Promotion completed! Scaling down %s", p.targetName())
+		alert(n, v1beta1.SeverityInfo, "Canary analysis completed successfully, promotion finished.")
+		p.outcomes = append(p.outcomes, OutcomeSucceeded)
+	}
+	p.postRollout()
+}
+
+func (p *pass) postRollout() {
+	if p.hooks(v1beta1.PostRolloutHook) {
+		p.notices = append(p.notices, v1beta1.Notice{Hooks: v1beta1.PostRolloutHook, Phase: p.next.Phase})
+	}
+}
+
+// failPromotion lets the canary serve when the primary does not come up with the promoted revision: it is the only side
+// that was seen ready with it.
+func (p *pass) failPromotion(reason string) {
+	n := p.warning("Promotion of %s failed, primary not ready: %s", p.targetName(), reason)
+	alert(n, v1beta1.SeverityError, "Promotion failed, primary not ready: %s", reason)
+	if p.f.Target.Health.State == Ready && p.f.Provider.Routes && !p.moved() {
+		p.next.CanaryWeight = 100
+		p.st.ServingSide = v1beta1.ServingCanary
+	}
+	p.next.Iterations, p.next.FailedChecks = 0, 0
+	p.st.NextCheckAt = nil
+	p.enter(v1beta1.CanaryPhaseFailed, "")
+	p.failQuietly(ReasonPromotionFailed, n.Message)
+	p.outcomes = append(p.outcomes, OutcomeFailed)
+	p.postRollout()
+}
+
+// rollBack begins to take the canary back. It ends in retreat.
+func (p *pass) rollBack() {
+	p.enter(v1beta1.CanaryPhaseProgressing, stageRollback)
+	p.st.NextCheckAt = nil
+	p.giveUpTraffic()
+}
+
+// giveUpTraffic leads all traffic to the primary if that can take it, and reports whether it did.
+func (p *pass) giveUpTraffic() bool {
+	able := p.f.Primary.Available > 0 && (!p.canaryServes() || p.f.Primary.Health.State == Ready)
+	if p.next.CanaryWeight == 0 || able {
+		p.routeToPrimary()
+		p.st.ServingSide = ""
+		return true
+	}
+	return false
+}
+
+// retreat takes a canary back: traffic first, then, when none was seen to arrive for long enough, its pods.
+func retreat(p *pass) bool {
+	if !p.running() || p.st.Stage != stageRollback && p.st.Stage != stageCancel {
+		return false
+	}
+	if p.next.CanaryWeight > 0 || p.canaryServes() {
+		if !p.giveUpTraffic() {
+			p.holdCanary()
+		}
+		return true
+	}
+	if !p.drained() {
+		return true
+	}
+	if p.f.Target.Replicas > 0 {
+		p.do(ScaleTargetToZero{})
+		return true
+	}
+	if p.st.Stage == stageCancel {
+		p.next.Iterations, p.next.FailedChecks = 0, 0
+		p.enter(v1beta1.CanaryPhaseSucceeded, "")
+		return true
+	}
+	p.closeFailed()
+	return true
+}
+
+// holdCanary keeps a canary that is to be taken back but is the only side that serves.
+func (p *pass) holdCanary() {
+	p.fail(ReasonNoReadyCapacity, "%s has no ready pods to take the traffic of %s back: the canary keeps serving until it has",
+		p.primaryName(), p.targetName())
+	if !p.canaryServes() {
+		return
+	}
+	weight := p.next.CanaryWeight
+	p.closeFailed()
+	p.next.CanaryWeight = weight
+}
+
+// closeFailed ends a run whose canary was taken back.
+func (p *pass) closeFailed() {
+	p.next.FailedChecks, p.next.Iterations = 0, 0
+	p.enter(v1beta1.CanaryPhaseFailed, "")
+	p.warning("Canary failed! Scaling down %s", p.canaryName())
+	p.outcomes = append(p.outcomes, OutcomeFailed)
+	p.postRollout()
+}

@@ -1,0 +1,190 @@
+package rollout
+
+import (
+	"slices"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// finish turns a pass into a decision. It is the one place where conditions, times and the outbox are derived.
+func (p *pass) finish(rule string) Decision {
+	if len(p.needs) > 0 {
+		return Decision{Rule: rule, Needs: p.needs}
+	}
+	p.repair()
+	p.settleHealth(rule)
+	p.settlePromoted()
+	p.settleTransition()
+	p.settleOutbox(rule)
+	if p.c.Status.Rollout == nil && equality.Semantic.DeepEqual(p.st, &v1beta1.RolloutStatus{}) {
+		p.next.Rollout = nil
+	}
+	return Decision{Rule: rule, Status: *p.next, Actions: p.actions, Outcomes: p.outcomes, Wake: p.wake}
+}
+
+// repair writes the routes of a new step, and mends what somebody else changed since the last one.
+func (p *pass) repair() {
+	if p.frozen || p.next.Phase == "" || p.c.Status.Phase == "" || p.inPhase(v1beta1.CanaryPhaseInitializing) {
+		return
+	}
+	var fix []Action
+	if !p.f.Services.BackendsInPlace {
+		fix = append(fix, EnsureBackendServices{})
+	}
+	if !p.f.Services.ApexInPlace {
+		fix = append(fix, EnsureApexService{})
+	}
+	if p.f.Provider.Routes && (!p.f.Routes.InPlace || Traffic(p.next) != Traffic(&p.c.Status)) {
+		fix = append(fix, EnsureRoutes{})
+	}
+	// Routes before workloads: traffic leaves a side before its pods do.
+	p.actions = append(fix, p.actions...)
+}
+
+func condition(status *v1beta1.CanaryStatus, t v1beta1.CanaryConditionType) *v1beta1.CanaryCondition {
+	for i := range status.Conditions {
+		if status.Conditions[i].Type == t {
+			return &status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+func (p *pass) healthReason() ProblemReason {
+	c := condition(&p.c.Status, v1beta1.HealthyType)
+	if c == nil || c.Status != corev1.ConditionFalse {
+		return ReasonHealthy
+	}
+	return ProblemReason(c.Reason)
+}
+
+// settleHealth writes the Healthy condition, and tells about a problem when it is new or reads differently.
+func (p *pass) settleHealth(rule string) {
+	if p.problem == nil && p.f.ApplyError != "" && !p.keepHealth {
+		p.problem = &Problem{Reason: ReasonApplyFailed, Message: p.f.ApplyError}
+	}
+	if p.keepHealth && p.problem == nil {
+		return
+	}
+	old := condition(p.next, v1beta1.HealthyType)
+	if p.problem == nil {
+		if old != nil && old.Status != corev1.ConditionTrue {
+			p.setCondition(v1beta1.HealthyType, corev1.ConditionTrue, string(ReasonHealthy), "")
+		}
+		return
+	}
+	known := old != nil && old.Status == corev1.ConditionFalse && old.Reason == string(p.problem.Reason) && old.Message == p.problem.Message
+	if known {
+		return
+	}
+	if !p.told {
+		kind := "Warning"
+		if p.problem.Reason == ReasonSuspended {
+			kind = "Normal"
+		}
+		n := p.event(kind, "%s", p.problem.Message)
+		n.Error = p.problem.Reason == ReasonApplyFailed || p.problem.Reason == ReasonMetrics || p.problem.Unknown
+	}
+	p.setCondition(v1beta1.HealthyType, corev1.ConditionFalse, string(p.problem.Reason), p.problem.Message)
+}
+
+// setCondition keeps the transition time of Promoted while only its reason changes, as the contract has it; that of Healthy
+// says since when its reason holds.
+func (p *pass) setCondition(t v1beta1.CanaryConditionType, status corev1.ConditionStatus, reason, message string) {
+	now := metav1.NewTime(p.f.Now)
+	want := v1beta1.CanaryCondition{Type: t, Status: status, Reason: reason, Message: message, LastUpdateTime: now, LastTransitionTime: now}
+	old := condition(p.next, t)
+	if old == nil {
+		p.next.Conditions = append(p.next.Conditions, want)
+		return
+	}
+	if old.Status == status && old.Reason == reason && old.Message == message {
+		return
+	}
+	if old.Status == status && (t == v1beta1.PromotedType || old.Reason == reason) {
+		want.LastTransitionTime = old.LastTransitionTime
+	}
+	*old = want
+}
+
+func (p *pass) settlePromoted() {
+	if p.next.Phase == "" || p.next.Phase == p.c.Status.Phase && condition(p.next, v1beta1.PromotedType) != nil {
+		return
+	}
+	status, message := promoted(p.next.Phase, p.c.Spec.TargetRef.Kind, p.f.Target.Replicas > 0 && p.next.CanaryWeight > 0)
+	p.setCondition(v1beta1.PromotedType, status, string(p.next.Phase), message)
+}
+
+// promoted is the table of contract section 1.4, with the text of a failed promotion made true.
+func promoted(phase v1beta1.CanaryPhase, kind string, serving bool) (corev1.ConditionStatus, string) {
+	switch phase {
+	case v1beta1.CanaryPhaseInitialized:
+		return corev1.ConditionTrue, kind + " initialization completed."
+	case v1beta1.CanaryPhaseWaiting, v1beta1.CanaryPhaseWaitingPromotion:
+		return corev1.ConditionUnknown, "Waiting for approval."
+	case v1beta1.CanaryPhaseProgressing:
+		return corev1.ConditionUnknown, "New revision detected, progressing canary analysis."
+	case v1beta1.CanaryPhasePromoting:
+		return corev1.ConditionUnknown, "Canary analysis completed, starting primary rolling update."
+	case v1beta1.CanaryPhaseFinalising:
+		return corev1.ConditionUnknown, "Canary analysis completed, routing all traffic to primary."
+	case v1beta1.CanaryPhaseSucceeded:
+		return corev1.ConditionTrue, "Canary analysis completed successfully, promotion finished."
+	case v1beta1.CanaryPhaseFailed:
+		if serving {
+			return corev1.ConditionFalse, "Promotion failed, " + kind + " keeps serving."
+		}
+		return corev1.ConditionFalse, "Canary analysis failed, " + kind + " scaled to zero."
+	case v1beta1.CanaryPhaseTerminating, v1beta1.CanaryPhaseTerminated:
+		return corev1.ConditionUnknown, kind + " is being handed back."
+	default:
+		return corev1.ConditionUnknown, "New " + kind + " detected, starting initialization."
+	}
+}
+
+// settleTransition moves the time of the last transition when the rollout moved, not when its record was touched.
+func (p *pass) settleTransition() {
+	old := &p.c.Status
+	if p.next.Phase != old.Phase || p.next.CanaryWeight != old.CanaryWeight || p.next.Iterations != old.Iterations ||
+		p.next.FailedChecks != old.FailedChecks {
+		p.next.LastTransitionTime = metav1.NewTime(p.f.Now)
+	}
+}
+
+// maxOutbox bounds the outbox below what the schema admits, so that notices nobody can deliver never stop a rollout.
+const maxOutbox = 32
+
+// settleOutbox numbers the new notices and drops the delivered ones, the latter only together with another change or at
+// rest, so that telling costs no write of its own under way.
+func (p *pass) settleOutbox(rule string) {
+	for i := range p.notices {
+		p.st.Sequence++
+		p.notices[i].Sequence = p.st.Sequence
+		p.notices[i].Rule = rule
+	}
+	changed := len(p.notices) > 0 || !equality.Semantic.DeepEqual(p.next, p.comparable())
+	if changed || p.resting() || p.inPhase(v1beta1.CanaryPhaseWaiting) {
+		p.st.Outbox = slices.DeleteFunc(p.st.Outbox, func(n v1beta1.Notice) bool { return n.Sequence <= p.f.Delivered })
+	}
+	p.st.Outbox = append(p.st.Outbox, p.notices...)
+	if over := len(p.st.Outbox) - maxOutbox; over > 0 {
+		p.st.Outbox = slices.Delete(p.st.Outbox, 0, over)
+	}
+	if len(p.st.Outbox) == 0 {
+		p.st.Outbox = nil
+	}
+}
+
+// comparable is the status that the pass began with, in the form of p.next.
+func (p *pass) comparable() *v1beta1.CanaryStatus {
+	s := p.c.Status.DeepCopy()
+	if s.Rollout == nil {
+		s.Rollout = &v1beta1.RolloutStatus{}
+	}
+	return s
+}

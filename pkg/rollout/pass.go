@@ -1,0 +1,198 @@
+package rollout
+
+import (
+	"fmt"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// Stages are the progress inside a phase. They stand in status.rollout.stage.
+const (
+	// Of Initializing: the primary is being made, then traffic is led to it.
+	stageCopying = "copying"
+	stageRouting = "routing"
+	// Of Progressing: the start was announced, the first step was taken, the canary is being taken back because it failed
+	// or because the target returned to the promoted revision.
+	stagePreRollout = "pre-rollout"
+	stageAnalysis   = "analysis"
+	stageRollback   = "rollback"
+	stageCancel     = "cancel"
+	// Of Promoting and Finalising: the analysis was skipped.
+	stageSkip = "skip"
+)
+
+// pass is one run of the rules: the facts, and the decision as it grows.
+type pass struct {
+	f    *Facts
+	c    *v1beta1.Canary
+	a    *v1beta1.CanaryAnalysis
+	next *v1beta1.CanaryStatus
+	st   *v1beta1.RolloutStatus
+
+	needs    []Need
+	actions  []Action
+	outcomes []Outcome
+	notices  []v1beta1.Notice
+	wake     time.Time
+
+	problem *Problem
+	// told is set when the problem was put into words already and needs no event of its own.
+	told bool
+	// keepHealth leaves the condition as it is: the rule learned nothing about it.
+	keepHealth bool
+	// frozen stops the repair of drifted objects.
+	frozen bool
+}
+
+func newPass(f *Facts) *pass {
+	p := &pass{f: f, c: f.Canary, a: f.Canary.GetAnalysis(), next: f.Canary.Status.DeepCopy()}
+	if p.next.Rollout == nil {
+		p.next.Rollout = &v1beta1.RolloutStatus{}
+	}
+	p.st = p.next.Rollout
+	return p
+}
+
+func (p *pass) do(actions ...Action) { p.actions = append(p.actions, actions...) }
+
+func (p *pass) ask(n Need) { p.needs = append(p.needs, n) }
+
+// wakeAt asks to be called at t at the latest.
+func (p *pass) wakeAt(t time.Time) {
+	if p.wake.IsZero() || t.Before(p.wake) {
+		p.wake = t
+	}
+}
+
+func (p *pass) fail(reason ProblemReason, format string, args ...any) {
+	p.problem = &Problem{Reason: reason, Message: fmt.Sprintf(format, args...)}
+}
+
+// failQuietly records a problem that an event of this pass tells already.
+func (p *pass) failQuietly(reason ProblemReason, message string) {
+	p.problem = &Problem{Reason: reason, Message: message}
+	p.told = true
+}
+
+func (p *pass) event(kind, format string, args ...any) *v1beta1.Notice {
+	p.notices = append(p.notices, v1beta1.Notice{Type: kind, Message: fmt.Sprintf(format, args...), Phase: p.next.Phase})
+	return &p.notices[len(p.notices)-1]
+}
+
+func (p *pass) normal(format string, args ...any) *v1beta1.Notice {
+	return p.event("Normal", format, args...)
+}
+
+func (p *pass) warning(format string, args ...any) *v1beta1.Notice {
+	return p.event("Warning", format, args...)
+}
+
+func alert(n *v1beta1.Notice, severity v1beta1.AlertSeverity, format string, args ...any) {
+	n.Alert = &v1beta1.NoticeAlert{Severity: severity, Message: fmt.Sprintf(format, args...)}
+}
+
+func alertWithDetails(n *v1beta1.Notice, severity v1beta1.AlertSeverity, format string, args ...any) {
+	alert(n, severity, format, args...)
+	n.Alert.Details = true
+}
+
+// canaryName and the other names are in the form that messages use: object name, dot, namespace.
+func (p *pass) canaryName() string  { return p.c.Name + "." + p.c.Namespace }
+func (p *pass) targetName() string  { return p.c.Spec.TargetRef.Name + "." + p.c.Namespace }
+func (p *pass) primaryName() string { return p.f.Primary.Name + "." + p.c.Namespace }
+
+func (p *pass) interval() time.Duration { return p.c.GetAnalysisInterval(p.f.Settings.MinInterval) }
+
+func (p *pass) deadline() time.Duration {
+	return time.Duration(p.c.GetProgressDeadlineSeconds()) * time.Second
+}
+
+// inPhase is whether the status was in one of the phases when the pass began.
+func (p *pass) inPhase(phases ...v1beta1.CanaryPhase) bool {
+	for _, ph := range phases {
+		if p.c.Status.Phase == ph {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *pass) resting() bool {
+	return p.inPhase(v1beta1.CanaryPhaseInitialized, v1beta1.CanaryPhaseSucceeded, v1beta1.CanaryPhaseFailed)
+}
+
+func (p *pass) running() bool {
+	return p.inPhase(v1beta1.CanaryPhaseProgressing, v1beta1.CanaryPhaseWaitingPromotion)
+}
+
+// enter begins a stage: the clock of its deadline starts now.
+func (p *pass) enter(phase v1beta1.CanaryPhase, stage string) {
+	p.next.Phase = phase
+	p.st.Stage = stage
+	p.st.StageStartedAt = micro(p.f.Now)
+	p.st.CanaryDrainedAt = nil
+}
+
+// due is whether the next analysis step may be taken. If not, it arranges to be called when it may.
+func (p *pass) due() bool {
+	at := p.st.NextCheckAt
+	if at == nil || !p.f.Now.Before(at.Time) {
+		return true
+	}
+	p.wakeAt(at.Time)
+	return false
+}
+
+// pace puts the next analysis step one interval off.
+func (p *pass) pace() {
+	p.st.NextCheckAt = micro(p.f.Now.Add(p.interval()))
+	p.wakeAt(p.st.NextCheckAt.Time)
+}
+
+func (p *pass) hooks(t v1beta1.HookType) bool {
+	for i := range p.a.Webhooks {
+		if p.a.Webhooks[i].GetType() == t {
+			return true
+		}
+	}
+	return false
+}
+
+// answers returns what the hooks of a type said, asking for it first. The second result is false while it is not known.
+// The key names the effect by run and step, so that a repeated call can be told from a new one.
+func (p *pass) answers(t v1beta1.HookType) ([]HookResult, bool) {
+	if got, ok := p.f.Checks.Hooks[t]; ok {
+		return got, true
+	}
+	phase := p.c.Status.Phase
+	if phase == v1beta1.CanaryPhaseWaitingPromotion && t != v1beta1.RollbackHook {
+		// Contract section 5.2: only rollback hooks are told that the rollout waits.
+		phase = v1beta1.CanaryPhaseProgressing
+	}
+	p.ask(NeedHooks{
+		Type:     t,
+		Phase:    phase,
+		Revision: p.f.Target.Revision.Fingerprint,
+		Key: fmt.Sprintf("%s/%d/%s/%d.%d.%d", p.c.UID, p.st.Run, t,
+			p.next.CanaryWeight, p.next.Iterations, p.next.FailedChecks),
+	})
+	return nil, false
+}
+
+// refusal returns the answer that closes a gate, or nil when all passed.
+func refusal(results []HookResult) *HookResult {
+	for i := range results {
+		if !results[i].Passed {
+			return &results[i]
+		}
+	}
+	return nil
+}
+
+func micro(t time.Time) *metav1.MicroTime {
+	m := metav1.NewMicroTime(t.Truncate(time.Microsecond))
+	return &m
+}

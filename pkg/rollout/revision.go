@@ -1,0 +1,64 @@
+package rollout
+
+import (
+	"maps"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// unknownRevision stands for a revision that runs but can't be named: that of a primary which was there before us.
+const unknownRevision = "unknown"
+
+func refTo(r Revision) *v1beta1.RevisionRef {
+	return &v1beta1.RevisionRef{
+		Fingerprint: r.Fingerprint,
+		UID:         types.UID(r.UID),
+		Generation:  r.Generation,
+		Counter:     r.Counter,
+		Configs:     maps.Clone(r.Configs),
+	}
+}
+
+func revisionOf(ref *v1beta1.RevisionRef) Revision {
+	return Revision{
+		Fingerprint: ref.Fingerprint,
+		UID:         string(ref.UID),
+		Generation:  ref.Generation,
+		Counter:     ref.Counter,
+		Configs:     maps.Clone(ref.Configs),
+	}
+}
+
+// same tells whether what was recorded is what the target asks for now. It takes every witness to call a revision changed:
+// an object that was not written since, or whose controller counts the same revision, has not changed, even if a newer
+// operator computes another hash for it. What can't be read has not changed either.
+func same(now Revision, recorded *v1beta1.RevisionRef) bool {
+	if now.Fingerprint == "" {
+		return true
+	}
+	if recorded == nil || !maps.Equal(now.Configs, recorded.Configs) {
+		return false
+	}
+	if now.Fingerprint == recorded.Fingerprint {
+		return true
+	}
+	if recorded.UID == "" || string(recorded.UID) != now.UID {
+		return false
+	}
+	return recorded.Generation == now.Generation || recorded.Counter != "" && recorded.Counter == now.Counter
+}
+
+// moved is whether the target asks for something else than the revision that the status is about.
+func (p *pass) moved() bool { return !same(p.f.Target.Revision, p.st.Target) }
+
+// backToPromoted is whether the target asks for what the primary serves already.
+func (p *pass) backToPromoted() bool {
+	now := p.f.Target.Revision
+	return p.st.Promoted != nil && now.Fingerprint != "" && now.Fingerprint == p.st.Promoted.Fingerprint &&
+		maps.Equal(now.Configs, p.st.Promoted.Configs) && !p.canaryServes() &&
+		(p.f.Primary.Copy == now.Fingerprint || p.f.Primary.Copy == "")
+}
+
+func (p *pass) canaryServes() bool { return p.st.ServingSide == v1beta1.ServingCanary }

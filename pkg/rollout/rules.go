@@ -1,0 +1,225 @@
+package rollout
+
+import (
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// rule is one rung of the ladder. It reports whether it settles the pass; a rule that does not leaves the pass as it found
+// it, but for notices that stay true whatever follows.
+type rule struct {
+	name  string
+	apply func(*pass) bool
+}
+
+// chain lists the rules in order. The first that applies decides.
+func chain() []rule {
+	return []rule{
+		{"terminating", terminating},
+		{"suspended", suspended},
+		{"target-gone", targetGone},
+		{"blocked", blocked},
+		{"adopt", adopt},
+		{"bootstrap", bootstrap},
+		{"primary-missing", primaryMissing},
+		{"reverted", reverted},
+		{"settled", settled},
+		{"change-withdrawn", changeWithdrawn},
+		{"waiting-rollback", waitingRollback},
+		{"confirm-rollout", confirmRollout},
+		{"start", start},
+		{"cancel", cancel},
+		{"restart", restart},
+		{"retreat", retreat},
+		{"canary-not-ready", canaryNotReady},
+		{"skip", skip},
+		{"promoting", promoting},
+		{"finalising", finalising},
+		{"threshold", threshold},
+		{"routes-not-settled", routesNotSettled},
+		{"not-due", notDue},
+		{"rollback-hook", rollbackHook},
+		{"primary-not-ready", primaryNotReady},
+		{"pre-rollout", preRollout},
+		{"analysis", judge},
+		{"advance", advance},
+	}
+}
+
+// Rules returns the names of all rules in their order.
+func Rules() []string {
+	var names []string
+	for _, r := range chain() {
+		names = append(names, r.name)
+	}
+	return names
+}
+
+// Decide applies the rules to the facts. The same facts give the same decision.
+func Decide(f Facts) Decision {
+	p := newPass(&f)
+	for _, r := range chain() {
+		if r.apply(p) {
+			return p.finish(r.name)
+		}
+	}
+	return p.finish("none")
+}
+
+// Needs returns the questions that have to be answered before Decide can decide. Nil when there are none.
+func Needs(f Facts) []Need { return Decide(f).Needs }
+
+// terminating leaves a Canary alone that is being deleted.
+func terminating(p *pass) bool {
+	if p.c.DeletionTimestamp.IsZero() {
+		return false
+	}
+	p.frozen, p.keepHealth = true, true
+	return true
+}
+
+// suspended touches nothing: Services, routes and weights stay as they are.
+func suspended(p *pass) bool {
+	if !p.c.Spec.Suspend {
+		return false
+	}
+	p.frozen = true
+	p.fail(ReasonSuspended, "skipping canary run as object is suspended")
+	return true
+}
+
+// targetGone leads traffic away from a target that was deleted under way. The rest waits until it is back.
+func targetGone(p *pass) bool {
+	gone := p.f.Problem != nil && p.f.Problem.Reason == ReasonTargetNotFound
+	if !gone || p.next.CanaryWeight == 0 || p.f.Primary.Available == 0 {
+		return false
+	}
+	p.routeToPrimary()
+	p.st.ServingSide = ""
+	p.problem = p.f.Problem
+	p.do(EnsureRoutes{})
+	p.frozen = true
+	return true
+}
+
+// blocked does nothing while the Canary can't run as written or the cluster can't be read.
+func blocked(p *pass) bool {
+	if p.f.Problem == nil {
+		return false
+	}
+	if p.next.Phase == "" && !p.f.Problem.Unknown {
+		p.next.Phase = v1beta1.CanaryPhaseInitializing
+	}
+	p.frozen = true
+	p.problem = p.f.Problem
+	return true
+}
+
+// primaryMissing rebuilds a primary that somebody deleted, but only from the revision that it ran.
+func primaryMissing(p *pass) bool {
+	if p.f.Primary.Exists {
+		return false
+	}
+	if p.st.Promoted == nil || p.f.Target.Revision.Fingerprint != p.st.Promoted.Fingerprint {
+		p.fail(ReasonPrimaryNotReady, "%s is missing and %s %s is not at the promoted revision: set the template of %s back to it, and the primary is made again",
+			p.primaryName(), p.f.Target.Kind, p.targetName(), p.targetName())
+		return true
+	}
+	p.fail(ReasonPrimaryNotReady, "%s is missing: making it again from the promoted revision", p.primaryName())
+	p.do(EnsurePrimary{Revision: p.f.Target.Revision})
+	return true
+}
+
+// reverted notes that the target is back at the promoted revision, so that the one it came from counts as new again.
+func reverted(p *pass) bool {
+	if !p.resting() || !p.moved() || !p.backToPromoted() {
+		return false
+	}
+	p.st.Target = refTo(p.f.Target.Revision)
+	p.next.LastAppliedSpec = p.f.Target.Revision.Fingerprint
+	return true
+}
+
+// settled has nothing to do: this is where an idle Canary ends. Only while the metric providers were found missing does it
+// ask again.
+func settled(p *pass) bool {
+	if !p.resting() || p.moved() {
+		return false
+	}
+	switch p.healthReason() {
+	case ReasonMetrics:
+		return p.recheckProviders()
+	case ReasonPromotionFailed:
+		p.keepHealth = p.canaryServes()
+	}
+	return true
+}
+
+// recheckProviders asks the metric providers once in an interval whether they are back.
+func (p *pass) recheckProviders() bool {
+	if !p.due() {
+		p.keepHealth = true
+		return true
+	}
+	check := p.f.Checks.Providers
+	if check == nil {
+		p.ask(NeedProviders{})
+		return true
+	}
+	if check.Error == "" {
+		p.normal("all the metrics providers are available!")
+		p.st.NextCheckAt = nil
+		return true
+	}
+	p.fail(ReasonMetrics, "Error checking metric providers: %s", check.Error)
+	p.pace()
+	return true
+}
+
+// threshold takes a canary back that failed as many checks as its analysis allows.
+func threshold(p *pass) bool {
+	if !p.running() || p.next.FailedChecks < p.c.GetAnalysisThreshold() {
+		return false
+	}
+	n := p.warning("Rolling back %s failed checks threshold reached %v", p.canaryName(), p.next.FailedChecks)
+	alert(n, v1beta1.SeverityError, "Failed checks threshold reached %v", p.next.FailedChecks)
+	p.rollBack()
+	return true
+}
+
+// routesNotSettled waits until the step at hand is in force before it is judged.
+func routesNotSettled(p *pass) bool {
+	if !p.running() || !p.f.Provider.Routes {
+		return false
+	}
+	if !p.f.Routes.InPlace {
+		p.keepHealth = true
+		return true
+	}
+	if p.f.Provider.ReportsSettled && !p.f.Routes.Settled {
+		p.fail(ReasonRoutesNotSettled, "routes of %s are not in force: %s", p.canaryName(), p.f.Routes.Reason)
+		return true
+	}
+	return false
+}
+
+// notDue waits for the next analysis step.
+func notDue(p *pass) bool {
+	if !p.running() || p.due() {
+		return false
+	}
+	switch p.healthReason() {
+	case ReasonCheckFailed, ReasonWaitingForGate:
+		p.keepHealth = true
+	}
+	return true
+}
+
+// primaryNotReady holds the analysis while the primary is on its way to be ready. A primary that is stuck holds nothing:
+// the revision under analysis may be what mends it.
+func primaryNotReady(p *pass) bool {
+	if !p.running() || p.canaryServes() || p.f.Primary.Health.State != Waiting {
+		return false
+	}
+	p.fail(ReasonPrimaryNotReady, "%s not ready: %s", p.primaryName(), p.f.Primary.Health.Reason)
+	return true
+}

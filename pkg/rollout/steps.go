@@ -1,0 +1,244 @@
+package rollout
+
+import (
+	"flagger.app/flagger/pkg/analysis"
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// untouched is whether the run has led no request to the canary yet.
+func (p *pass) untouched() bool {
+	return p.next.CanaryWeight == 0 && p.next.Iterations == 0 && !p.st.Mirror
+}
+
+// preRollout calls the hooks that must pass before the first request goes to the canary.
+func preRollout(p *pass) bool {
+	if !p.running() || p.st.Stage != "" && p.st.Stage != stagePreRollout {
+		return false
+	}
+	if p.st.Stage == "" {
+		p.normal("Starting canary analysis for %s", p.targetName())
+		for _, w := range strategyOf(p.f, p.a).warnings {
+			p.warning("%s", w)
+		}
+		p.st.Stage = stagePreRollout
+	}
+	if p.hooks(v1beta1.PreRolloutHook) {
+		results, known := p.answers(v1beta1.PreRolloutHook)
+		if !known {
+			return true
+		}
+		if bad := refusal(results); bad != nil {
+			p.failCheck(p.warning("Halt %s advancement pre-rollout check %s failed %s", p.canaryName(), bad.Name, bad.Text))
+			return true
+		}
+		for _, r := range results {
+			p.normal("Pre-rollout check %s passed", r.Name)
+		}
+	}
+	p.st.Stage = stageAnalysis
+	if p.canaryServes() {
+		// It has all the traffic already, but what the metrics show now is still about the revision before.
+		p.pace()
+		return true
+	}
+	return false
+}
+
+// judge calls the rollout hooks and evaluates the metrics. Before the first step there is nothing to judge.
+func judge(p *pass) bool {
+	if !p.running() || p.untouched() {
+		return false
+	}
+	p.outcomes = append(p.outcomes, OutcomeAnalyzed)
+	if p.hooks(v1beta1.RolloutHook) {
+		results, known := p.answers(v1beta1.RolloutHook)
+		if !known {
+			return true
+		}
+		if bad := refusal(results); bad != nil {
+			p.failCheck(p.warning("Halt %s advancement external check %s failed %s", p.canaryName(), bad.Name, bad.Text))
+			return true
+		}
+	}
+	if len(p.a.Metrics) == 0 {
+		return false
+	}
+	v := p.f.Checks.Metrics
+	if v == nil {
+		p.ask(NeedMetrics{})
+		return true
+	}
+	switch v.Outcome {
+	case analysis.Pass:
+		return false
+	case analysis.Hold:
+		p.fail(ReasonCheckFailed, "%s", v.Message)
+		p.pace()
+	default:
+		n := p.warning("%s", v.Message)
+		n.Error = v.Error
+		p.failCheck(n)
+	}
+	return true
+}
+
+// failCheck counts a check that failed and was told in n.
+func (p *pass) failCheck(n *v1beta1.Notice) {
+	p.next.FailedChecks++
+	p.failQuietly(ReasonCheckFailed, n.Message)
+	p.pace()
+	if p.next.FailedChecks >= p.c.GetAnalysisThreshold() {
+		p.wakeAt(p.f.Now)
+	}
+}
+
+// advance takes the next step of the strategy: everything before it passed.
+func advance(p *pass) bool {
+	if !p.running() {
+		return false
+	}
+	s := strategyOf(p.f, p.a)
+	switch s.kind {
+	case v1beta1.DeploymentStrategyABTesting:
+		p.stepABTest(s.iterations)
+	case v1beta1.DeploymentStrategyBlueGreen:
+		p.stepBlueGreen(s.iterations)
+	default:
+		p.stepWeight()
+	}
+	return true
+}
+
+// stepWeight shifts the next share of the traffic, or promotes at the end (contract section 3.6).
+func (p *pass) stepWeight() {
+	w := p.next.CanaryWeight
+	if w >= MaxWeight(p.a) {
+		p.confirmPromotion()
+		return
+	}
+	next, ok := NextWeight(p.a, w)
+	if !ok {
+		p.fail(ReasonInvalidSpec, "spec.analysis: no step leads on from canary weight %d: set stepWeight, stepWeights or iterations", w)
+		return
+	}
+	if !p.st.Mirror && !p.trafficIncreaseConfirmed() {
+		return
+	}
+	if p.a.Mirror && p.f.Provider.Mirror && w == 0 && !p.st.Mirror {
+		p.st.Mirror = true
+		next = 0
+	} else {
+		p.st.Mirror = false
+	}
+	p.next.CanaryWeight = next
+	p.stepTaken()
+	p.normal("Advance %s canary weight %v", p.canaryName(), next)
+}
+
+// trafficIncreaseConfirmed asks the gate before an increase. It alerts once per wait.
+func (p *pass) trafficIncreaseConfirmed() bool {
+	if !p.hooks(v1beta1.ConfirmTrafficIncreaseHook) {
+		return true
+	}
+	results, known := p.answers(v1beta1.ConfirmTrafficIncreaseHook)
+	if !known {
+		return false
+	}
+	closed := refusal(results)
+	if closed == nil {
+		for _, r := range results {
+			p.normal("Confirm-traffic-increase check %s passed", r.Name)
+		}
+		return true
+	}
+	message := "Halt " + p.canaryName() + " advancement waiting for traffic increase approval " + closed.Name
+	if p.healthReason() != ReasonWaitingForGate {
+		p.haltAtGate(message, closed, "Canary traffic increase is waiting for approval.")
+	}
+	p.failQuietly(ReasonWaitingForGate, message)
+	p.pace()
+	return false
+}
+
+func (p *pass) stepTaken() {
+	p.enter(v1beta1.CanaryPhaseProgressing, stageAnalysis)
+	p.pace()
+}
+
+// stepABTest leads the matched users to the canary for a number of iterations.
+func (p *pass) stepABTest(iterations int32) {
+	if p.next.Iterations >= iterations {
+		p.confirmPromotion()
+		return
+	}
+	p.next.CanaryWeight = 100
+	p.iterate(iterations)
+}
+
+func (p *pass) iterate(of int32) {
+	p.next.Iterations++
+	p.stepTaken()
+	p.normal("Advance %s canary iteration %v/%v", p.canaryName(), p.next.Iterations, of)
+}
+
+// stepBlueGreen tests the canary without live traffic, then moves all of it over at once, then promotes.
+func (p *pass) stepBlueGreen(iterations int32) {
+	mirror := p.a.Mirror && p.f.Provider.Mirror && p.f.Provider.Routes
+	switch {
+	case p.next.Iterations < iterations:
+		p.st.Mirror = mirror
+		p.iterate(iterations)
+	case p.next.Iterations > iterations:
+		p.promoteAnalysed()
+	case !p.promotionConfirmed():
+	default:
+		p.switchToCanary(mirror)
+	}
+}
+
+func (p *pass) switchToCanary(mirrored bool) {
+	p.next.Iterations++
+	p.stepTaken()
+	if !p.f.Provider.Routes {
+		return
+	}
+	p.st.Mirror = false
+	p.next.CanaryWeight = 100
+	if mirrored {
+		p.normal("Stop traffic mirroring and route all traffic to canary")
+		return
+	}
+	p.normal("Routing all traffic to canary")
+}
+
+func (p *pass) confirmPromotion() {
+	if p.promotionConfirmed() {
+		p.promoteAnalysed()
+	}
+}
+
+// promotionConfirmed asks the gate before a promotion. Weights and iterations stay as they are while it is closed.
+func (p *pass) promotionConfirmed() bool {
+	if !p.hooks(v1beta1.ConfirmPromotionHook) {
+		return true
+	}
+	results, known := p.answers(v1beta1.ConfirmPromotionHook)
+	if !known {
+		return false
+	}
+	closed := refusal(results)
+	if closed == nil {
+		for _, r := range results {
+			p.normal("Confirm-promotion check %s passed", r.Name)
+		}
+		return true
+	}
+	message := "Halt " + p.canaryName() + " advancement waiting for promotion approval " + closed.Name
+	if !p.inPhase(v1beta1.CanaryPhaseWaitingPromotion) {
+		p.enter(v1beta1.CanaryPhaseWaitingPromotion, stageAnalysis)
+		p.haltAtGate(message, closed, "Canary promotion is waiting for approval.")
+	}
+	p.failQuietly(ReasonWaitingForGate, message)
+	p.pace()
+	return false
+}

@@ -1,0 +1,236 @@
+package rollout
+
+import (
+	"time"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// changeWithdrawn ends the wait for an approval when the change it was for is gone.
+func changeWithdrawn(p *pass) bool {
+	if !p.inPhase(v1beta1.CanaryPhaseWaiting) || p.moved() && !p.backToPromoted() {
+		return false
+	}
+	p.normal("Change of %s was taken back, no approval is needed", p.targetName())
+	phase := v1beta1.CanaryPhaseFailed
+	if p.backToPromoted() {
+		p.st.Target = refTo(p.f.Target.Revision)
+		phase = v1beta1.CanaryPhaseSucceeded
+	}
+	p.enter(phase, "")
+	p.st.NextCheckAt = nil
+	return true
+}
+
+// waitingRollback lets a rollback hook refuse a revision that waits for its approval.
+func waitingRollback(p *pass) bool {
+	if !p.inPhase(v1beta1.CanaryPhaseWaiting) || !p.hooks(v1beta1.RollbackHook) || !p.due() {
+		return false
+	}
+	fired, known := p.rollbackFired()
+	if !known || !fired {
+		return !known
+	}
+	p.st.Target = refTo(p.f.Target.Revision)
+	p.next.LastAppliedSpec = p.f.Target.Revision.Fingerprint
+	p.st.NextCheckAt = nil
+	p.closeFailed()
+	return true
+}
+
+// confirmRollout asks whether a change may start. A gate that gives no answer is closed.
+func confirmRollout(p *pass) bool {
+	waiting := p.inPhase(v1beta1.CanaryPhaseWaiting)
+	if !waiting && !p.resting() || !p.hooks(v1beta1.ConfirmRolloutHook) {
+		return false
+	}
+	if waiting && !p.due() {
+		p.keepHealth = true
+		return true
+	}
+	results, known := p.answers(v1beta1.ConfirmRolloutHook)
+	if !known {
+		return true
+	}
+	if closed := refusal(results); closed != nil {
+		message := "Halt " + p.canaryName() + " advancement waiting for approval " + closed.Name
+		if !waiting {
+			p.enter(v1beta1.CanaryPhaseWaiting, "")
+			p.haltAtGate(message, closed, "Canary is waiting for approval.")
+		}
+		p.failQuietly(ReasonWaitingForGate, message)
+		p.pace()
+		return true
+	}
+	for _, r := range results {
+		p.normal("Confirm-rollout check %s passed", r.Name)
+	}
+	return false
+}
+
+// haltAtGate tells once that a gate is closed.
+func (p *pass) haltAtGate(message string, closed *HookResult, text string) {
+	n := p.warning("%s", message)
+	if !closed.MuteAlert {
+		alert(n, v1beta1.SeverityWarn, "%s", text)
+	}
+}
+
+// start begins the analysis of a changed target.
+func start(p *pass) bool {
+	if !p.resting() && !p.inPhase(v1beta1.CanaryPhaseWaiting) {
+		return false
+	}
+	p.begin()
+	n := p.normal("New revision detected! Scaling up %s", p.targetName())
+	alertWithDetails(n, v1beta1.SeverityInfo, "New revision detected, progressing canary analysis.")
+	return true
+}
+
+// begin resets everything that belongs to one revision. A canary that serves goes on serving.
+func (p *pass) begin() {
+	p.enter(v1beta1.CanaryPhaseProgressing, "")
+	p.st.Run++
+	p.st.Target = refTo(p.f.Target.Revision)
+	p.st.NextCheckAt = nil
+	p.st.Mirror = false
+	p.next.LastAppliedSpec = p.f.Target.Revision.Fingerprint
+	p.next.FailedChecks, p.next.Iterations = 0, 0
+	switch {
+	case p.canaryServes():
+		p.next.CanaryWeight = 100
+	case p.f.Primary.Available > 0:
+		p.next.CanaryWeight = 0
+	}
+	if p.f.Target.Replicas == 0 {
+		p.do(ScaleTargetUp{})
+	}
+}
+
+// cancel takes a run back whose target returned to the promoted revision.
+func cancel(p *pass) bool {
+	if !p.running() || !p.moved() || !p.backToPromoted() {
+		return false
+	}
+	p.normal("%s is back at the promoted revision, canceling the analysis", p.targetName())
+	p.st.Target = refTo(p.f.Target.Revision)
+	p.next.LastAppliedSpec = p.f.Target.Revision.Fingerprint
+	p.enter(v1beta1.CanaryPhaseProgressing, stageCancel)
+	p.routeToPrimary()
+	return true
+}
+
+// restart drops the verdicts on a revision that a newer one replaces.
+func restart(p *pass) bool {
+	if !p.running() || !p.moved() {
+		return false
+	}
+	p.startOver()
+	return true
+}
+
+func (p *pass) startOver() {
+	p.begin()
+	p.normal("New revision detected! Restarting analysis for %s", p.targetName())
+}
+
+// canaryNotReady waits for the pods of the revision, up to the deadline of the step.
+func canaryNotReady(p *pass) bool {
+	h := p.f.Target.Health
+	if !p.running() || h.State == Ready {
+		return false
+	}
+	if p.st.Stage == "" && p.f.Target.Replicas == 0 {
+		p.do(ScaleTargetUp{})
+	}
+	deadline := p.canaryDeadline()
+	reason := h.Reason
+	stuck := h.State == Stuck && p.reportedInStage(h)
+	if !stuck && !p.f.Now.Before(deadline) {
+		stuck = true
+		reason = `deployment "` + p.f.Target.Name + `" exceeded its progress deadline`
+	}
+	message := "canary deployment " + p.targetName() + " not ready: " + reason
+	if !stuck {
+		p.fail(ReasonCanaryNotReady, "%s", message)
+		p.wakeAt(deadline)
+		p.leaveDeadCanary()
+		return true
+	}
+	p.warning("%s", message)
+	n := p.warning("Rolling back %s progress deadline exceeded %s", p.canaryName(), reason)
+	alert(n, v1beta1.SeverityError, "Progress deadline exceeded %s", reason)
+	p.rollBack()
+	return true
+}
+
+// canaryDeadline counts from the start of the revision, and once it has been ready, from when it was seen not to be.
+func (p *pass) canaryDeadline() time.Time {
+	from := p.f.Now
+	if since := condition(&p.c.Status, v1beta1.HealthyType); since != nil && p.healthReason() == ReasonCanaryNotReady {
+		from = since.LastTransitionTime.Time
+	}
+	if p.st.Stage == "" && p.st.StageStartedAt != nil {
+		from = p.st.StageStartedAt.Time
+	}
+	return from.Add(p.deadline())
+}
+
+// reportedInStage is whether a report of a stuck workload is about the stage at hand. An older one is about a revision
+// that is gone.
+func (p *pass) reportedInStage(h Health) bool {
+	return h.Since.IsZero() || p.st.StageStartedAt == nil || !h.Since.Before(p.st.StageStartedAt.Truncate(time.Second))
+}
+
+// leaveDeadCanary takes traffic off a canary without a single ready pod. The analysis goes on from there once it is back.
+func (p *pass) leaveDeadCanary() {
+	if p.next.CanaryWeight == 0 || p.f.Target.Available > 0 || p.canaryServes() || p.f.Primary.Available == 0 {
+		return
+	}
+	p.warning("%s has no ready pods, routing all traffic to primary", p.targetName())
+	p.routeToPrimary()
+}
+
+// skip promotes at once what need not be analysed.
+func skip(p *pass) bool {
+	if !p.running() || !p.c.SkipAnalysis() {
+		return false
+	}
+	p.promote("Copying %s template spec to %s-primary."+p.c.Namespace, p.targetName(), p.c.Spec.TargetRef.Name)
+	p.st.Stage = stageSkip
+	return true
+}
+
+// rollbackHook lets a human or a machine call the rollout off.
+func rollbackHook(p *pass) bool {
+	if !p.running() || !p.hooks(v1beta1.RollbackHook) {
+		return false
+	}
+	fired, known := p.rollbackFired()
+	if !known {
+		return true
+	}
+	if fired {
+		p.rollBack()
+	}
+	return fired
+}
+
+// rollbackFired asks the rollback hooks. It tells what they said.
+func (p *pass) rollbackFired() (fired, known bool) {
+	results, known := p.answers(v1beta1.RollbackHook)
+	if !known {
+		return false, false
+	}
+	for _, r := range results {
+		if !r.Passed {
+			p.normal("Rollback hook %s not signaling a rollback", r.Name)
+			continue
+		}
+		p.warning("Rollback check %s passed", r.Name)
+		n := p.warning("Rolling back %s manual webhook invoked", p.canaryName())
+		alert(n, v1beta1.SeverityWarn, "Rolling back manual webhook invoked")
+		return true, true
+	}
+	return false, true
+}

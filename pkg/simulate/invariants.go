@@ -1,0 +1,102 @@
+package simulate
+
+import (
+	"reflect"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/rollout"
+)
+
+// checkAction holds an action against the invariants 1 to 4 at the moment of its write.
+func (w *World) checkAction(a rollout.Action) {
+	switch a := a.(type) {
+	case rollout.EnsureRoutes:
+		w.checkTraffic(rollout.Traffic(&w.canary.Status))
+	case rollout.EnsureApexService:
+		if !w.apex && w.primary.available(w.now) == 0 {
+			w.violate(1, "clients led to a primary without a ready pod")
+		}
+	case rollout.ScaleTargetToZero:
+		if w.zeroSince.IsZero() || w.now.Sub(w.zeroSince) < Settings().PropagationDelay {
+			w.violate(2, "target scaled down although traffic may still reach it")
+		}
+	case rollout.EnsurePrimary:
+		w.checkCopy(a.Revision.Fingerprint)
+	}
+}
+
+// checkTraffic demands ready pods on each side that gets more than before.
+func (w *World) checkTraffic(t rollout.TrafficState) {
+	before := w.routed
+	if !w.routes {
+		before = rollout.TrafficState{CanaryWeight: 0}
+	}
+	if t.CanaryWeight > before.CanaryWeight && w.target.available(w.now) == 0 {
+		w.violate(1, "canary weight raised to %d without a ready pod", t.CanaryWeight)
+	}
+	if t.CanaryWeight < before.CanaryWeight && w.primary.available(w.now) == 0 {
+		w.violate(1, "primary weight raised to %d without a ready pod", 100-t.CanaryWeight)
+	}
+}
+
+// checkCopy demands that what is promoted after bootstrap was judged good, unless the analysis is skipped.
+func (w *World) checkCopy(fingerprint string) {
+	if w.canary.Status.Phase != v1beta1.CanaryPhasePromoting || w.canary.SkipAnalysis() {
+		return
+	}
+	if w.canary.Status.Rollout.Target.Fingerprint != fingerprint {
+		w.violate(3, "%s copied while %s was analysed", fingerprint, w.canary.Status.Rollout.Target.Fingerprint)
+	}
+	if len(w.canary.GetAnalysis().Metrics) > 0 && w.judged[fingerprint] == 0 {
+		w.violate(3, "%s promoted without a passed check", fingerprint)
+	}
+}
+
+// checkDecision holds a decision against the invariants 5 and 7.
+func (w *World) checkDecision(f *rollout.Facts, d *rollout.Decision) {
+	old, next := &f.Canary.Status, &d.Status
+	if len(d.Needs) > 0 {
+		w.violate(6, "rule %s still needs %v", d.Rule, d.Needs)
+	}
+	if f.Problem != nil && f.Problem.Unknown {
+		if len(d.Actions) > 0 || old.Phase != next.Phase || old.CanaryWeight != next.CanaryWeight || old.FailedChecks != next.FailedChecks {
+			w.violate(5, "a failed read led to %v and phase %s", d.Actions, next.Phase)
+		}
+	}
+	if next.Phase == v1beta1.CanaryPhaseSucceeded && old.Phase == v1beta1.CanaryPhaseFinalising {
+		w.checkSuccess()
+	}
+	if next.CanaryWeight < 0 || next.CanaryWeight > 100 || next.Iterations < 0 || next.FailedChecks < 0 {
+		w.violate(7, "status out of bounds: weight %d iterations %d failedChecks %d", next.CanaryWeight, next.Iterations, next.FailedChecks)
+	}
+	again := *f
+	if second := rollout.Decide(again); !reflect.DeepEqual(*d, second) {
+		w.violate(4, "the same facts gave another decision")
+	}
+}
+
+func (w *World) checkSuccess() {
+	r := w.canary.Status.Rollout
+	switch {
+	case w.primary.template != r.Target.Fingerprint:
+		w.violate(7, "succeeded with %s on the primary instead of %s", w.primary.template, r.Target.Fingerprint)
+	case w.primary.available(w.now) < w.primary.replicas:
+		w.violate(7, "succeeded with %d of %d primary pods", w.primary.available(w.now), w.primary.replicas)
+	case w.opts.Provider.Routes && w.routed.CanaryWeight != 0:
+		w.violate(7, "succeeded with canary weight %d routed", w.routed.CanaryWeight)
+	}
+}
+
+// CheckServing reports whether live traffic has somewhere to go: every side that gets a share has a ready pod.
+func (w *World) CheckServing() {
+	weight := int32(0)
+	if w.routes {
+		weight = w.routed.CanaryWeight
+	}
+	if !w.apex {
+		return
+	}
+	if weight < 100 && w.primary.available(w.now) == 0 && w.target.available(w.now) > 0 && w.opts.Provider.Routes {
+		w.violate(1, "primary gets %d%% without a ready pod", 100-weight)
+	}
+}

@@ -1,0 +1,213 @@
+package simulate
+
+import (
+	"errors"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+
+	"flagger.app/flagger/pkg/analysis"
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/rollout"
+)
+
+var (
+	errKilled = errors.New("killed")
+	errFault  = errors.New("the API server is not available")
+)
+
+// observe gathers the facts as a controller would.
+func (w *World) observe() rollout.Facts {
+	want := rollout.Traffic(&w.canary.Status)
+	return rollout.Facts{
+		Now:      w.now,
+		Canary:   w.canary.DeepCopy(),
+		Settings: Settings(),
+		Provider: w.opts.Provider,
+		Problem:  w.problem,
+		Target:   w.target.workload(w.now, w.deadline()),
+		Primary:  w.primary.workload(w.now, w.deadline()),
+		Services: rollout.ServicesFact{BackendsInPlace: w.backends, ApexInPlace: w.apex},
+		Routes: rollout.RoutesFact{
+			Known: w.routes, InPlace: w.routes && w.routed == want, Settled: w.routes,
+			CanaryWeight: w.routed.CanaryWeight, Mirror: w.routed.Mirror,
+		},
+		Checks:     rollout.Checks{Hooks: map[v1beta1.HookType][]rollout.HookResult{}},
+		Delivered:  w.delivered,
+		ApplyError: w.applyError,
+	}
+}
+
+// Pass runs the loop once and reports whether it has to run again at once.
+func (w *World) Pass() bool {
+	f := w.observe()
+	d := rollout.Decide(f)
+	for range 8 {
+		if len(d.Needs) == 0 {
+			break
+		}
+		w.answer(&f, d.Needs)
+		d = rollout.Decide(f)
+	}
+	w.lastRule = d.Rule
+	w.wake = d.Wake
+	w.checkDecision(&f, &d)
+	wrote, err := w.carryOut(&d)
+	switch {
+	case errors.Is(err, errKilled):
+		w.delivered, w.applyError = 0, ""
+		w.settleCluster()
+		return true
+	case err != nil:
+		w.applyError = err.Error()
+		w.wake = w.now.Add(time.Second)
+		w.settleCluster()
+		return false
+	}
+	w.applyError = ""
+	w.settleCluster()
+	return wrote || len(d.Actions) > 0 || f.ApplyError != ""
+}
+
+func (w *World) answer(f *rollout.Facts, needs []rollout.Need) {
+	for _, n := range needs {
+		switch n := n.(type) {
+		case rollout.NeedMetrics:
+			v := analysis.Verdict{Outcome: analysis.Pass}
+			if w.opts.Metrics != nil {
+				v = w.opts.Metrics(w, w.target.template)
+			}
+			if v.Outcome == analysis.Pass {
+				w.judged[w.target.template]++
+			}
+			f.Checks.Metrics = &v
+		case rollout.NeedProviders:
+			f.Checks.Providers = &rollout.ProvidersCheck{}
+			if w.opts.Providers != nil {
+				f.Checks.Providers.Error = w.opts.Providers(w)
+			}
+		case rollout.NeedHooks:
+			f.Checks.Hooks[n.Type] = w.callHooks(n)
+		}
+	}
+}
+
+func (w *World) callHooks(n rollout.NeedHooks) []rollout.HookResult {
+	out := []rollout.HookResult{}
+	hooks := w.canary.GetAnalysis().Webhooks
+	for i := range hooks {
+		h := &hooks[i]
+		if h.GetType() != n.Type {
+			continue
+		}
+		r := rollout.HookResult{Name: h.Name, Passed: true}
+		if w.opts.Hooks != nil {
+			r = w.opts.Hooks(w, n.Type, h.Name)
+			r.Name = h.Name
+		}
+		out = append(out, r)
+		if r.Passed == (n.Type == v1beta1.RollbackHook) {
+			break
+		}
+	}
+	return out
+}
+
+// write counts a write and applies the planned faults to it: before it happens, or the kill right after.
+func (w *World) write(do func()) error {
+	w.writes++
+	if w.failAt[w.writes] {
+		return errFault
+	}
+	do()
+	w.trackZero()
+	if w.killAfter[w.writes] {
+		return errKilled
+	}
+	return nil
+}
+
+func (w *World) carryOut(d *rollout.Decision) (wrote bool, err error) {
+	if !equality.Semantic.DeepEqual(d.Status, w.canary.Status) {
+		wrote = true
+		if err := w.write(func() { w.storeStatus(d) }); err != nil {
+			return wrote, err
+		}
+	}
+	for _, a := range d.Actions {
+		if err := w.write(func() { w.apply(a) }); err != nil {
+			return wrote, err
+		}
+	}
+	w.publish()
+	return wrote, nil
+}
+
+func (w *World) storeStatus(d *rollout.Decision) {
+	old := w.canary.Status
+	w.canary.Status = *d.Status.DeepCopy()
+	s := &w.canary.Status
+	if old.Phase != s.Phase || old.CanaryWeight != s.CanaryWeight || old.Iterations != s.Iterations || old.FailedChecks != s.FailedChecks {
+		w.note("status %s weight=%d iterations=%d failedChecks=%d  [%s]", s.Phase, s.CanaryWeight, s.Iterations, s.FailedChecks, d.Rule)
+	}
+}
+
+func (w *World) publish() {
+	r := w.canary.Status.Rollout
+	if r == nil {
+		return
+	}
+	for _, n := range r.Outbox {
+		if n.Sequence <= w.delivered {
+			continue
+		}
+		w.delivered = n.Sequence
+		if w.seen[n.Sequence] || n.Message == "" {
+			continue
+		}
+		w.seen[n.Sequence] = true
+		e := Event{At: w.Now(), Type: n.Type, Message: n.Message}
+		if n.Alert != nil {
+			e.Alert = string(n.Alert.Severity) + ": " + n.Alert.Message
+		}
+		w.Events = append(w.Events, e)
+		w.note("%.1s %s", n.Type, n.Message)
+		if e.Alert != "" {
+			w.note("  alert %s", e.Alert)
+		}
+	}
+}
+
+// apply changes the cluster. The checks that belong to an action stand in invariants.go.
+func (w *World) apply(a rollout.Action) {
+	w.checkAction(a)
+	switch a := a.(type) {
+	case rollout.EnsureBackendServices:
+		w.backends = true
+	case rollout.EnsureApexService:
+		w.apex = true
+	case rollout.EnsureRoutes:
+		w.routed, w.routes = rollout.Traffic(&w.canary.Status), true
+		w.routedAt = w.now
+	case rollout.EnsurePrimary:
+		w.copyPrimary(a.Revision.Fingerprint)
+	case rollout.ScaleTargetUp:
+		if w.target.replicas == 0 {
+			w.target.scale(w.now, max(1, w.primary.replicas))
+		}
+	case rollout.ScaleTargetToZero:
+		w.target.scale(w.now, 0)
+	}
+}
+
+// copyPrimary copies the target to the primary if the target still is at the revision that was meant.
+func (w *World) copyPrimary(fingerprint string) {
+	if w.target.template != fingerprint {
+		return
+	}
+	if !w.primary.exists {
+		w.primary = deployment{name: w.primary.name, exists: true, replicas: max(1, w.target.replicas), progressedAt: w.now}
+	}
+	w.primary.setTemplate(w.now, fingerprint)
+	w.primary.copyOf = fingerprint
+}

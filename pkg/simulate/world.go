@@ -1,0 +1,245 @@
+// Package simulate plays rollouts in a toy cluster and in virtual time, around the real rules. It takes the place of the
+// controller: it observes, decides, writes the status, applies and publishes, and can be killed between any two of these.
+package simulate
+
+import (
+	"fmt"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"flagger.app/flagger/pkg/analysis"
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/rollout"
+)
+
+// Options describe a cluster before anything happens.
+type Options struct {
+	// Canary is the object under test. Its targetRef names the Deployment.
+	Canary *v1beta1.Canary
+	// Provider says what the routing can do.
+	Provider rollout.ProviderFact
+	// Template is what the target runs at first, Replicas how often.
+	Template string
+	Replicas int32
+	// Behaviors say how pods behave, by template. Others are ready after one second.
+	Behaviors map[string]Behavior
+	// Metrics judges the target; nil passes always. It is called with the template under analysis.
+	Metrics func(w *World, template string) analysis.Verdict
+	// Hooks answers webhooks; nil passes always.
+	Hooks func(w *World, t v1beta1.HookType, name string) rollout.HookResult
+	// Providers answers whether metric providers are there; nil is yes.
+	Providers func(w *World) string
+}
+
+// Event is something that was told to users.
+type Event struct {
+	At      time.Duration
+	Type    string
+	Message string
+	Alert   string
+}
+
+// World is a cluster with one Canary in it.
+type World struct {
+	opts  Options
+	start time.Time
+	now   time.Time
+
+	canary  *v1beta1.Canary
+	target  deployment
+	primary deployment
+
+	backends bool
+	apex     bool
+	// routed is what the routing objects say; the data plane follows at routedAt + lag.
+	routed   rollout.TrafficState
+	routes   bool
+	routedAt time.Time
+	// zeroSince is since when neither the apex Service nor a route leads to the target.
+	zeroSince time.Time
+
+	problem    *rollout.Problem
+	applyError string
+	delivered  int64
+	seen       map[int64]bool
+
+	// writes counts status writes and actions; a kill is due after the number in killAfter, an error at failAt.
+	writes    int
+	killAfter map[int]bool
+	failAt    map[int]bool
+
+	// judged counts passing judgements by template, for the check that nothing is promoted without one.
+	judged map[string]int
+
+	Events []Event
+	// Trace is the readable record: events and changes of phase and weight.
+	Trace      []string
+	violations []string
+	wake       time.Time
+	lastRule   string
+}
+
+// Settings are those of every simulation.
+func Settings() rollout.Settings {
+	return rollout.Settings{MinInterval: 10 * time.Second, PropagationDelay: 3 * time.Second}
+}
+
+// New returns a cluster in which the target runs and serves, and the Canary has just been created.
+func New(o Options) *World {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	w := &World{
+		opts: o, start: start, now: start, canary: o.Canary.DeepCopy(),
+		seen: map[int64]bool{}, killAfter: map[int]bool{}, failAt: map[int]bool{}, judged: map[string]int{},
+	}
+	name := o.Canary.Spec.TargetRef.Name
+	w.canary.UID, w.canary.CreationTimestamp = "uid-canary", metav1.NewTime(start)
+	w.target = deployment{name: name, exists: true, template: o.Template, generation: 1, counter: 1, replicas: o.Replicas, progressedAt: start}
+	for range o.Replicas {
+		w.target.pods = append(w.target.pods, pod{template: o.Template, readyAt: start})
+	}
+	w.primary = deployment{name: name + "-primary"}
+	return w
+}
+
+func (w *World) behaviors() map[string]Behavior {
+	all := map[string]Behavior{w.target.template: {Startup: time.Second}, w.primary.template: {Startup: time.Second}}
+	for k, v := range w.opts.Behaviors {
+		all[k] = v
+	}
+	return all
+}
+
+func (w *World) deadline() time.Duration {
+	return time.Duration(w.canary.GetProgressDeadlineSeconds()) * time.Second
+}
+
+// Now is the virtual time since the start.
+func (w *World) Now() time.Duration { return w.now.Sub(w.start) }
+
+// Status is the stored status.
+func (w *World) Status() *v1beta1.CanaryStatus { return &w.canary.Status }
+
+// PrimaryTemplate is what the primary was told to run, PrimaryReady how many of its pods serve.
+func (w *World) PrimaryTemplate() string { return w.primary.template }
+
+// Ship changes the template of the target.
+func (w *World) Ship(template string) {
+	w.note("ship %s", template)
+	w.target.setTemplate(w.now, template)
+	w.settleCluster()
+}
+
+// Edit changes the Canary itself.
+func (w *World) Edit(change func(*v1beta1.CanarySpec)) {
+	change(&w.canary.Spec)
+	w.canary.Generation++
+}
+
+// SetProblem makes observation report p until it is called with nil.
+func (w *World) SetProblem(p *rollout.Problem) { w.problem = p }
+
+// Break makes the pods of a template fail from now on, or work again.
+func (w *World) Break(template string, broken bool) {
+	if w.opts.Behaviors == nil {
+		w.opts.Behaviors = map[string]Behavior{}
+	}
+	w.opts.Behaviors[template] = Behavior{Startup: time.Second, Broken: broken}
+	for _, d := range []*deployment{&w.target, &w.primary} {
+		for i := range d.pods {
+			if d.pods[i].template != template {
+				continue
+			}
+			d.pods[i].never = broken
+			if !broken {
+				d.pods[i].readyAt = w.now.Add(time.Second)
+			}
+		}
+		d.progressedAt = w.now
+	}
+}
+
+// DriftRoutes makes somebody else overwrite the routes.
+func (w *World) DriftRoutes(weight int32) {
+	if w.routes {
+		w.note("somebody sets the canary weight to %d", weight)
+		w.routed.CanaryWeight = weight
+		w.trackZero()
+	}
+}
+
+// KillAfter kills the process after its nth write, counted from now. A fresh one takes over.
+func (w *World) KillAfter(n int) { w.killAfter[w.writes+n] = true }
+
+// FailAt makes the nth write fail, counted from now.
+func (w *World) FailAt(n int) { w.failAt[w.writes+n] = true }
+
+// Writes is how many writes there have been.
+func (w *World) Writes() int { return w.writes }
+
+// Violations lists the broken invariants.
+func (w *World) Violations() []string { return w.violations }
+
+func (w *World) note(format string, args ...any) {
+	w.Trace = append(w.Trace, fmt.Sprintf("%6s  ", w.Now())+fmt.Sprintf(format, args...))
+}
+
+func (w *World) violate(invariant int, format string, args ...any) {
+	w.violations = append(w.violations, fmt.Sprintf("invariant %d at %s (rule %s): ", invariant, w.Now(), w.lastRule)+fmt.Sprintf(format, args...))
+}
+
+func (w *World) settleCluster() {
+	w.target.reconcile(w.now, w.behaviors())
+	w.primary.reconcile(w.now, w.behaviors())
+}
+
+// trackZero keeps the time since when nothing leads to the target.
+func (w *World) trackZero() {
+	leads := !w.apex || w.opts.Provider.Routes && (!w.routes || w.routed.CanaryWeight > 0 || w.routed.Mirror)
+	if leads {
+		w.zeroSince = time.Time{}
+	} else if w.zeroSince.IsZero() {
+		w.zeroSince = w.now
+	}
+}
+
+// Run passes until the Canary rests, at most for the given virtual time. It reports whether it came to rest.
+func (w *World) Run(limit time.Duration) bool {
+	end := w.now.Add(limit)
+	for range 10000 {
+		again := w.Pass()
+		if again {
+			continue
+		}
+		next := w.nextEvent()
+		if next.IsZero() {
+			return w.atRest()
+		}
+		if next.After(end) {
+			w.now = end
+			return w.atRest()
+		}
+		w.now = next
+		w.settleCluster()
+	}
+	w.violate(6, "no rest after 10000 passes")
+	return false
+}
+
+func (w *World) atRest() bool {
+	switch w.canary.Status.Phase {
+	case v1beta1.CanaryPhaseInitialized, v1beta1.CanaryPhaseSucceeded, v1beta1.CanaryPhaseFailed:
+		return true
+	}
+	return false
+}
+
+func (w *World) nextEvent() time.Time {
+	next := w.wake
+	for _, t := range []time.Time{w.target.nextChange(w.now, w.deadline()), w.primary.nextChange(w.now, w.deadline())} {
+		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
+			next = t
+		}
+	}
+	return next
+}
