@@ -84,24 +84,13 @@ func (e *Evaluator) Read(ctx context.Context, c *v1beta1.Canary) []analysis.Read
 }
 
 func tasksOf(c *v1beta1.Canary) []task {
-	spec := analysisOf(c)
-	if spec == nil {
-		return nil
-	}
 	var tasks []task
-	for i, m := range spec.Metrics {
+	for i, m := range c.GetAnalysis().Metrics {
 		for _, source := range analysis.Sources(m) {
 			tasks = append(tasks, task{index: i, metric: m, source: source, vars: NewVars(c, m)})
 		}
 	}
 	return tasks
-}
-
-func analysisOf(c *v1beta1.Canary) *v1beta1.CanaryAnalysis {
-	if c.Spec.Analysis != nil {
-		return c.Spec.Analysis
-	}
-	return c.Spec.CanaryAnalysis
 }
 
 func inParallel(ctx context.Context, n int, do func(ctx context.Context, i int)) {

@@ -98,7 +98,7 @@ func ObserverName(flagProvider string, c *v1beta1.Canary) string {
 			name = v1beta1.LinkerdProvider
 		}
 	}
-	if c.Spec.TargetRef.Kind == "Service" && !isKnative(c) {
+	if c.IsCoreService() {
 		name += serviceSuffix
 	}
 	return name
@@ -112,10 +112,6 @@ func isMesh(name string) bool {
 		return true
 	}
 	return false
-}
-
-func isKnative(c *v1beta1.Canary) bool {
-	return c.Spec.TargetRef.Kind == "Service" && strings.HasPrefix(c.Spec.TargetRef.APIVersion, "serving.knative.dev/")
 }
 
 // observerFor finds the queries for the name that ObserverName returns.

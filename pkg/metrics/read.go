@@ -152,10 +152,7 @@ func (e *Evaluator) template(ctx context.Context, c *v1beta1.Canary, t task) (qu
 
 func (e *Evaluator) templateProvider(ctx context.Context, c *v1beta1.Canary, t task) (*v1beta1.MetricTemplate, Provider, error) {
 	ref := t.metric.TemplateRef
-	namespace := ref.Namespace
-	if namespace == "" {
-		namespace = c.Namespace
-	}
+	namespace := ref.NamespaceOr(c.Namespace)
 	id := ref.Name + "." + namespace
 	// Checked at every use, since a valid Canary can be changed into an invalid one while its rollout runs.
 	if e.NoCrossNamespaceRefs && namespace != c.Namespace {
@@ -180,7 +177,7 @@ func (e *Evaluator) templateProvider(ctx context.Context, c *v1beta1.Canary, t t
 
 // knativeRoute is the revision that the built-in queries of Knative are about, empty for any other target.
 func (e *Evaluator) knativeRoute(ctx context.Context, c *v1beta1.Canary, wanted bool) (string, error) {
-	if !wanted || !isKnative(c) {
+	if !wanted || !c.IsKnative() {
 		return "", nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, Timeout)

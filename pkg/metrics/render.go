@@ -11,9 +11,6 @@ import (
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
 
-// DefaultInterval is the time window of a metric without spec.analysis.metrics[].interval.
-const DefaultInterval = "1m"
-
 // maxQuery is the most, in bytes, that a query may be after rendering. Servers refuse longer URLs anyway.
 const maxQuery = 1 << 20
 
@@ -34,19 +31,17 @@ type Vars struct {
 
 // NewVars takes the values from a Canary and one of its metrics.
 func NewVars(c *v1beta1.Canary, m v1beta1.CanaryMetric) Vars {
+	apex, _, _ := c.GetServiceNames()
 	v := Vars{
 		Name:       c.Name,
 		Namespace:  c.Namespace,
 		Target:     c.Spec.TargetRef.Name,
-		Service:    c.Spec.TargetRef.Name,
+		Service:    apex,
 		Ingress:    c.Spec.TargetRef.Name,
 		Route:      c.Spec.TargetRef.Name,
-		Interval:   promInterval(m.Interval),
+		Interval:   promInterval(m.GetMetricInterval()),
 		Variables:  m.TemplateVariables,
 		TargetKind: c.Spec.TargetRef.Kind,
-	}
-	if c.Spec.Service.Name != "" {
-		v.Service = c.Spec.Service.Name
 	}
 	if c.Spec.IngressRef != nil {
 		v.Ingress = c.Spec.IngressRef.Name
@@ -57,17 +52,16 @@ func NewVars(c *v1beta1.Canary, m v1beta1.CanaryMetric) Vars {
 	return v
 }
 
-// promInterval fills in the default and rewrites fractions, which the CRD accepts and Prometheus does not: 1.5m is 90000ms.
+// promInterval rewrites fractions, which the CRD accepts and Prometheus does not: 1.5m is 90000ms.
 func promInterval(interval string) string {
-	if interval == "" {
-		return DefaultInterval
+	if !strings.Contains(interval, ".") {
+		return interval
 	}
-	if strings.Contains(interval, ".") {
-		if d, err := time.ParseDuration(interval); err == nil && d >= time.Millisecond {
-			return fmt.Sprintf("%dms", d.Milliseconds())
-		}
+	d, err := time.ParseDuration(interval)
+	if err != nil || d < time.Millisecond {
+		return interval
 	}
-	return interval
+	return fmt.Sprintf("%dms", d.Milliseconds())
 }
 
 // Render executes the query as a Go template with the functions name, namespace, target, service, ingress, route, interval

@@ -1,0 +1,92 @@
+// Package notify tells people about rollouts: what an alert says, and where it goes.
+package notify
+
+import (
+	"context"
+	"errors"
+
+	"github.com/go-logr/logr"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// Field is a named value shown with an alert.
+type Field struct {
+	Name, Value string
+}
+
+// Alert is a message about a Canary.
+type Alert struct {
+	// Namespace and Name of the Canary.
+	Namespace, Name string
+	Severity        v1beta1.AlertSeverity
+	Message         string
+	// Fields are shown in this order.
+	Fields []Field
+}
+
+// Source is how an alert names its Canary: <name>.<namespace>.
+func (a Alert) Source() string { return a.Name + "." + a.Namespace }
+
+// Notifier sends alerts to one receiver. An error says which receiver and why; nobody but the log depends on it.
+type Notifier interface {
+	Notify(ctx context.Context, a Alert) error
+}
+
+// All sends an alert to each of several receivers, whatever becomes of the others.
+type All []Notifier
+
+// Notify sends the alert to all receivers and returns their errors together.
+func (all All) Notify(ctx context.Context, a Alert) error {
+	var failures []error
+	for _, n := range all {
+		if err := n.Notify(ctx, a); err != nil {
+			failures = append(failures, err)
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// Log writes alerts to the log.
+type Log struct {
+	Logger logr.Logger
+}
+
+var _ Notifier = Log{}
+
+// Notify logs the alert: its message, severity and fields.
+func (l Log) Notify(_ context.Context, a Alert) error {
+	values := []any{"canary", a.Source(), "severity", string(a.Severity)}
+	for _, f := range a.Fields {
+		values = append(values, f.Name, f.Value)
+	}
+	if a.Severity == v1beta1.SeverityError {
+		l.Logger.Error(nil, a.Message, values...)
+		return nil
+	}
+	l.Logger.Info(a.Message, values...)
+	return nil
+}
+
+// Passes tells whether an alert of this severity is to be sent where min is the least severity wanted. An unset min means
+// info, an unknown one does not match anything.
+func Passes(severity, min v1beta1.AlertSeverity) bool {
+	if min == "" {
+		min = v1beta1.SeverityInfo
+	}
+	wanted, ok := rank(min)
+	got, known := rank(severity)
+	return ok && known && got >= wanted
+}
+
+func rank(s v1beta1.AlertSeverity) (int, bool) {
+	switch s {
+	case v1beta1.SeverityInfo:
+		return 0, true
+	case v1beta1.SeverityWarn:
+		return 1, true
+	case v1beta1.SeverityError:
+		return 2, true
+	}
+	return 0, false
+}

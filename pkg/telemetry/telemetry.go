@@ -1,0 +1,187 @@
+package telemetry
+
+import (
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"flagger.app/flagger/pkg/analysis"
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// Values of flagger_canary_status.
+const (
+	statusRunning  = 0
+	statusFinished = 1
+	statusFailed   = 2
+)
+
+// Recorder keeps the metrics of the operator. It is safe for concurrent use.
+type Recorder struct {
+	registry *prometheus.Registry
+	vectors  vectors
+
+	// mu guards the maps, and keeps the steps of one observation together.
+	mu sync.Mutex
+	// targets are the Canaries that exist, with the name of their target.
+	targets map[object]string
+	// totals are the numbers of Canaries by namespace.
+	totals map[string]int
+}
+
+type object struct{ namespace, name string }
+
+// New returns a Recorder with a registry of its own.
+func New(version, meshProvider string) *Recorder {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	r := &Recorder{registry: registry, vectors: register(registry), targets: map[object]string{}, totals: map[string]int{}}
+	r.vectors.gauges[nameInfo].WithLabelValues(version, meshProvider).Set(1)
+	return r
+}
+
+// Handler serves the metrics.
+func (r *Recorder) Handler() http.Handler {
+	return promhttp.HandlerFor(r.registry, promhttp.HandlerOpts{Registry: r.registry})
+}
+
+// Registry is for the metrics of libraries that should be served as well.
+func (r *Recorder) Registry() *prometheus.Registry { return r.registry }
+
+// See notes that the Canary exists. Every other observation about a Canary does so as well.
+func (r *Recorder) See(c *v1beta1.Canary) {
+	r.observe(c, func(string) {})
+}
+
+// Forget removes the series of a Canary that is gone.
+func (r *Recorder) Forget(namespace, name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	target, ok := r.targets[object{namespace, name}]
+	if !ok {
+		return
+	}
+	delete(r.targets, object{namespace, name})
+	r.dropTarget(namespace, target)
+	r.count(namespace, -1)
+}
+
+// observe notes that the Canary exists and runs do with the name of its target. A Canary that got another target loses the
+// series of the one before.
+func (r *Recorder) observe(c *v1beta1.Canary, do func(target string)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key := object{c.Namespace, c.Name}
+	target := c.Spec.TargetRef.Name
+	before, known := r.targets[key]
+	r.targets[key] = target
+	switch {
+	case !known:
+		r.count(c.Namespace, 1)
+	case before != target:
+		r.dropTarget(c.Namespace, before)
+	}
+	do(target)
+}
+
+// count changes the number of Canaries of a namespace. A namespace without any has no series.
+func (r *Recorder) count(namespace string, by int) {
+	r.totals[namespace] += by
+	if r.totals[namespace] == 0 {
+		delete(r.totals, namespace)
+		r.vectors.gauges[nameTotal].DeleteLabelValues(namespace)
+		return
+	}
+	r.vectors.gauges[nameTotal].WithLabelValues(namespace).Set(float64(r.totals[namespace]))
+}
+
+// dropTarget removes the series of a target unless another Canary has one of the same name.
+func (r *Recorder) dropTarget(namespace, target string) {
+	for key, other := range r.targets {
+		if key.namespace == namespace && other == target {
+			return
+		}
+	}
+	r.vectors.deleteSeries(prometheus.Labels{"namespace": namespace, "name": target})
+	r.vectors.deleteSeries(prometheus.Labels{"namespace": namespace, "workload": target})
+	r.vectors.deleteSeries(prometheus.Labels{"namespace": namespace, "workload": target + v1beta1.PrimarySuffix})
+}
+
+// Phase records the phase of the Canary.
+func (r *Recorder) Phase(c *v1beta1.Canary, phase v1beta1.CanaryPhase) {
+	status := float64(statusFinished)
+	switch phase {
+	case v1beta1.CanaryPhaseProgressing:
+		status = statusRunning
+	case v1beta1.CanaryPhaseFailed:
+		status = statusFailed
+	}
+	r.observe(c, func(target string) {
+		r.vectors.gauges[nameStatus].WithLabelValues(target, c.Namespace).Set(status)
+		phases := r.vectors.gauges[namePhase]
+		phases.DeletePartialMatch(prometheus.Labels{"name": target, "namespace": c.Namespace})
+		if phase != "" {
+			phases.WithLabelValues(target, c.Namespace, string(phase)).Set(1)
+		}
+	})
+}
+
+// Weights records the percentages of traffic that the routes send to the primary and to the target.
+func (r *Recorder) Weights(c *v1beta1.Canary, primary, canary int32) {
+	r.observe(c, func(target string) {
+		weights := r.vectors.gauges[nameWeight]
+		weights.WithLabelValues(target+v1beta1.PrimarySuffix, c.Namespace).Set(float64(primary))
+		weights.WithLabelValues(target, c.Namespace).Set(float64(canary))
+	})
+}
+
+// Readings records the values among the readings of an analysis step; what has no value keeps its last one.
+func (r *Recorder) Readings(c *v1beta1.Canary, readings []analysis.Reading) {
+	r.observe(c, func(target string) {
+		for _, reading := range readings {
+			if reading.State != analysis.Value {
+				continue
+			}
+			value := reading.Value
+			if reading.Source == analysis.Duration {
+				value /= 1000
+			}
+			r.vectors.gauges[nameAnalysis].WithLabelValues(target, c.Namespace, reading.Metric.Name).Set(value)
+		}
+	})
+}
+
+// Duration records how long an analysis step took.
+func (r *Recorder) Duration(c *v1beta1.Canary, d time.Duration) {
+	r.observe(c, func(target string) {
+		r.vectors.histograms[nameDuration].WithLabelValues(target, c.Namespace).Observe(d.Seconds())
+	})
+}
+
+// Succeeded counts a rollout that was promoted; skipped is whether it was without analysis.
+func (r *Recorder) Succeeded(c *v1beta1.Canary, skipped bool) { r.finished(nameSuccesses, c, skipped) }
+
+// Failed counts a rollout that failed.
+func (r *Recorder) Failed(c *v1beta1.Canary, skipped bool) { r.finished(nameFailures, c, skipped) }
+
+func (r *Recorder) finished(metric string, c *v1beta1.Canary, skipped bool) {
+	status := "completed"
+	if skipped {
+		status = "skipped"
+	}
+	r.observe(c, func(target string) {
+		r.vectors.counters[metric].WithLabelValues(target, c.Namespace, c.DeploymentStrategy(), status).Inc()
+	})
+}
+
+// Decision counts a decision of the named rule.
+func (r *Recorder) Decision(rule string) {
+	r.vectors.counters[nameRule].WithLabelValues(rule).Inc()
+}
