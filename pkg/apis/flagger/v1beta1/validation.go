@@ -10,6 +10,7 @@ import (
 )
 
 // ValidationOptions are the settings of the operator that decide whether a Canary can work.
+// +k8s:deepcopy-gen=false
 type ValidationOptions struct {
 	// Provider is the mesh or ingress of a Canary that names none (-mesh-provider).
 	Provider string
