@@ -157,4 +157,3 @@ func (p *proxy) wanted() (map[portKey]servicePort, error) {
 	}
 	return out, nil
 }
-
