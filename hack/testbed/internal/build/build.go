@@ -6,6 +6,8 @@ package build
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -132,6 +134,32 @@ func (b *Builder) Names() []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// Available tells whether Start would have the component at once, without
+// building or downloading anything.
+func (b *Builder) Available(ctx context.Context, name string) (bool, error) {
+	c, ok := b.components[name]
+	if !ok {
+		return false, fmt.Errorf("unknown component %s", name)
+	}
+	if _, ok := findInstalled(ctx, c); ok {
+		return true, nil
+	}
+	key, err := c.Recipe.Key(ctx)
+	if err != nil {
+		return false, fmt.Errorf("component %s: %w", name, err)
+	}
+	return key != "" && exists(b.dir(c, key)), nil
+}
+
+// dir is the place of a result in the cache.
+func (b *Builder) dir(c Component, key string) string {
+	if key == "" {
+		key = c.Recipe.Place()
+	}
+	sum := sha256.Sum256([]byte(key))
+	return filepath.Join(b.cacheDir, c.Name+"-"+hex.EncodeToString(sum[:6]))
 }
 
 // Handle stands for a component in the making.

@@ -2,8 +2,6 @@ package build
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -34,7 +32,7 @@ func (j *job) run(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, j.failed(err)
 	}
-	dir := j.dir(key)
+	dir := j.dir(j.component, key)
 	if key != "" && exists(dir) {
 		return j.result(dir, "cache"), nil
 	}
@@ -66,15 +64,6 @@ func (j *job) failed(err error) error {
 		return missing
 	}
 	return fmt.Errorf("build %s: %w", j.component.Name, err)
-}
-
-// dir is the place of the result in the cache.
-func (j *job) dir(key string) string {
-	if key == "" {
-		key = j.component.Recipe.Place()
-	}
-	sum := sha256.Sum256([]byte(key))
-	return filepath.Join(j.cacheDir, j.component.Name+"-"+hex.EncodeToString(sum[:6]))
 }
 
 // build waits for its turn and builds into a folder that takes its final name

@@ -20,9 +20,8 @@ const etcDir = runDir + "/testbed-etc"
 // setUpMounts makes /proc show only this PID namespace, /run writable, and the
 // resolver ask the cluster DNS server.
 func setUpMounts(stateDir string) error {
-	if strings.HasPrefix(stateDir+"/", runDir+"/") {
-		return fmt.Errorf("state folder %s: it cannot be below %s, which is private to the testbed; choose another by --state or TMPDIR",
-			stateDir, runDir)
+	if err := checkStateDir(stateDir); err != nil {
+		return err
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
@@ -40,6 +39,15 @@ func setUpMounts(stateDir string) error {
 		if err := mountFile(filepath.Join("/etc", name), content); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkStateDir refuses a folder that is about to be hidden.
+func checkStateDir(dir string) error {
+	if strings.HasPrefix(dir+"/", runDir+"/") {
+		return fmt.Errorf("state folder %s: it cannot be below %s, which is private to the testbed; choose another by --state or TMPDIR",
+			dir, runDir)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@
 package netns
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -64,11 +65,12 @@ func Command(control *os.File, stateDir string) *exec.Cmd {
 	return cmd
 }
 
-// Explain adds to an error of starting [Command] what an administrator has to
-// allow for unprivileged namespaces to work.
+// Explain adds to a refusal by the kernel to make namespaces, or to let us work
+// in them, what an administrator has to allow. Other errors it returns as they are.
 func Explain(err error) error {
-	if err == nil {
-		return nil
+	// ENOSPC is the answer when there are too many namespaces, of which 0 may be too many.
+	if !errors.Is(err, syscall.EPERM) && !errors.Is(err, syscall.EACCES) && !errors.Is(err, syscall.ENOSPC) {
+		return err
 	}
 	for _, hint := range []struct{ file, bad, remedy string }{
 		{"/proc/sys/user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=10000"},
