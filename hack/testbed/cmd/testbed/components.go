@@ -10,6 +10,8 @@ import (
 
 	"flagger.app/flagger/hack/testbed/internal/build"
 	"flagger.app/flagger/hack/testbed/internal/cluster"
+	"flagger.app/flagger/hack/testbed/internal/demo"
+	"flagger.app/flagger/hack/testbed/internal/gateway"
 	"flagger.app/flagger/hack/testbed/internal/prometheus"
 )
 
@@ -25,7 +27,7 @@ const (
 // components lists everything that can be built. root is the folder of this
 // module.
 func components(root string) []build.Component {
-	return []build.Component{
+	all := []build.Component{
 		{
 			Name:      controlPlane,
 			Programs:  []string{cluster.Etcd, cluster.APIServer, cluster.ControllerManager, cluster.Scheduler, "kubectl"},
@@ -48,6 +50,8 @@ func components(root string) []build.Component {
 			},
 		},
 	}
+	all = append(all, gateway.Components(root)...)
+	return append(all, demo.Components(root)...)
 }
 
 // versionFlags stamp the version that clients parse from /version.

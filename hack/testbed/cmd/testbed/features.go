@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"flagger.app/flagger/hack/testbed/internal/gateway"
 	"flagger.app/flagger/hack/testbed/internal/netns"
 	"flagger.app/flagger/hack/testbed/internal/prometheus"
 )
@@ -32,8 +33,17 @@ func features() []feature {
 			components: []string{prometheus.Program},
 			start:      startPrometheus,
 		},
+		{
+			name:       gatewayFeature,
+			about:      "Contour and Envoy at " + gateway.URL(netns.NodeIP) + ", routing by HTTPProxy objects",
+			components: []string{gateway.ContourProgram, gateway.EnvoyProgram, gateway.CRDs},
+			start:      startGateway,
+		},
 	}
 }
+
+// gatewayFeature is the name of the Contour gateway.
+const gatewayFeature = "contour"
 
 // findFeatures returns the named features; an unknown name is an error.
 func findFeatures(names []string) ([]feature, error) {
@@ -73,6 +83,7 @@ func startPrometheus(ctx context.Context, w *worker) error {
 		LogDir:     w.dir.Logs(),
 		Kubeconfig: kubeconfig,
 		NodeIP:     netns.NodeIP,
+		Static:     w.scrapeTargets(),
 		Client:     client,
 	})
 	if err != nil {
@@ -80,4 +91,53 @@ func startPrometheus(ctx context.Context, w *worker) error {
 	}
 	w.watch(process)
 	return w.expose(ctx, prometheus.Program, net.JoinHostPort(netns.NodeIP, strconv.Itoa(prometheus.Port)))
+}
+
+// scrapeTargets are the targets beside pods, by job.
+func (w *worker) scrapeTargets() map[string][]string {
+	if !slices.Contains(w.plan.Features, gatewayFeature) {
+		return nil
+	}
+	return map[string][]string{gateway.EnvoyProgram: {gateway.StatsTarget(netns.NodeIP)}}
+}
+
+func startGateway(ctx context.Context, w *worker) error {
+	programs := map[string]string{}
+	for _, name := range []string{gateway.ContourProgram, gateway.EnvoyProgram, gateway.CRDs} {
+		built, err := w.component(ctx, name)
+		if err != nil {
+			return err
+		}
+		programs[name] = built[name]
+	}
+	kubeconfig, err := w.cluster.Kubeconfig("testbed-contour")
+	if err != nil {
+		return err
+	}
+	_, admin, err := w.cluster.Client("testbed")
+	if err != nil {
+		return err
+	}
+	g, err := gateway.Start(ctx, gateway.Config{
+		Contour:    programs[gateway.ContourProgram],
+		Envoy:      programs[gateway.EnvoyProgram],
+		CRDs:       programs[gateway.CRDs],
+		Dir:        w.dir.Sub("gateway"),
+		LogDir:     w.dir.Logs(),
+		NodeIP:     netns.NodeIP,
+		Kubeconfig: kubeconfig,
+		Admin:      admin,
+	})
+	if err != nil {
+		return err
+	}
+	w.keep(func() error {
+		select {
+		case err := <-g.Failed():
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	return w.expose(ctx, "gateway", net.JoinHostPort(netns.NodeIP, strconv.Itoa(gateway.HTTPPort)))
 }

@@ -24,6 +24,7 @@ const usage = `usage: testbed <command> [flags]
   forward  make an address inside reachable on a local port
   down     end a testbed
   build    build the programs that testbeds run, in advance
+  load     send requests at a fixed rate and report what became of each
   list     show components, features and images
 
 testbed <command> -h shows the flags of a command.
@@ -95,5 +96,6 @@ func commands() map[string]func(context.Context, []string) error {
 		"down":    downCommand,
 		"build":   buildCommand,
 		"list":    listCommand,
+		"load":    loadCommand,
 	}
 }

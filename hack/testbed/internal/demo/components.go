@@ -1,0 +1,47 @@
+package demo
+
+import (
+	"path/filepath"
+
+	"flagger.app/flagger/hack/testbed/internal/build"
+)
+
+// Versions of podinfo that appear in the demo.
+const (
+	FirstVersion  = "6.9.2"
+	GoodVersion   = "6.9.3"
+	FaultyVersion = "6.9.4"
+)
+
+// Names of components.
+const (
+	flaggerProgram = "flagger"
+	faultyProgram  = "faulty"
+)
+
+// Components describes how the programs of the demo are obtained; dir is the
+// folder hack/testbed.
+func Components(dir string) []build.Component {
+	return []build.Component{
+		podinfo(dir, FirstVersion),
+		podinfo(dir, GoodVersion),
+		{Name: faultyProgram, Recipe: build.GoPackage{Dir: dir, Package: "./apps/faulty"}},
+		{Name: flaggerProgram, Recipe: build.GoPackage{Dir: filepath.Dir(filepath.Dir(dir)), Package: "./cmd/flagger"}},
+	}
+}
+
+// podinfo builds the pinned source under a version of choice, as its release
+// process does; the version is in each of its answers.
+func podinfo(dir, version string) build.Component {
+	const module = "github.com/stefanprodan/podinfo"
+	return build.Component{
+		Name: "podinfo-" + version,
+		Recipe: build.GoModule{
+			Dir: filepath.Join(dir, "tools", "podinfo"), Package: module + "/cmd/podinfo",
+			LDFlags: []string{"-X " + module + "/pkg/version.VERSION=" + version},
+		},
+	}
+}
+
+// podinfoImage is the image of a version, by which manifests call it.
+func podinfoImage(version string) string { return "ghcr.io/stefanprodan/podinfo:" + version }
