@@ -40,10 +40,31 @@ func (p *pass) repair() {
 		fix = append(fix, EnsureApexService{})
 	}
 	if p.f.Provider.Routes && (!p.f.Routes.InPlace || Traffic(p.next) != Traffic(&p.c.Status)) {
-		fix = append(fix, EnsureRoutes{})
+		if p.hasCapacity() {
+			fix = append(fix, EnsureRoutes{})
+		} else if p.problem == nil {
+			p.fail(ReasonNoReadyCapacity, "routes of %s stay as they are: the side that is to get more traffic has no ready pods", p.canaryName())
+		}
 	}
 	// Routes before workloads: traffic leaves a side before its pods do.
 	p.actions = append(fix, p.actions...)
+}
+
+// hasCapacity is false when writing the wanted weights would move traffic from a side with ready pods to one without. What
+// the rules decided rested on ready pods; they may be gone since, or somebody else may have moved the traffic.
+func (p *pass) hasCapacity() bool {
+	live, want := p.f.Routes, Traffic(p.next)
+	if !live.Known {
+		return true
+	}
+	primary, canary := p.f.Primary.Available > 0, p.f.Target.Available > 0
+	switch {
+	case want.CanaryWeight < live.CanaryWeight:
+		return primary || !canary
+	case want.CanaryWeight > live.CanaryWeight:
+		return canary || !primary
+	}
+	return true
 }
 
 func condition(status *v1beta1.CanaryStatus, t v1beta1.CanaryConditionType) *v1beta1.CanaryCondition {

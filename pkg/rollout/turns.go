@@ -116,7 +116,7 @@ func cancel(p *pass) bool {
 	p.st.Target = refTo(p.f.Target.Revision)
 	p.next.LastAppliedSpec = p.f.Target.Revision.Fingerprint
 	p.enter(v1beta1.CanaryPhaseProgressing, stageCancel)
-	p.routeToPrimary()
+	p.giveUpTraffic()
 	return true
 }
 

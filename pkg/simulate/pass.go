@@ -41,6 +41,7 @@ func (w *World) observe() rollout.Facts {
 // Pass runs the loop once and reports whether it has to run again at once.
 func (w *World) Pass() bool {
 	f := w.observe()
+	stale := w.makeStale(&f)
 	d := rollout.Decide(f)
 	for range 8 {
 		if len(d.Needs) == 0 {
@@ -66,7 +67,22 @@ func (w *World) Pass() bool {
 	}
 	w.applyError = ""
 	w.settleCluster()
-	return wrote || len(d.Actions) > 0 || f.ApplyError != ""
+	return stale || wrote || len(d.Actions) > 0 || f.ApplyError != ""
+}
+
+// makeStale lets the pass see the cluster as the pass before saw it, as caches do that have not yet heard of a write. They
+// catch up before time goes on. The Canary itself is never stale: a write on an old one is refused.
+func (w *World) makeStale(f *rollout.Facts) bool {
+	fresh := *f
+	stale := w.lag > 0 && w.last.Canary != nil && w.last.Now.Equal(f.Now)
+	if stale {
+		w.lag--
+		f.Target, f.Primary, f.Services = w.last.Target, w.last.Primary, w.last.Services
+		f.Routes = w.last.Routes
+		f.Routes.InPlace = f.Routes.Known && (rollout.TrafficState{CanaryWeight: f.Routes.CanaryWeight, Mirror: f.Routes.Mirror}) == rollout.Traffic(&f.Canary.Status)
+	}
+	w.last = fresh
+	return stale
 }
 
 func (w *World) answer(f *rollout.Facts, needs []rollout.Need) {

@@ -69,6 +69,10 @@ type World struct {
 	killAfter map[int]bool
 	failAt    map[int]bool
 
+	// lag is for how many passes the caches don't hear of writes; last is what they show meanwhile.
+	lag  int
+	last rollout.Facts
+
 	// judged counts passing judgements by template, for the check that nothing is promoted without one.
 	judged map[string]int
 
@@ -173,6 +177,9 @@ func (w *World) KillAfter(n int) { w.killAfter[w.writes+n] = true }
 
 // FailAt makes the nth write fail, counted from now.
 func (w *World) FailAt(n int) { w.failAt[w.writes+n] = true }
+
+// Lag makes the caches miss what happens in the next n passes, as long as no time goes by.
+func (w *World) Lag(n int) { w.lag = n }
 
 // Writes is how many writes there have been.
 func (w *World) Writes() int { return w.writes }
