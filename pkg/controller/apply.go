@@ -1,0 +1,66 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/rollout"
+	"flagger.app/flagger/pkg/router/services"
+)
+
+// apply carries out one action for a Canary with its new status.
+func (c *Controller) apply(ctx context.Context, v *view, stored *v1beta1.Canary, action rollout.Action) error {
+	if err := v.equipped(action); err != nil {
+		return err
+	}
+	switch a := action.(type) {
+	case rollout.EnsureBackendServices:
+		wanted, err := services.Backends(stored, v.servicesInput(), c.main)
+		if err != nil {
+			return err
+		}
+		return c.main.applier.Apply(ctx, stored, wanted)
+	case rollout.EnsureApexService:
+		wanted, err := services.Apex(stored, v.servicesInput(), c.main)
+		if err != nil {
+			return err
+		}
+		return c.main.applier.Apply(ctx, stored, wanted)
+	case rollout.EnsureRoutes:
+		wanted, err := v.provider.Render(stored, trafficOf(&stored.Status), c.mesh)
+		if err != nil {
+			return err
+		}
+		return c.mesh.applier.Apply(ctx, stored, wanted)
+	case rollout.EnsurePrimary:
+		return v.target.EnsurePrimary(ctx, stored, a.Revision)
+	case rollout.ScaleTargetUp:
+		return v.target.ScaleUp(ctx, stored)
+	case rollout.ScaleTargetToZero:
+		return v.target.ScaleToZero(ctx, stored)
+	default:
+		return named(stored, fmt.Errorf("the rules asked for an unknown action %T", action))
+	}
+}
+
+// equipped checks that the view has what an action needs. The rules ask for nothing that was not observed; should they, the
+// pass fails instead of writing a half-empty object.
+func (v *view) equipped(action rollout.Action) error {
+	switch action.(type) {
+	case rollout.EnsureBackendServices, rollout.EnsureApexService:
+		if v.seen.Selector.Label == "" {
+			return named(v.canary, errors.New("the selector of the target is not known"))
+		}
+	case rollout.EnsureRoutes:
+		if v.provider == nil {
+			return named(v.canary, errors.New("the routing provider is not known"))
+		}
+	default:
+		if v.target == nil {
+			return named(v.canary, errors.New("the target is not known"))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/tools/cache"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/rollout"
+)
+
+// reportUndecodable tells the author of a Canary that does not fit our types. No retry can help, only an edit, so the only
+// failure is that of telling.
+func (c *Controller) reportUndecodable(ctx context.Context, key string, cause errUndecodable) error {
+	return c.reportBroken(ctx, key, rollout.ReasonInvalidSpec, fmt.Sprintf("the Canary can't be read: %v", cause))
+}
+
+// reportPanic tells of a pass that went wrong in a way nobody foresaw.
+func (c *Controller) reportPanic(ctx context.Context, key string, p *panicError) {
+	message := fmt.Sprintf("internal error: %v; the log of the operator has the details", p.value)
+	if err := c.reportBroken(ctx, key, rollout.ReasonInternalError, message); err != nil {
+		c.logger(key).Error("telling of a panic failed", zap.Error(err))
+	}
+}
+
+// reportBroken puts a message into the Healthy condition and an event without decoding the Canary. It writes once per
+// message.
+func (c *Controller) reportBroken(ctx context.Context, key string, reason rollout.ProblemReason, message string) error {
+	item, exists, err := c.canaries.informer.GetIndexer().GetByKey(key)
+	if err != nil || !exists {
+		return err
+	}
+	u, ok := item.(*unstructured.Unstructured)
+	if !ok {
+		return nil
+	}
+	u = c.main.written.newest(keyOfObject(canaryResource, u), u)
+	conditions, changed := withUnhealthy(u, reason, message, metav1.NewTime(c.Clock.Now()))
+	if !changed {
+		return nil
+	}
+	c.logger(key).Error(message, zap.String("reason", string(reason)))
+	owner := &v1beta1.Canary{ObjectMeta: metav1.ObjectMeta{
+		Name: u.GetName(), Namespace: u.GetNamespace(), UID: u.GetUID(), ResourceVersion: u.GetResourceVersion(),
+	}}
+	sum := fnv.New64a()
+	sum.Write([]byte(message))
+	told := c.publisher.events.create(ctx, owner, event{
+		kind: corev1.EventTypeWarning, message: message, id: fmt.Sprintf("%s/%d/%x", reason, u.GetGeneration(), sum.Sum64()),
+	})
+	if err := c.canaries.patchStatus(ctx, u, map[string]any{"conditions": conditions}); err != nil {
+		return err
+	}
+	return told
+}
+
+// withUnhealthy returns the conditions with Healthy false, and whether that is news.
+func withUnhealthy(u *unstructured.Unstructured, reason rollout.ProblemReason, message string, now metav1.Time) ([]any, bool) {
+	// What is not a list of objects can't be kept: the API server would refuse to store it.
+	old, _, _ := unstructured.NestedSlice(u.Object, "status", "conditions")
+	wanted := map[string]any{
+		"type":               string(v1beta1.HealthyType),
+		"status":             string(corev1.ConditionFalse),
+		"reason":             string(reason),
+		"message":            message,
+		"lastUpdateTime":     now.UTC().Format("2006-01-02T15:04:05Z"),
+		"lastTransitionTime": now.UTC().Format("2006-01-02T15:04:05Z"),
+	}
+	conditions := []any{}
+	for _, item := range old {
+		condition, ok := item.(map[string]any)
+		if !ok {
+			continue
+		}
+		if condition["type"] != wanted["type"] {
+			conditions = append(conditions, condition)
+			continue
+		}
+		if condition["status"] == wanted["status"] && condition["reason"] == wanted["reason"] && condition["message"] == message {
+			return nil, false
+		}
+	}
+	return append(conditions, wanted), true
+}
+
+// keyParts splits a key; a key without a namespace can't occur, since Canaries are namespaced.
+func keyParts(key string) (namespace, name string) {
+	parsed, err := cache.ParseObjectName(key)
+	if err != nil {
+		return "", key
+	}
+	return parsed.Namespace, parsed.Name
+}

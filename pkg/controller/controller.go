@@ -1,0 +1,332 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/utils/clock"
+
+	"flagger.app/flagger/pkg/analysis"
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/hook"
+	"flagger.app/flagger/pkg/notify"
+	"flagger.app/flagger/pkg/rollout"
+	"flagger.app/flagger/pkg/router"
+	"flagger.app/flagger/pkg/telemetry"
+	"flagger.app/flagger/pkg/workload"
+)
+
+// Providers finds routing providers by name. The error for an unknown name lists the known ones.
+type Providers interface {
+	Provider(name string) (router.Provider, error)
+}
+
+// Metrics reads the metrics of a Canary and asks their providers whether they are there.
+type Metrics interface {
+	Read(ctx context.Context, c *v1beta1.Canary) []analysis.Reading
+	Check(ctx context.Context, c *v1beta1.Canary) error
+}
+
+// Hooks calls webhooks.
+type Hooks interface {
+	Call(ctx context.Context, h v1beta1.CanaryWebhook, payload hook.Payload, key string) hook.Result
+	CallAll(ctx context.Context, hooks []v1beta1.CanaryWebhook, payload hook.Payload, key string) []hook.Result
+}
+
+// Cluster is one Kubernetes cluster.
+type Cluster struct {
+	Dynamic   dynamic.Interface
+	Discovery discovery.DiscoveryInterface
+}
+
+// Config is what a Controller is made of. All fields but those with a default are required.
+type Config struct {
+	// Main is the cluster of the Canaries, their workloads and Services; Kube creates events in it. Mesh is the one of the
+	// routing objects, by default Main.
+	Main Cluster
+	Kube kubernetes.Interface
+	Mesh *Cluster
+
+	Providers Providers
+	Metrics   Metrics
+	Hooks     Hooks
+	Notifier  notify.Notifier
+	Telemetry *telemetry.Recorder
+	Clock     clock.WithDelayedExecution
+	Log       *zap.Logger
+
+	// Namespace restricts everything to one namespace. Empty means all.
+	Namespace string
+	// DefaultProvider is the flag -mesh-provider.
+	DefaultProvider string
+	// EventWebhook is the URL of the flag -event-webhook, empty for none.
+	EventWebhook string
+	// Workload are the flags that workloads depend on, Settings those that the rules depend on.
+	Workload workload.Options
+	Settings rollout.Settings
+	// NoCrossNamespaceRefs refuses references to other namespaces.
+	NoCrossNamespaceRefs bool
+	// Workers is how many passes run at a time. A pass that waits for a webhook or a metric does not count.
+	Workers int
+}
+
+// Controller runs the control loop.
+type Controller struct {
+	Config
+
+	queue     *Queue
+	index     *index
+	canaries  *canaries
+	main      *site
+	mesh      *site
+	workloads *workload.Kinds
+	publisher *publisher
+	slots     slots
+
+	mu    sync.Mutex
+	known map[string]*memory
+}
+
+// site is a cluster with its caches.
+type site struct {
+	written   *written
+	informers *informers
+	applier   *router.Applier
+	client    dynamic.Interface
+}
+
+// memory is what a process knows of a Canary besides its status. Losing it costs a repetition at the most.
+type memory struct {
+	canary *v1beta1.Canary
+	// applyError is what the last pass failed to carry out.
+	applyError string
+	// interrupt ends the waiting for webhooks and metrics of the pass at work.
+	interrupt context.CancelFunc
+}
+
+// New returns a Controller. It does nothing before Watch and Run.
+func New(cfg Config) (*Controller, error) {
+	c := &Controller{
+		Config: cfg,
+		queue:  NewQueue(cfg.Clock),
+		index:  newIndex(),
+		slots:  make(slots, max(1, cfg.Workers)),
+		known:  map[string]*memory{},
+	}
+	c.main = c.newSite(cfg.Main)
+	c.mesh = c.main
+	if cfg.Mesh != nil {
+		c.mesh = c.newSite(*cfg.Mesh)
+	}
+	c.workloads = workload.NewKinds(c.main.client, cfg.Workload)
+	c.publisher = newPublisher(cfg, c.queue.Add)
+	var err error
+	c.canaries, err = newCanaries(cfg.Main.Dynamic, c.main.written, cfg.Namespace, c.onCanary)
+	return c, err
+}
+
+func (c *Controller) newSite(cluster Cluster) *site {
+	w := newWritten(c.Clock)
+	s := &site{written: w, client: recordingClient{cluster.Dynamic, w}}
+	s.informers = &informers{
+		client:    cluster.Dynamic,
+		discovery: cluster.Discovery,
+		clock:     c.Clock,
+		namespace: c.Namespace,
+		wake:      c.queue.Add,
+		onEvent: func(resource schema.GroupVersionResource, old, current *unstructured.Unstructured) {
+			c.onObject(w, resource, old, current)
+		},
+	}
+	s.applier = router.NewApplier(s.client, s)
+	return s
+}
+
+// Get returns the newest known state of an object, nil if it does not exist. It implements router.Live.
+func (s *site) Get(ref router.Ref) (*unstructured.Unstructured, error) {
+	o := keyOfRef(ref)
+	cached, err := s.informers.get(o)
+	if err != nil {
+		return nil, err
+	}
+	return s.written.newest(o, cached), nil
+}
+
+// Watch fills the caches and keeps them up to date until ctx ends. It returns when it is done. It writes nothing, so every
+// process may do it.
+func (c *Controller) Watch(ctx context.Context) {
+	var wait sync.WaitGroup
+	c.main.informers.start(ctx, &wait)
+	if c.mesh != c.main {
+		c.mesh.informers.start(ctx, &wait)
+	}
+	for _, ref := range c.baseResources() {
+		c.main.informers.ensure(ref.Resource, "")
+	}
+	wait.Go(func() { c.canaries.informer.RunWithContext(ctx) })
+	<-ctx.Done()
+	wait.Wait()
+}
+
+// Synced is whether the caches that every Canary needs are filled.
+func (c *Controller) Synced() bool {
+	if !c.canaries.informer.HasSynced() {
+		return false
+	}
+	for _, ref := range c.baseResources() {
+		if !c.main.informers.synced(ref.Resource) {
+			return false
+		}
+	}
+	return true
+}
+
+// baseResources are those that are watched whatever the provider.
+func (c *Controller) baseResources() []router.Ref {
+	services := router.Ref{Resource: schema.GroupVersionResource{Version: "v1", Resource: "services"}, Kind: "Service"}
+	return append(c.workloads.Resources(), services)
+}
+
+// Run acts on the Canaries until ctx ends. It needs Watch to run. All calls in flight are cancelled and have come back when
+// it returns.
+func (c *Controller) Run(ctx context.Context) error {
+	// A process that becomes the leader late has been watching for long: all Canaries are due.
+	if !cache.WaitForCacheSync(ctx.Done(), c.Synced) {
+		return nil
+	}
+	for _, key := range c.canaries.informer.GetIndexer().ListKeys() {
+		c.queue.Add(key)
+	}
+	var wait sync.WaitGroup
+	wait.Go(func() { c.publisher.run(ctx) })
+	defer context.AfterFunc(ctx, c.queue.ShutDown)()
+	for {
+		// The key comes first: a slot that is held while nothing is due would keep passes from coming back to work.
+		key, quit := c.queue.Get()
+		if quit || c.slots.take(ctx) != nil {
+			break
+		}
+		wait.Go(func() {
+			defer c.queue.Done(key)
+			defer c.slots.give()
+			c.process(ctx, key)
+		})
+	}
+	wait.Wait()
+	return nil
+}
+
+// process runs a pass and decides when the next one is due.
+func (c *Controller) process(ctx context.Context, key string) {
+	log := c.logger(key)
+	started := c.Clock.Now()
+	wake, err := c.guard(ctx, key)
+	var panicked *panicError
+	switch {
+	case ctx.Err() != nil:
+		log.Debug("stopped", zap.Error(err))
+	case err == nil, errors.Is(err, errAsleep):
+		c.queue.Succeeded(key, wake)
+	case errors.Is(err, errMoved):
+		c.queue.Add(key)
+	case isConflict(err):
+		log.Debug("repeating a pass that met another writer", zap.Error(err), zap.Duration("pause", c.queue.Conflicted(key)))
+	case errors.As(err, &panicked):
+		c.reportPanic(ctx, key, panicked)
+		log.Error("panic in a pass", zap.Any("panic", panicked.value), zap.ByteString("stack", panicked.stack), zap.Duration("pause", c.queue.Failed(key)))
+	default:
+		log.Error("pass failed", zap.Error(err), zap.Duration("pause", c.queue.Failed(key)))
+	}
+	log.Debug("pass", zap.Duration("took", c.Clock.Since(started)))
+}
+
+// errMoved ends a pass whose object changed while it waited for something: its answers are void. errAsleep ends one that is
+// woken when the caches are filled.
+var (
+	errMoved  = errors.New("the revision or the Canary changed while the pass waited")
+	errAsleep = errors.New("waiting for the caches")
+)
+
+// isConflict is whether an error only says that our picture of the cluster was old.
+func isConflict(err error) bool {
+	return router.IsStale(err) || apierrors.IsConflict(err) || errors.Is(err, workload.ErrMoved)
+}
+
+func (c *Controller) logger(key string) *zap.Logger {
+	namespace, name := keyParts(key)
+	return c.Log.With(zap.String("canary", name+"."+namespace))
+}
+
+// memoryOf returns what is remembered of a Canary. A Canary that was deleted and made again is another one.
+func (c *Controller) memoryOf(key string, canary *v1beta1.Canary) *memory {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m, ok := c.known[key]
+	if !ok || m.canary.UID != canary.UID {
+		m = &memory{}
+		c.known[key] = m
+	}
+	m.canary = canary
+	return m
+}
+
+// forget drops everything about a Canary that is gone.
+func (c *Controller) forget(key string) {
+	c.mu.Lock()
+	m := c.known[key]
+	delete(c.known, key)
+	c.mu.Unlock()
+	c.queue.Drop(key)
+	c.index.forget(key)
+	c.publisher.forget(key)
+	if m != nil {
+		c.Telemetry.Forget(m.canary.Namespace, m.canary.Name)
+	}
+}
+
+// slots bounds how many passes work at a time. A pass gives its slot back while it waits for others' answers, so that
+// slow webhooks of some Canaries never hold up the rest.
+type slots chan struct{}
+
+func (s slots) take(ctx context.Context) error {
+	select {
+	case s <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s slots) give() { <-s }
+
+// without runs f without holding a slot.
+func (s slots) without(f func()) {
+	s.give()
+	// The slot is taken back even when the process is about to stop: the caller gives it back in any case.
+	defer func() { s <- struct{}{} }()
+	f()
+}
+
+// until is the earlier of two times, of which zero means never.
+func until(a, b time.Time) time.Time {
+	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
+		return b
+	}
+	return a
+}
+
+// named is an error about a Canary.
+func named(c *v1beta1.Canary, err error) error {
+	return fmt.Errorf("canary %s/%s: %w", c.Namespace, c.Name, err)
+}

@@ -1,0 +1,94 @@
+package controller
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/utils/clock"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+const (
+	// eventReason is the reason of every event, as users filter for it. Events are created one by one and not through a
+	// recorder, which would fold and drop messages that share a reason.
+	eventReason = "Synced"
+	// eventSource is the component that events come from.
+	eventSource = "flagger"
+	// RuleAnnotation on an event names the rule that decided what the event tells.
+	RuleAnnotation = "flagger.app/rule"
+	// maxEventName is the limit of the API server for names of objects.
+	maxEventName = 253
+)
+
+// event is one thing to tell about a Canary.
+type event struct {
+	kind, message, rule string
+	// id tells events of one Canary apart. An event with the same id is the same event.
+	id string
+}
+
+// events creates the events of Canaries.
+type events struct {
+	client kubernetes.Interface
+	clock  clock.PassiveClock
+}
+
+// create creates an event. One that exists already was told before; nobody sees it twice.
+func (e *events) create(ctx context.Context, c *v1beta1.Canary, what event) error {
+	now := metav1.NewTime(e.clock.Now())
+	annotations := map[string]string{}
+	if what.rule != "" {
+		annotations[RuleAnnotation] = what.rule
+	}
+	_, err := e.client.CoreV1().Events(c.Namespace).Create(ctx, &corev1.Event{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:        eventName(c, what.id),
+			Namespace:   c.Namespace,
+			Annotations: annotations,
+		},
+		InvolvedObject: corev1.ObjectReference{
+			APIVersion:      v1beta1.SchemeGroupVersion.String(),
+			Kind:            v1beta1.CanaryKind,
+			Namespace:       c.Namespace,
+			Name:            c.Name,
+			UID:             c.UID,
+			ResourceVersion: c.ResourceVersion,
+		},
+		Reason:         eventReason,
+		Message:        what.message,
+		Type:           what.kind,
+		Source:         corev1.EventSource{Component: eventSource},
+		FirstTimestamp: now,
+		LastTimestamp:  now,
+		Count:          1,
+	}, metav1.CreateOptions{})
+	switch {
+	case err == nil, apierrors.IsAlreadyExists(err):
+		return nil
+	case apierrors.IsNotFound(err), apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		// The namespace is going away and takes the Canary along: there is nobody left to tell.
+		return nil
+	default:
+		return fmt.Errorf("event of canary %s/%s: %w", c.Namespace, c.Name, err)
+	}
+}
+
+// eventName derives the name of an event from the Canary and the id, so that telling again after a crash meets the event
+// that exists.
+func eventName(c *v1beta1.Canary, id string) string {
+	sum := sha256.Sum256([]byte(string(c.UID) + "/" + id))
+	suffix := "." + hex.EncodeToString(sum[:8])
+	name := c.Name
+	if over := len(name) + len(suffix) - maxEventName; over > 0 {
+		name = strings.TrimRight(name[:len(name)-over], ".-")
+	}
+	return name + suffix
+}

@@ -1,0 +1,246 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/dynamic/dynamicinformer"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/utils/clock"
+)
+
+// lookForMissing is how often the API server is asked whether a resource that a Canary needs has been installed.
+const lookForMissing = 5 * time.Second
+
+// availability is whether a resource can be read.
+type availability int
+
+const (
+	// syncing resources are being listed; whoever asked is woken when that is done.
+	syncing availability = iota
+	// synced resources can be read from the cache.
+	synced
+	// missing resources are not served; whoever asked is woken when they are.
+	missing
+)
+
+// informers watches the resources that somebody asked for, as unstructured objects. They start when first asked for, survive
+// that their CRD is removed, and start again when it comes back.
+type informers struct {
+	client    dynamic.Interface
+	discovery discovery.DiscoveryInterface
+	clock     clock.Clock
+	namespace string
+	// onEvent is told of every change, with old nil for an addition and current nil for a deletion.
+	onEvent func(resource schema.GroupVersionResource, old, current *unstructured.Unstructured)
+	// wake is called with the keys of those who waited for a resource.
+	wake func(key string)
+
+	mu        sync.Mutex
+	run       context.Context
+	wait      *sync.WaitGroup
+	resources map[schema.GroupVersionResource]*watched
+}
+
+// watched is one resource that somebody asked for.
+type watched struct {
+	state    availability
+	reason   string
+	informer cache.SharedIndexInformer
+	waiters  map[string]struct{}
+}
+
+// start lets the informers run until the context ends. They must not be asked for anything before.
+func (i *informers) start(ctx context.Context, wait *sync.WaitGroup) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.run, i.wait = ctx, wait
+	i.resources = map[schema.GroupVersionResource]*watched{}
+}
+
+// ensure makes sure that a resource is watched and tells whether it can be read. If not, the reason says why, and the key is
+// woken when that changes.
+func (i *informers) ensure(resource schema.GroupVersionResource, key string) (availability, string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	w, ok := i.resources[resource]
+	if !ok {
+		w = &watched{waiters: map[string]struct{}{}}
+		i.resources[resource] = w
+		i.wait.Go(func() { i.watch(i.run, resource, w) })
+	}
+	if w.state != synced {
+		w.waiters[key] = struct{}{}
+	}
+	return w.state, w.reason
+}
+
+// synced is whether a resource can be read.
+func (i *informers) synced(resource schema.GroupVersionResource) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	w, ok := i.resources[resource]
+	return ok && w.state == synced
+}
+
+// get returns an object as the informer last saw it, nil if it does not exist.
+func (i *informers) get(o objectKey) (*unstructured.Unstructured, error) {
+	i.mu.Lock()
+	w, ok := i.resources[o.resource]
+	var store cache.Indexer
+	if ok && w.state == synced {
+		store = w.informer.GetIndexer()
+	}
+	i.mu.Unlock()
+	if store == nil {
+		return nil, fmt.Errorf("%s are not watched yet", o.resource.GroupResource())
+	}
+	item, exists, err := store.GetByKey(cache.NewObjectName(o.namespace, o.name).String())
+	if err != nil || !exists {
+		return nil, err
+	}
+	return item.(*unstructured.Unstructured), nil
+}
+
+// watch keeps one resource watched: it waits for the resource to be served, runs an informer until the resource is gone,
+// and begins again.
+func (i *informers) watch(ctx context.Context, resource schema.GroupVersionResource, w *watched) {
+	for ctx.Err() == nil {
+		namespaced, state, err := i.served(resource)
+		if err == nil {
+			err = i.runInformer(ctx, resource, w, namespaced)
+		}
+		if err == nil {
+			i.become(w, syncing, "")
+			continue
+		}
+		i.become(w, state, err.Error())
+		select {
+		case <-ctx.Done():
+		case <-i.clock.After(lookForMissing):
+		}
+	}
+}
+
+// served asks the API server whether it knows a resource. The state belongs to the error.
+func (i *informers) served(resource schema.GroupVersionResource) (namespaced bool, state availability, err error) {
+	list, err := i.discovery.ServerResourcesForGroupVersion(resource.GroupVersion().String())
+	if err != nil && !apierrors.IsNotFound(err) {
+		return false, syncing, fmt.Errorf("looking for the resource %s: %w", resource.GroupResource(), err)
+	}
+	if list != nil {
+		for _, r := range list.APIResources {
+			if r.Name == resource.Resource {
+				return r.Namespaced, syncing, nil
+			}
+		}
+	}
+	return false, missing, fmt.Errorf("the resource %s (%s) is not installed", resource.GroupResource(), resource.Version)
+}
+
+// runInformer returns when the context ends or the resource is no longer served.
+func (i *informers) runInformer(ctx context.Context, resource schema.GroupVersionResource, w *watched, namespaced bool) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	namespace := i.namespace
+	if !namespaced {
+		namespace = metav1.NamespaceAll
+	}
+	informer := dynamicinformer.NewFilteredDynamicInformer(i.client, resource, namespace, 0,
+		cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc}, nil).Informer()
+	onError := func(ctx context.Context, r *cache.Reflector, err error) {
+		if apierrors.IsNotFound(err) {
+			cancel()
+			return
+		}
+		cache.DefaultWatchErrorHandler(ctx, r, err)
+		if !informer.HasSynced() {
+			i.become(w, syncing, fmt.Sprintf("listing the resource %s: %v", resource.GroupResource(), err))
+		}
+	}
+	if err := configure(informer, onError, func(old, current *unstructured.Unstructured) {
+		i.onEvent(resource, old, current)
+	}); err != nil {
+		return fmt.Errorf("watching the resource %s: %w", resource.GroupResource(), err)
+	}
+	i.wait.Go(func() {
+		if cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
+			i.mu.Lock()
+			w.informer = informer
+			i.mu.Unlock()
+			i.become(w, synced, "")
+		}
+	})
+	informer.RunWithContext(ctx)
+	return nil
+}
+
+// configure prepares an informer that was not started.
+func configure(informer cache.SharedIndexInformer, onError cache.WatchErrorHandlerWithContext, onEvent func(old, current *unstructured.Unstructured)) error {
+	if err := informer.SetTransform(dropManagedFields); err != nil {
+		return err
+	}
+	if err := informer.SetWatchErrorHandlerWithContext(onError); err != nil {
+		return err
+	}
+	_, err := informer.AddEventHandler(handler(onEvent))
+	return err
+}
+
+// become changes the state of a resource and wakes those who waited for it.
+func (i *informers) become(w *watched, state availability, reason string) {
+	i.mu.Lock()
+	changed := w.state != state || w.reason != reason
+	w.state, w.reason = state, reason
+	var waiters map[string]struct{}
+	if changed {
+		waiters, w.waiters = w.waiters, map[string]struct{}{}
+	}
+	i.mu.Unlock()
+	for key := range waiters {
+		i.wake(key)
+	}
+}
+
+// dropManagedFields keeps what the rules never read out of memory.
+func dropManagedFields(item any) (any, error) {
+	if u, ok := item.(*unstructured.Unstructured); ok {
+		unstructured.RemoveNestedField(u.Object, "metadata", "managedFields")
+	}
+	return item, nil
+}
+
+// handler turns the three kinds of events into one. An object that was deleted while the watch was broken arrives as a
+// tombstone with its last known state.
+func handler(onEvent func(old, current *unstructured.Unstructured)) cache.ResourceEventHandler {
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc: func(item any) {
+			if u, ok := item.(*unstructured.Unstructured); ok {
+				onEvent(nil, u)
+			}
+		},
+		UpdateFunc: func(before, after any) {
+			old, okOld := before.(*unstructured.Unstructured)
+			current, okCurrent := after.(*unstructured.Unstructured)
+			if okOld && okCurrent && old.GetResourceVersion() != current.GetResourceVersion() {
+				onEvent(old, current)
+			}
+		},
+		DeleteFunc: func(item any) {
+			if tombstone, ok := item.(cache.DeletedFinalStateUnknown); ok {
+				item = tombstone.Obj
+			}
+			if u, ok := item.(*unstructured.Unstructured); ok {
+				onEvent(u, nil)
+			}
+		},
+	}
+}

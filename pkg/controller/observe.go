@@ -1,0 +1,276 @@
+package controller
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/rollout"
+	"flagger.app/flagger/pkg/router"
+	"flagger.app/flagger/pkg/router/services"
+	"flagger.app/flagger/pkg/workload"
+)
+
+// view is what one pass sees: the facts for the rules, and what is needed to carry out their actions.
+type view struct {
+	key string
+	// started is when the pass began, before it waited for anything.
+	started time.Time
+	object  *unstructured.Unstructured
+	canary  *v1beta1.Canary
+	memory  *memory
+	facts   rollout.Facts
+
+	provider router.Provider
+	target   workload.Target
+	seen     workload.Observation
+}
+
+// observe gathers the facts about a Canary from the caches, without any call. The view is nil if the Canary does not exist.
+// Whatever is wrong with the Canary or could not be read is a fact as well; an error means that there is nothing to decide
+// on.
+func (c *Controller) observe(key string) (*view, error) {
+	canary, object, err := c.canaries.get(key)
+	if err != nil || canary == nil {
+		return nil, err
+	}
+	m := c.memoryOf(key, canary)
+	v := &view{key: key, started: c.Clock.Now(), object: object, canary: canary, memory: m}
+	v.facts = rollout.Facts{
+		Now:        v.started,
+		Canary:     canary,
+		Settings:   c.Settings,
+		Delivered:  c.publisher.deliveredTo(key, canary.UID),
+		ApplyError: m.applyError,
+	}
+	touched := map[objectKey]struct{}{}
+	o := &observer{
+		c: c, v: v,
+		main: &touchLive{c.main, c.index, key, touched},
+		mesh: &touchLive{c.mesh, c.index, key, touched},
+	}
+	o.observe()
+	if o.asleep {
+		return nil, errAsleep
+	}
+	c.index.keep(key, touched)
+	return v, nil
+}
+
+// sameQuestion is whether answers that were fetched for v hold for a later view as well: the same wishes of the user, about
+// the same revision.
+func (v *view) sameQuestion(later *view) bool {
+	return v.canary.UID == later.canary.UID &&
+		v.canary.Generation == later.canary.Generation &&
+		v.facts.Target.Revision.UID == later.facts.Target.Revision.UID &&
+		v.facts.Target.Revision.Fingerprint == later.facts.Target.Revision.Fingerprint &&
+		maps.Equal(v.facts.Target.Revision.Configs, later.facts.Target.Revision.Configs)
+}
+
+// touchLive is a router.Live that notes what a pass looks at, so that a change of it wakes the Canary.
+type touchLive struct {
+	router.Live
+	index   *index
+	key     string
+	touched map[objectKey]struct{}
+}
+
+func (l *touchLive) Get(ref router.Ref) (*unstructured.Unstructured, error) {
+	l.touch(ref)
+	return l.Live.Get(ref)
+}
+
+func (l *touchLive) touch(ref router.Ref) {
+	o := keyOfRef(ref)
+	l.touched[o] = struct{}{}
+	l.index.add(l.key, o)
+}
+
+// observer fills one view. The steps go on after a problem where they can: traffic may have to be led away from a target
+// that is gone.
+type observer struct {
+	c          *Controller
+	v          *view
+	main, mesh *touchLive
+	// asleep is set when a cache is not filled yet.
+	asleep bool
+}
+
+func (o *observer) observe() {
+	o.checkSpec()
+	o.checkRivals()
+	o.observeWorkloads()
+	o.observeServices()
+	o.observeRoutes()
+}
+
+// problem keeps the first problem.
+func (o *observer) problem(p *rollout.Problem) {
+	if p != nil && o.v.facts.Problem == nil {
+		o.v.facts.Problem = p
+	}
+}
+
+func (o *observer) invalid(format string, args ...any) {
+	o.problem(&rollout.Problem{Reason: rollout.ReasonInvalidSpec, Message: fmt.Sprintf(format, args...)})
+}
+
+// failed turns an error of a render or a read into a problem: a fault of the Canary, or something that is not known.
+func (o *observer) failed(err error) {
+	var field *router.FieldError
+	switch {
+	case err == nil:
+	case errors.As(err, &field):
+		o.invalid("%s", err)
+	default:
+		o.problem(&rollout.Problem{Reason: rollout.ReasonReadFailed, Message: err.Error(), Unknown: true})
+	}
+}
+
+// ready makes sure that the resources are watched, and reports whether they can be read.
+func (o *observer) ready(s *site, refs []router.Ref, remedy string) bool {
+	for _, ref := range refs {
+		state, reason := s.informers.ensure(ref.Resource, o.v.key)
+		switch {
+		case state == synced:
+			continue
+		case state == missing:
+			o.problem(&rollout.Problem{Reason: rollout.ReasonInvalidSpec, Message: reason + ": " + remedy})
+		case reason != "":
+			o.problem(&rollout.Problem{Reason: rollout.ReasonReadFailed, Message: reason, Unknown: true})
+		default:
+			o.asleep = true
+		}
+		return false
+	}
+	return true
+}
+
+func (o *observer) observeWorkloads() {
+	target, problem := o.c.workloads.For(o.v.canary)
+	o.problem(problem)
+	if problem != nil || !o.ready(o.c.main, o.c.workloads.Resources(), "run the operator in a cluster that serves it") {
+		return
+	}
+	o.v.target = target
+	o.v.seen, problem = target.Observe(o.v.canary, o.main, o.v.facts.Now)
+	o.problem(problem)
+	o.v.facts.Target, o.v.facts.Primary = o.v.seen.Target, o.v.seen.Primary
+}
+
+func (o *observer) observeServices() {
+	if o.v.seen.Selector.Label == "" || !o.ready(o.c.main, []router.Ref{services.Ref("", "")}, "run the operator in a cluster that serves it") {
+		return
+	}
+	in := o.v.servicesInput()
+	backends, err := services.Backends(o.v.canary, in, o.main)
+	o.failed(err)
+	apex, err := services.Apex(o.v.canary, in, o.main)
+	o.failed(err)
+	o.v.facts.Services = rollout.ServicesFact{
+		BackendsInPlace: o.inPlace(o.c.main, o.main, backends),
+		ApexInPlace:     o.inPlace(o.c.main, o.main, apex),
+	}
+}
+
+func (v *view) servicesInput() services.Input {
+	in := services.Input{Label: v.seen.Selector.Label, Value: v.seen.Selector.Value}
+	for _, p := range v.seen.Ports {
+		in.Ports = append(in.Ports, services.Port{Name: p.Name, Number: p.Number, Protocol: p.Protocol})
+	}
+	return in
+}
+
+// inPlace is whether the objects are as wanted.
+func (o *observer) inPlace(s *site, live *touchLive, wanted []router.Object) bool {
+	for i := range wanted {
+		live.touch(wanted[i].Ref)
+	}
+	changes, err := s.applier.Diff(o.v.canary, wanted)
+	o.failed(err)
+	return err == nil && len(changes) == 0
+}
+
+func (o *observer) observeRoutes() {
+	name := o.v.canary.GetProvider(o.c.DefaultProvider)
+	p, err := o.c.Providers.Provider(name)
+	if err != nil {
+		o.invalid("spec.provider: %v", err)
+		return
+	}
+	abilities := p.Abilities()
+	o.v.provider = p
+	o.v.facts.Provider = rollout.ProviderFact{
+		Name:           name,
+		Weights:        abilities.Weights,
+		Routes:         abilities.Routes,
+		Mirror:         abilities.Mirror,
+		Match:          abilities.Match,
+		ReportsSettled: abilities.ReportsSettled,
+	}
+	for _, fault := range router.CheckAbilities(o.v.canary, abilities) {
+		o.problem(&rollout.Problem{Reason: rollout.ReasonUnsupportedFields, Message: fault.Error()})
+	}
+	remedy := fmt.Sprintf("install what provides it, or set spec.provider to another provider than %s", name)
+	if !o.ready(o.c.mesh, p.Resources(), remedy) {
+		return
+	}
+	wanted, err := p.Render(o.v.canary, trafficOf(&o.v.canary.Status), o.mesh)
+	if err != nil {
+		o.failed(err)
+		return
+	}
+	o.v.facts.Routes.InPlace = o.inPlace(o.c.mesh, o.mesh, wanted)
+	if read, err := p.Read(o.v.canary, o.mesh); err == nil {
+		o.v.facts.Routes.Known = true
+		o.v.facts.Routes.Settled, o.v.facts.Routes.Reason = read.Settled, read.Reason
+		o.v.facts.Routes.CanaryWeight, o.v.facts.Routes.Mirror = read.Traffic.Canary, read.Traffic.Mirror
+	} else {
+		o.v.facts.Routes.Reason = err.Error()
+	}
+}
+
+// trafficOf is the routing that a status asks for, with the cookies that stand in it.
+func trafficOf(s *v1beta1.CanaryStatus) router.Traffic {
+	t := rollout.Traffic(s)
+	return router.Traffic{
+		Primary: 100 - t.CanaryWeight,
+		Canary:  t.CanaryWeight,
+		Mirror:  t.Mirror,
+		Cookies: router.Cookies{
+			Canary:   s.SessionAffinityCookie,
+			Primary:  s.PrimarySessionAffinityCookie,
+			Previous: s.PreviousSessionAffinityCookie,
+		},
+	}
+}
+
+// checkSpec repeats the rules of the CRD for objects that got past them, and checks what a CRD can't express.
+func (o *observer) checkSpec() {
+	for _, fault := range v1beta1.Validate(o.v.canary, v1beta1.ValidationOptions{
+		Provider:             o.c.DefaultProvider,
+		NoCrossNamespaceRefs: o.c.NoCrossNamespaceRefs,
+	}) {
+		o.invalid("%s", fault.Error())
+	}
+}
+
+// checkRivals refuses a Canary that wants the target or the Service of an older one: the two would undo each other's work.
+func (o *observer) checkRivals() {
+	rivals, err := o.c.canaries.rivals(o.v.object)
+	o.failed(err)
+	if len(rivals) == 0 || older(o.v.object, rivals[0]) < 0 {
+		return
+	}
+	rival := rivals[0]
+	field, what := "spec.targetRef", fmt.Sprintf("target %s/%s", o.v.canary.Spec.TargetRef.Kind, o.v.canary.Spec.TargetRef.Name)
+	if targetOf(rival) != targetOf(o.v.object) {
+		field, what = "spec.service.name", "Service "+router.NamesOf(o.v.canary).Apex
+	}
+	o.problem(&rollout.Problem{Reason: rollout.ReasonDuplicateTarget, Message: fmt.Sprintf(
+		"%s: canary %s.%s has the same %s: delete one of the two Canaries", field, rival.GetName(), rival.GetNamespace(), what)})
+}

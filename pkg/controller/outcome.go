@@ -1,0 +1,30 @@
+package controller
+
+import (
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/rollout"
+)
+
+// observeOutcomes records a decision in the metrics.
+func (c *Controller) observeOutcomes(v *view, stored *v1beta1.Canary, d rollout.Decision) {
+	c.Telemetry.Decision(d.Rule)
+	c.Telemetry.Phase(stored, stored.Status.Phase)
+	if v.facts.Routes.Known {
+		c.Telemetry.Weights(stored, 100-v.facts.Routes.CanaryWeight, v.facts.Routes.CanaryWeight)
+	}
+	if v.facts.Checks.Metrics != nil {
+		c.Telemetry.Readings(stored, v.facts.Checks.Metrics.Readings)
+	}
+	for _, outcome := range d.Outcomes {
+		switch outcome {
+		case rollout.OutcomeSucceeded:
+			c.Telemetry.Succeeded(stored, false)
+		case rollout.OutcomeSkipped:
+			c.Telemetry.Succeeded(stored, true)
+		case rollout.OutcomeFailed:
+			c.Telemetry.Failed(stored, stored.SkipAnalysis())
+		case rollout.OutcomeAnalyzed:
+			c.Telemetry.Duration(stored, c.Clock.Since(v.started))
+		}
+	}
+}

@@ -1,0 +1,137 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"go.uber.org/zap"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/rollout"
+)
+
+// panicError is a panic of a pass, confined to its key.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
+
+// guard turns a panic into an error.
+func (c *Controller) guard(ctx context.Context, key string) (wake time.Time, err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = &panicError{value: value, stack: debug.Stack()}
+		}
+	}()
+	return c.pass(ctx, key)
+}
+
+// pass brings one Canary as far as it can get now, and says when to look again.
+func (c *Controller) pass(ctx context.Context, key string) (time.Time, error) {
+	v, err := c.observe(key)
+	var undecodable errUndecodable
+	switch {
+	case errors.As(err, &undecodable):
+		return time.Time{}, c.reportUndecodable(ctx, key, undecodable)
+	case err != nil:
+		return time.Time{}, err
+	case v == nil:
+		c.forget(key)
+		return time.Time{}, nil
+	}
+	v, decision, err := c.decide(ctx, v)
+	if err != nil {
+		return time.Time{}, err
+	}
+	wake := until(decision.Wake, v.seen.RecheckAt)
+	stored, err := c.store(ctx, v, decision)
+	if apierrors.IsNotFound(err) {
+		// Deleted meanwhile; the event is on its way.
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, err
+	}
+	c.publisher.offer(key, stored)
+	c.observeOutcomes(v, stored, decision)
+	return wake, c.carryOut(ctx, v, stored, decision)
+}
+
+// maxRounds bounds how often the rules may ask for more. They ask for hooks of a type and for metrics once each.
+const maxRounds = 8
+
+// decide asks the rules, and fetches what they need to know until they have decided. It returns the view that the decision
+// is about.
+func (c *Controller) decide(ctx context.Context, v *view) (*view, rollout.Decision, error) {
+	for range maxRounds {
+		decision := rollout.Decide(v.facts)
+		if len(decision.Needs) == 0 {
+			return v, decision, nil
+		}
+		checks, err := c.fetch(ctx, v, decision.Needs)
+		if err != nil {
+			return nil, rollout.Decision{}, err
+		}
+		fresh, err := c.observe(v.key)
+		if err != nil {
+			return nil, rollout.Decision{}, err
+		}
+		if fresh == nil || !v.sameQuestion(fresh) {
+			return nil, rollout.Decision{}, errMoved
+		}
+		fresh.facts.Checks, fresh.started = checks, v.started
+		v = fresh
+	}
+	return nil, rollout.Decision{}, named(v.canary, fmt.Errorf("the rules did not decide within %d rounds of questions", maxRounds))
+}
+
+// store writes the status if it differs, and returns the Canary with its new status.
+func (c *Controller) store(ctx context.Context, v *view, d rollout.Decision) (*v1beta1.Canary, error) {
+	differs, err := statusDiffers(&v.canary.Status, &d.Status)
+	if err != nil {
+		return nil, named(v.canary, err)
+	}
+	if !differs {
+		return v.canary, nil
+	}
+	if err := c.canaries.writeStatus(ctx, v.object, &d.Status); err != nil {
+		return nil, err
+	}
+	stored := v.canary.DeepCopy()
+	stored.Status = d.Status
+	c.logger(v.key).Debug("status written", zap.String("rule", d.Rule), zap.String("phase", string(d.Status.Phase)),
+		zap.String("stage", stageOf(&d.Status)), zap.Int32("weight", d.Status.CanaryWeight))
+	return stored, nil
+}
+
+func stageOf(s *v1beta1.CanaryStatus) string {
+	if s.Rollout == nil {
+		return ""
+	}
+	return s.Rollout.Stage
+}
+
+// carryOut runs the actions in order up to the first that fails. What failed is told to the rules of the next pass.
+func (c *Controller) carryOut(ctx context.Context, v *view, stored *v1beta1.Canary, d rollout.Decision) error {
+	for _, action := range d.Actions {
+		if err := c.apply(ctx, v, stored, action); err != nil {
+			if !isConflict(err) && ctx.Err() == nil {
+				v.memory.applyError = err.Error()
+			}
+			return err
+		}
+	}
+	if v.memory.applyError == "" {
+		return nil
+	}
+	v.memory.applyError = ""
+	// The rules have not heard yet that all is well again.
+	c.queue.Add(v.key)
+	return nil
+}

@@ -1,0 +1,300 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"k8s.io/apimachinery/pkg/types"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/hook"
+	"flagger.app/flagger/pkg/notify"
+)
+
+// maxPublishing bounds how many Canaries are told about at the same time. It is high because whoever tells mostly waits for
+// slow receivers.
+const maxPublishing = 64
+
+// eventHookName is the name of the webhook of the flag -event-webhook.
+const eventHookName = "events"
+
+// publisher tells what stands in the outboxes of the Canaries: first all events and log lines, then alerts and webhooks,
+// whose receivers may be slow. It works beside the passes, so that no receiver ever delays a rollout. What it tells may be
+// told again after a crash; events then meet themselves.
+type publisher struct {
+	cfg    Config
+	log    *zap.Logger
+	events events
+	queue  *Queue
+	slots  slots
+	// done is called with the key when everything in an outbox was told.
+	done func(key string)
+
+	mu       sync.Mutex
+	outboxes map[string]*outbox
+}
+
+// outbox is what is to be told about one Canary.
+type outbox struct {
+	canary *v1beta1.Canary
+	// announced is the highest number of which the event was created, delivered the highest of which all was told.
+	announced, delivered int64
+	gone                 bool
+}
+
+func newPublisher(cfg Config, done func(string)) *publisher {
+	return &publisher{
+		cfg:      cfg,
+		log:      cfg.Log,
+		events:   events{client: cfg.Kube, clock: cfg.Clock},
+		queue:    NewQueue(cfg.Clock),
+		slots:    make(slots, maxPublishing),
+		done:     done,
+		outboxes: map[string]*outbox{},
+	}
+}
+
+// offer hands over a Canary as it is stored. Nothing is told before its status was written.
+func (p *publisher) offer(key string, c *v1beta1.Canary) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	box, ok := p.outboxes[key]
+	if !ok || box.canary.UID != c.UID {
+		box = &outbox{}
+		p.outboxes[key] = box
+	}
+	box.canary, box.gone = c, false
+	if box.delivered < lastNotice(c) {
+		p.queue.Add(key)
+	}
+}
+
+// deliveredTo is the highest number of a notice that was told completely by this process.
+func (p *publisher) deliveredTo(key string, uid types.UID) int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if box, ok := p.outboxes[key]; ok && box.canary.UID == uid {
+		return box.delivered
+	}
+	return 0
+}
+
+// forget drops a Canary that is gone, once its last notices are told.
+func (p *publisher) forget(key string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	box, ok := p.outboxes[key]
+	if !ok {
+		return
+	}
+	box.gone = true
+	p.queue.Add(key)
+}
+
+// run tells until ctx ends.
+func (p *publisher) run(ctx context.Context) {
+	var wait sync.WaitGroup
+	defer context.AfterFunc(ctx, p.queue.ShutDown)()
+	for {
+		key, quit := p.queue.Get()
+		if quit || p.slots.take(ctx) != nil {
+			break
+		}
+		wait.Go(func() {
+			defer p.queue.Done(key)
+			defer p.slots.give()
+			p.publish(ctx, key)
+		})
+	}
+	wait.Wait()
+}
+
+// publish tells everything about one Canary that was not told.
+func (p *publisher) publish(ctx context.Context, key string) {
+	p.mu.Lock()
+	box := p.outboxes[key]
+	p.mu.Unlock()
+	if box == nil {
+		return
+	}
+	defer func() {
+		if value := recover(); value != nil {
+			p.log.Error("panic while telling", zap.String("canary", key), zap.Any("panic", value), zap.Stack("stack"))
+			p.queue.Failed(key)
+		}
+	}()
+	err := p.empty(ctx, key, box)
+	if err != nil {
+		if ctx.Err() == nil {
+			p.log.Error("telling failed", zap.String("canary", key), zap.Error(err), zap.Duration("pause", p.queue.Failed(key)))
+		}
+		return
+	}
+	p.settle(key, box)
+}
+
+// settle ends the work on an outbox that was emptied.
+func (p *publisher) settle(key string, box *outbox) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if box.delivered >= lastNotice(box.canary) {
+		if box.gone && p.outboxes[key] == box {
+			delete(p.outboxes, key)
+			p.queue.Drop(key)
+		}
+		p.done(key)
+	}
+}
+
+// empty tells one outbox. Only one worker at a time has a key, so the counters of the box need the lock only against readers.
+func (p *publisher) empty(ctx context.Context, key string, box *outbox) error {
+	p.mu.Lock()
+	c, announced, delivered := box.canary, box.announced, box.delivered
+	p.mu.Unlock()
+	notices := noticesOf(c)
+	for i := range notices {
+		n := &notices[i]
+		if n.Sequence <= max(announced, delivered) {
+			continue
+		}
+		if err := p.announce(ctx, c, n); err != nil {
+			return err
+		}
+		p.mu.Lock()
+		box.announced = n.Sequence
+		p.mu.Unlock()
+	}
+	for i := range notices {
+		n := &notices[i]
+		if n.Sequence <= delivered {
+			continue
+		}
+		if err := p.tellReceivers(ctx, c, n); err != nil {
+			return err
+		}
+		p.mu.Lock()
+		box.delivered = n.Sequence
+		p.mu.Unlock()
+	}
+	p.queue.Succeeded(key, time.Time{})
+	return nil
+}
+
+// announce logs a notice and makes an event of it.
+func (p *publisher) announce(ctx context.Context, c *v1beta1.Canary, n *v1beta1.Notice) error {
+	if n.Message == "" {
+		return nil
+	}
+	log := p.log.With(zap.String("canary", c.Name+"."+c.Namespace))
+	if n.Error {
+		log.Error(n.Message, zap.String("rule", n.Rule))
+	} else {
+		log.Info(n.Message, zap.String("rule", n.Rule))
+	}
+	return p.events.create(ctx, c, event{kind: n.Type, message: n.Message, rule: n.Rule, id: fmt.Sprint(n.Sequence)})
+}
+
+// tellReceivers sends the alert of a notice and calls its webhooks. What a receiver answers changes nothing but the log; the
+// error is that of an event about it.
+func (p *publisher) tellReceivers(ctx context.Context, c *v1beta1.Canary, n *v1beta1.Notice) error {
+	var wait sync.WaitGroup
+	if n.Alert != nil {
+		wait.Go(func() { p.alert(ctx, c, n.Alert) })
+	}
+	if n.Message != "" {
+		wait.Go(func() { p.callEventHooks(ctx, c, n) })
+	}
+	wait.Wait()
+	if n.Hooks != "" {
+		if err := p.callHooks(ctx, c, n); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+func (p *publisher) alert(ctx context.Context, c *v1beta1.Canary, a *v1beta1.NoticeAlert) {
+	err := p.cfg.Notifier.Notify(ctx, notify.NewAlert(c, a.Severity, a.Message, p.cfg.Settings.ClusterName, a.Details))
+	if err != nil {
+		p.log.Error("alert failed", zap.String("canary", c.Name+"."+c.Namespace), zap.Error(err))
+	}
+}
+
+// callEventHooks tells an event to the webhooks of type event, or to the one of the operator if the Canary has none.
+func (p *publisher) callEventHooks(ctx context.Context, c *v1beta1.Canary, n *v1beta1.Notice) {
+	hooks := hooksOf(c, v1beta1.EventHook)
+	if len(hooks) == 0 && p.cfg.EventWebhook != "" {
+		hooks = []v1beta1.CanaryWebhook{{Type: v1beta1.EventHook, Name: eventHookName, URL: p.cfg.EventWebhook}}
+	}
+	payload := hook.EventPayload(payloadOf(c, n), n.Type, n.Message, p.cfg.Clock.Now())
+	var wait sync.WaitGroup
+	for _, h := range hooks {
+		wait.Go(func() {
+			result := p.cfg.Hooks.Call(ctx, h, payload, keyOfNotice(c, n)+"/"+h.Name)
+			if !result.Passed {
+				p.log.Error("event webhook failed", zap.String("canary", c.Name+"."+c.Namespace),
+					zap.String("webhook", h.Name), zap.String("cause", result.Text))
+			}
+		})
+	}
+	wait.Wait()
+}
+
+// callHooks calls webhooks that decide nothing, such as those of type post-rollout, and makes an event of each answer.
+func (p *publisher) callHooks(ctx context.Context, c *v1beta1.Canary, n *v1beta1.Notice) error {
+	hooks := hooksOf(c, n.Hooks)
+	for i, result := range p.cfg.Hooks.CallAll(ctx, hooks, payloadOf(c, n), keyOfNotice(c, n)) {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		answer := v1beta1.Notice{Type: "Normal", Rule: n.Rule, Phase: n.Phase, Message: fmt.Sprintf("%s check %s passed", title(n.Hooks), hooks[i].Name)}
+		if !result.Passed {
+			answer.Type = "Warning"
+			answer.Message = fmt.Sprintf("%s hook %s failed %v", title(n.Hooks), hooks[i].Name, result.Text)
+		}
+		p.log.Info(answer.Message, zap.String("canary", c.Name+"."+c.Namespace), zap.String("rule", n.Rule))
+		err := p.events.create(ctx, c, event{
+			kind: answer.Type, message: answer.Message, rule: n.Rule, id: fmt.Sprintf("%d/%d", n.Sequence, i),
+		})
+		if err != nil {
+			return err
+		}
+		p.callEventHooks(ctx, c, &answer)
+	}
+	return nil
+}
+
+// title is how messages begin that are about webhooks of a type.
+func title(t v1beta1.HookType) string {
+	if t == v1beta1.PostRolloutHook {
+		return "Post-rollout"
+	}
+	return string(t)
+}
+
+func payloadOf(c *v1beta1.Canary, n *v1beta1.Notice) hook.Payload {
+	return hook.Payload{Name: c.Name, Namespace: c.Namespace, Phase: n.Phase, Checksum: c.Status.LastAppliedSpec}
+}
+
+// keyOfNotice lets receivers recognise a notice that is told again.
+func keyOfNotice(c *v1beta1.Canary, n *v1beta1.Notice) string {
+	return fmt.Sprintf("%s/notice/%d", c.UID, n.Sequence)
+}
+
+func noticesOf(c *v1beta1.Canary) []v1beta1.Notice {
+	if c.Status.Rollout == nil {
+		return nil
+	}
+	return c.Status.Rollout.Outbox
+}
+
+func lastNotice(c *v1beta1.Canary) int64 {
+	notices := noticesOf(c)
+	if len(notices) == 0 {
+		return 0
+	}
+	return notices[len(notices)-1].Sequence
+}

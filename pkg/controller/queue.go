@@ -1,0 +1,130 @@
+package controller
+
+import (
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
+)
+
+// Pauses after a failed pass. The first retry comes quickly because most failures are a server that is busy for a moment; the
+// last one is short enough for a user who has just mended the cause.
+const (
+	firstRetry    = time.Second
+	lastRetry     = time.Minute
+	firstConflict = 20 * time.Millisecond
+	lastConflict  = time.Second
+)
+
+// Queue holds the keys that want a pass, and for each key at most one time at which it wants the next one. A key that is
+// added while it is processed comes back afterwards; it is never handed out twice at a time.
+type Queue struct {
+	clock  clock.WithDelayedExecution
+	jitter func(time.Duration) time.Duration
+	ready  workqueue.TypedInterface[string]
+
+	mu       sync.Mutex
+	wakes    map[string]clock.Timer
+	failures map[string]int
+}
+
+// NewQueue returns an empty queue on the given clock.
+func NewQueue(c clock.WithDelayedExecution) *Queue {
+	return &Queue{
+		clock:    c,
+		jitter:   addTenth,
+		ready:    workqueue.NewTyped[string](),
+		wakes:    map[string]clock.Timer{},
+		failures: map[string]int{},
+	}
+}
+
+// addTenth lengthens a pause by up to a tenth, so that keys that failed together don't come back together.
+func addTenth(d time.Duration) time.Duration {
+	return d + time.Duration(rand.Float64()*0.1*float64(d))
+}
+
+// Add asks for a pass as soon as a worker is free.
+func (q *Queue) Add(key string) { q.ready.Add(key) }
+
+// Get hands out the next key. The second result is true when the queue was shut down.
+func (q *Queue) Get() (string, bool) { return q.ready.Get() }
+
+// Done ends the pass of a key that Get handed out.
+func (q *Queue) Done(key string) { q.ready.Done(key) }
+
+// Len is the number of keys that wait for a worker.
+func (q *Queue) Len() int { return q.ready.Len() }
+
+// Succeeded forgets the failures of a key and sets its next pass. The time replaces any earlier one; the zero time means that
+// only an event brings the key back.
+func (q *Queue) Succeeded(key string, wake time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.failures, key)
+	if wake.IsZero() {
+		q.cancel(key)
+		return
+	}
+	q.schedule(key, wake.Sub(q.clock.Now()))
+}
+
+// Failed brings a key back after a pause that doubles with each failure, from a second to a minute. It returns the pause.
+func (q *Queue) Failed(key string) time.Duration {
+	return q.retry(key, firstRetry, lastRetry)
+}
+
+// Conflicted brings a key back at once: somebody else has written the object, and the informers are about to tell.
+func (q *Queue) Conflicted(key string) time.Duration {
+	return q.retry(key, firstConflict, lastConflict)
+}
+
+func (q *Queue) retry(key string, first, last time.Duration) time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	pause := last
+	// Beyond 16 doublings the shift would overflow long after the limit was reached.
+	if n := q.failures[key]; n < 16 {
+		pause = min(first<<n, last)
+	}
+	q.failures[key]++
+	pause = q.jitter(pause)
+	q.schedule(key, pause)
+	return pause
+}
+
+// Drop forgets everything about a key whose Canary is gone.
+func (q *Queue) Drop(key string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.cancel(key)
+	delete(q.failures, key)
+}
+
+// ShutDown makes Get return as soon as the waiting keys are handed out, and stops all timers.
+func (q *Queue) ShutDown() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for key := range q.wakes {
+		q.cancel(key)
+	}
+	q.ready.ShutDown()
+}
+
+func (q *Queue) schedule(key string, after time.Duration) {
+	q.cancel(key)
+	if after <= 0 {
+		q.ready.Add(key)
+		return
+	}
+	q.wakes[key] = q.clock.AfterFunc(after, func() { q.ready.Add(key) })
+}
+
+func (q *Queue) cancel(key string) {
+	if timer, ok := q.wakes[key]; ok {
+		timer.Stop()
+		delete(q.wakes, key)
+	}
+}

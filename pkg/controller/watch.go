@@ -1,0 +1,68 @@
+package controller
+
+import (
+	"reflect"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// onCanary is called for every change of a Canary.
+func (c *Controller) onCanary(old, current *unstructured.Unstructured) {
+	present := current
+	if current == nil {
+		present = old
+		c.main.written.forget(keyOfObject(canaryResource, old))
+	}
+	key := keyOf(present)
+	c.queue.Add(key)
+	if old == nil || current == nil || !sameField(old, current, "spec") {
+		// Whoever wanted the same workload may go on now, or has to stop.
+		c.wakeRivals(present)
+		if old != nil {
+			c.wakeRivals(old)
+		}
+		c.interrupt(key)
+	}
+}
+
+func (c *Controller) wakeRivals(u *unstructured.Unstructured) {
+	rivals, err := c.canaries.rivals(u)
+	if err != nil {
+		c.Log.Sugar().Errorf("canary %s/%s: looking for others with the same target: %v", u.GetNamespace(), u.GetName(), err)
+	}
+	for _, rival := range rivals {
+		c.queue.Add(keyOf(rival))
+	}
+}
+
+// onObject is called for every change of any other object.
+func (c *Controller) onObject(w *written, resource schema.GroupVersionResource, old, current *unstructured.Unstructured) {
+	present := current
+	if current == nil {
+		present = old
+		w.forget(keyOfObject(resource, old))
+	}
+	newRevision := old != nil && current != nil && !sameField(old, current, "spec", "template")
+	for _, key := range c.index.lookup(keyOfObject(resource, present)) {
+		c.queue.Add(key)
+		if newRevision {
+			c.interrupt(key)
+		}
+	}
+}
+
+// interrupt ends the waiting of a pass for webhooks and metrics that are about a revision or a spec that is history.
+func (c *Controller) interrupt(key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m, ok := c.known[key]; ok && m.interrupt != nil {
+		m.interrupt()
+	}
+}
+
+func sameField(a, b *unstructured.Unstructured, path ...string) bool {
+	x, _, _ := unstructured.NestedFieldNoCopy(a.Object, path...)
+	y, _, _ := unstructured.NestedFieldNoCopy(b.Object, path...)
+	return reflect.DeepEqual(x, y)
+}

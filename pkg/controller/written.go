@@ -1,0 +1,138 @@
+package controller
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/utils/clock"
+)
+
+// writtenFor bounds how long the answer to a write is preferred to an informer that has not caught up. It only matters for an
+// object that was written and deleted while the watch was broken: no event tells of it.
+const writtenFor = 30 * time.Second
+
+// written remembers what the API server answered to our own writes until the informers show it, so that a pass never
+// decides on a state older than its predecessor's writes.
+type written struct {
+	clock clock.PassiveClock
+
+	mu      sync.Mutex
+	objects map[objectKey]answer
+}
+
+type answer struct {
+	object *unstructured.Unstructured
+	at     time.Time
+}
+
+func newWritten(c clock.PassiveClock) *written {
+	return &written{clock: c, objects: map[objectKey]answer{}}
+}
+
+func (w *written) record(resource schema.GroupVersionResource, u *unstructured.Unstructured) {
+	if u == nil {
+		return
+	}
+	u = u.DeepCopy()
+	unstructured.RemoveNestedField(u.Object, "metadata", "managedFields")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.objects[keyOfObject(resource, u)] = answer{object: u, at: w.clock.Now()}
+}
+
+// newest returns the newer of an informer's object, nil if it has none, and of what was last written.
+func (w *written) newest(o objectKey, cached *unstructured.Unstructured) *unstructured.Unstructured {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a, ok := w.objects[o]
+	if !ok {
+		return cached
+	}
+	if w.clock.Since(a.at) > writtenFor || !newer(a.object, cached) {
+		delete(w.objects, o)
+		return cached
+	}
+	return a.object
+}
+
+func (w *written) forget(o objectKey) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.objects, o)
+}
+
+// newer is whether a is a later version than b of the same resource. Versions that can't be compared are not.
+func newer(a, b *unstructured.Unstructured) bool {
+	if b == nil {
+		return true
+	}
+	order, err := resourceversion.CompareResourceVersion(a.GetResourceVersion(), b.GetResourceVersion())
+	return err == nil && order > 0
+}
+
+// recordingClient hands every answer to a write to written.
+type recordingClient struct {
+	dynamic.Interface
+	written *written
+}
+
+func (c recordingClient) Resource(resource schema.GroupVersionResource) dynamic.NamespaceableResourceInterface {
+	all := c.Interface.Resource(resource)
+	return recordingNamespaceable{recordingResource{all, resource, c.written}, all}
+}
+
+type recordingNamespaceable struct {
+	recordingResource
+	all dynamic.NamespaceableResourceInterface
+}
+
+func (r recordingNamespaceable) Namespace(namespace string) dynamic.ResourceInterface {
+	return recordingResource{r.all.Namespace(namespace), r.resource, r.written}
+}
+
+type recordingResource struct {
+	dynamic.ResourceInterface
+	resource schema.GroupVersionResource
+	written  *written
+}
+
+func (r recordingResource) keep(u *unstructured.Unstructured, err error) (*unstructured.Unstructured, error) {
+	if err == nil {
+		r.written.record(r.resource, u)
+	}
+	return u, err
+}
+
+// Create, Update, UpdateStatus, Patch and Apply are the writes that are used; each answers with the whole object.
+
+func (r recordingResource) Create(ctx context.Context, u *unstructured.Unstructured, o metav1.CreateOptions, sub ...string) (*unstructured.Unstructured, error) {
+	return r.keep(r.ResourceInterface.Create(ctx, u, o, sub...))
+}
+
+func (r recordingResource) Update(ctx context.Context, u *unstructured.Unstructured, o metav1.UpdateOptions, sub ...string) (*unstructured.Unstructured, error) {
+	return r.keep(r.ResourceInterface.Update(ctx, u, o, sub...))
+}
+
+func (r recordingResource) UpdateStatus(ctx context.Context, u *unstructured.Unstructured, o metav1.UpdateOptions) (*unstructured.Unstructured, error) {
+	return r.keep(r.ResourceInterface.UpdateStatus(ctx, u, o))
+}
+
+func (r recordingResource) Patch(ctx context.Context, name string, t types.PatchType, data []byte, o metav1.PatchOptions, sub ...string) (*unstructured.Unstructured, error) {
+	u, err := r.ResourceInterface.Patch(ctx, name, t, data, o, sub...)
+	if len(sub) > 0 && sub[0] == "scale" {
+		// The scale subresource answers with a Scale, not with the object.
+		return u, err
+	}
+	return r.keep(u, err)
+}
+
+func (r recordingResource) Apply(ctx context.Context, name string, u *unstructured.Unstructured, o metav1.ApplyOptions, sub ...string) (*unstructured.Unstructured, error) {
+	return r.keep(r.ResourceInterface.Apply(ctx, name, u, o, sub...))
+}
