@@ -7,43 +7,42 @@ set -euo pipefail
 root=$(cd "${1:-$(dirname "${BASH_SOURCE[0]}")/..}" && pwd)
 cd "$root"
 
-codegen_version=v0.36.3 # the same as k8s.io/client-go in go.mod
-controller_gen_version=v0.23.0
 module=flagger.app/flagger
 client=$module/pkg/client
 api=$module/pkg/apis/flagger/v1beta1
 
-codegen() {
-  local name=$1
-  shift
-  go run "k8s.io/code-generator/cmd/$name@$codegen_version" "$@"
-}
+# The generators are pinned in modules of their own, so that they don't weigh on the operator's:
+# two, because controller-gen is built with newer libraries than those of client-go in go.mod.
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir "$work/bin" "$work/crds"
+for tools in client crd; do
+  GOBIN="$work/bin" go -C "hack/codegen/$tools" install tool
+done
+PATH="$work/bin:$PATH"
 
-codegen deepcopy-gen --output-file zz_generated.deepcopy.go "$api"
+deepcopy-gen --output-file zz_generated.deepcopy.go "$api"
 
 # Written from nothing, so that code of a removed type goes too.
 rm -rf pkg/client
-codegen applyconfiguration-gen \
+applyconfiguration-gen \
   --output-dir pkg/client/applyconfiguration --output-pkg "$client/applyconfiguration" "$api"
-codegen client-gen \
+client-gen \
   --clientset-name versioned --input-base "$module/pkg/apis" --input flagger/v1beta1 \
   --apply-configuration-package "$client/applyconfiguration" \
   --output-dir pkg/client/clientset --output-pkg "$client/clientset"
-codegen lister-gen --output-dir pkg/client/listers --output-pkg "$client/listers" "$api"
-codegen informer-gen \
+lister-gen --output-dir pkg/client/listers --output-pkg "$client/listers" "$api"
+informer-gen \
   --versioned-clientset-package "$client/clientset/versioned" --listers-package "$client/listers" \
   --output-dir pkg/client/informers --output-pkg "$client/informers" "$api"
 
 # Thresholds of metrics are floating-point numbers, which controller-gen accepts only when told.
-crds=$(mktemp -d)
-trap 'rm -rf "$crds"' EXIT
-go run "sigs.k8s.io/controller-tools/cmd/controller-gen@$controller_gen_version" \
-  crd:allowDangerousTypes=true paths=./pkg/apis/... output:crd:dir="$crds"
+controller-gen crd:allowDangerousTypes=true paths=./pkg/apis/... output:crd:dir="$work/crds"
 for file in artifacts/flagger/crd.yaml charts/flagger/crds/crd.yaml kustomize/base/flagger/crd.yaml; do
   mkdir -p "$(dirname "$file")"
   {
     echo "# Generated from pkg/apis by hack/generate.sh; change the Go types instead."
     # Without the first separator, which would make an empty document of the line above.
-    cat "$crds"/flagger.app_{canaries,metrictemplates,alertproviders}.yaml | sed 1d
+    cat "$work"/crds/flagger.app_{canaries,metrictemplates,alertproviders}.yaml | sed 1d
   } >"$file"
 done

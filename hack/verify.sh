@@ -16,8 +16,9 @@ generated=(
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 cp go.mod go.sum "$copy"
-mkdir -p "$copy/pkg"
+mkdir -p "$copy/pkg" "$copy/hack"
 cp -r pkg/apis "$copy/pkg"
+cp -r hack/codegen "$copy/hack"
 hack/generate.sh "$copy"
 
 stale=0

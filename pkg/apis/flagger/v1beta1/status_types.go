@@ -73,6 +73,7 @@ type CanaryCondition struct {
 // CanaryStatus is how far a rollout has come.
 type CanaryStatus struct {
 	// Phase of the rollout.
+	// +optional
 	Phase CanaryPhase `json:"phase"`
 
 	// FailedChecks counts the failed checks of this analysis.
