@@ -91,6 +91,8 @@ func (c *Client) explain(ctx context.Context, err error) error {
 		switch apiError.Type {
 		case promv1.ErrBadData, promv1.ErrExec:
 			return fmt.Errorf("%w: prometheus at %s: %s", provider.ErrInvalidQuery, c.address, text)
+		case promv1.ErrBadResponse:
+			return fmt.Errorf("prometheus at %s gave an answer that is not understood: %s", c.address, abbreviate(text))
 		default:
 			return fmt.Errorf("prometheus at %s: %s: %s", c.address, apiError.Type, text)
 		}
