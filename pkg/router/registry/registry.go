@@ -9,7 +9,10 @@ import (
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
 	"flagger.app/flagger/pkg/router/contour"
+	"flagger.app/flagger/pkg/router/gatewayapi"
+	"flagger.app/flagger/pkg/router/istio"
 	"flagger.app/flagger/pkg/router/kubernetes"
+	"flagger.app/flagger/pkg/router/traefik"
 )
 
 // Config are the settings of all providers that come from flags.
@@ -37,7 +40,16 @@ func New(config Config) *Registry {
 		{name: v1beta1.ContourProvider, provider: contour.New(contour.Options{
 			IngressClass: config.IngressClass, Unowned: config.Unowned,
 		})},
+		// The first name that fits wins: gatewayapi:v1 is a prefix of gatewayapi:v1beta1.
+		{name: v1beta1.GatewayAPIV1Beta1Provider, isPrefix: true, provider: gatewayapi.NewV1Beta1(gatewayapi.Options{
+			Unowned: config.Unowned,
+		})},
+		{name: v1beta1.GatewayAPIV1Provider, isPrefix: true, provider: gatewayapi.New(gatewayapi.Options{
+			Unowned: config.Unowned,
+		})},
+		{name: v1beta1.IstioProvider, provider: istio.New(istio.Options{Unowned: config.Unowned})},
 		{name: v1beta1.KubernetesProvider, provider: kubernetes.New()},
+		{name: v1beta1.TraefikProvider, provider: traefik.New(traefik.Options{Unowned: config.Unowned})},
 	}}
 }
 

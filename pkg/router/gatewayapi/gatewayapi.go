@@ -1,0 +1,165 @@
+// Package gatewayapi shifts traffic with an HTTPRoute of the Gateway API.
+//
+// Field reference: https://gateway-api.sigs.k8s.io/reference/spec/#httproute.
+package gatewayapi
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/router"
+)
+
+// Options are the settings that come from flags.
+type Options struct {
+	// Unowned leaves out owner references, for a gateway in another cluster.
+	Unowned bool
+}
+
+// Provider renders HTTPRoutes.
+type Provider struct {
+	options Options
+	version string
+	// limited is set for v1beta1, which Flagger serves without timeouts, CORS, primary cookie and acceptance.
+	limited bool
+}
+
+var _ router.Provider = (*Provider)(nil)
+
+// New returns the provider for version v1.
+func New(options Options) *Provider { return &Provider{options: options, version: "v1"} }
+
+// NewV1Beta1 returns the provider for version v1beta1.
+func NewV1Beta1(options Options) *Provider {
+	return &Provider{options: options, version: "v1beta1", limited: true}
+}
+
+// Abilities: everything but TCP.
+func (p *Provider) Abilities() router.Abilities {
+	return router.Abilities{
+		Routes:          true,
+		Weights:         true,
+		Mirror:          true,
+		MirrorWeight:    true,
+		Match:           true,
+		SessionAffinity: true,
+		PrimaryCookie:   !p.limited,
+		ReportsSettled:  !p.limited,
+	}
+}
+
+// Resources is HTTPRoute.
+func (p *Provider) Resources() []router.Ref { return []router.Ref{p.ref("", "")} }
+
+// Sources is empty.
+func (*Provider) Sources(*v1beta1.Canary) []router.Ref { return nil }
+
+func (p *Provider) ref(namespace, name string) router.Ref {
+	return router.Ref{
+		Resource:  schema.GroupVersionResource{Group: gatewayv1.GroupName, Version: p.version, Resource: "httproutes"},
+		Kind:      "HTTPRoute",
+		Namespace: namespace,
+		Name:      name,
+	}
+}
+
+// Render returns the HTTPRoute.
+func (p *Provider) Render(c *v1beta1.Canary, t router.Traffic, _ router.Live) ([]router.Object, error) {
+	service := &c.Spec.Service
+	if len(service.GatewayRefs) == 0 {
+		return nil, &router.FieldError{
+			Field:   "spec.service.gatewayRefs",
+			Message: "is empty: name the Gateways that the HTTPRoute attaches to",
+		}
+	}
+	if p.limited {
+		c = withoutV1Fields(c)
+		service = &c.Spec.Service
+	}
+	rules, err := renderRules(c, t)
+	if err != nil {
+		return nil, err
+	}
+	spec := gatewayv1.HTTPRouteSpec{Rules: rules}
+	for i := range service.GatewayRefs {
+		spec.ParentRefs = append(spec.ParentRefs, parentRef(&service.GatewayRefs[i]))
+	}
+	for _, host := range service.Hosts {
+		spec.Hostnames = append(spec.Hostnames, gatewayv1.Hostname(host))
+	}
+	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&spec)
+	if err != nil {
+		return nil, fmt.Errorf("HTTPRoute of Canary %s.%s: %w", c.Name, c.Namespace, err)
+	}
+	ref := p.ref(c.Namespace, router.NamesOf(c).Apex)
+	return []router.Object{{
+		Ref:     ref,
+		Wanted:  router.NewWanted(c, ref, fields),
+		Owned:   [][]string{{"spec", "parentRefs"}, {"spec", "hostnames"}, {"spec", "rules"}},
+		Unowned: p.options.Unowned,
+	}}, nil
+}
+
+// withoutV1Fields returns a Canary without the fields that only v1 serves.
+func withoutV1Fields(c *v1beta1.Canary) *v1beta1.Canary {
+	limited := *c
+	limited.Spec.Service.Timeout = ""
+	limited.Spec.Service.BackendTimeout = ""
+	limited.Spec.Service.CorsPolicy = nil
+	return &limited
+}
+
+// parentRef copies a reference and spells out what the API server would fill in.
+func parentRef(r *v1beta1.ParentReference) gatewayv1.ParentReference {
+	return gatewayv1.ParentReference{
+		Group:       valueOr((*gatewayv1.Group)(r.Group), gatewayv1.GroupName),
+		Kind:        valueOr((*gatewayv1.Kind)(r.Kind), "Gateway"),
+		Namespace:   (*gatewayv1.Namespace)(r.Namespace),
+		Name:        gatewayv1.ObjectName(r.Name),
+		SectionName: (*gatewayv1.SectionName)(r.SectionName),
+		Port:        r.Port,
+	}
+}
+
+func valueOr[T any](value *T, fallback T) *T {
+	if value != nil {
+		return value
+	}
+	return &fallback
+}
+
+// Read takes the traffic from the rule that has both backends and, where there are several, comes last: those before it
+// only pin clients. The route is settled when each parent has accepted this generation of it.
+func (p *Provider) Read(c *v1beta1.Canary, live router.Live) (router.Observed, error) {
+	ref := p.ref(c.Namespace, router.NamesOf(c).Apex)
+	o, err := router.MustGet(live, ref)
+	if err != nil {
+		return router.Observed{}, err
+	}
+	route, err := decode(o)
+	if err != nil {
+		return router.Observed{}, fmt.Errorf("%s %w: %w", ref, router.ErrUnreadable, err)
+	}
+	traffic, err := readRules(c, ref, route.Spec.Rules)
+	if err != nil {
+		return router.Observed{}, err
+	}
+	if p.limited {
+		return router.Observed{Traffic: traffic, Settled: true}, nil
+	}
+	reason := pending(route)
+	return router.Observed{Traffic: traffic, Settled: reason == "", Reason: reason}, nil
+}
+
+func decode(o *unstructured.Unstructured) (*gatewayv1.HTTPRoute, error) {
+	route := &gatewayv1.HTTPRoute{}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, route); err != nil {
+		return nil, err
+	}
+	return route, nil
+}
