@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/client/clientset/versioned"
+	listers "flagger.app/flagger/pkg/client/listers/flagger/v1beta1"
+	"flagger.app/flagger/pkg/controller"
+	"flagger.app/flagger/pkg/version"
+)
+
+// clients are the connections to the API servers.
+type clients struct {
+	kube    kubernetes.Interface
+	flagger versioned.Interface
+	main    controller.Cluster
+	// mesh is nil when the routing objects are in the main cluster.
+	mesh *controller.Cluster
+	// lease shares neither connections nor limits with anything else.
+	lease kubernetes.Interface
+	// separateMesh is whether mesh is another cluster, where owner references would point nowhere.
+	separateMesh bool
+}
+
+func connect(o *options) (*clients, error) {
+	cfg, err := restConfig(o, o.kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	c := &clients{}
+	if c.kube, err = kubernetes.NewForConfig(cfg); err != nil {
+		return nil, fmt.Errorf("client for %s: %w", cfg.Host, err)
+	}
+	if c.flagger, err = versioned.NewForConfig(cfg); err != nil {
+		return nil, fmt.Errorf("client for %s: %w", cfg.Host, err)
+	}
+	if c.main, err = cluster(cfg, c.kube); err != nil {
+		return nil, err
+	}
+	if o.kubeconfigServiceMesh != "" {
+		if err := c.connectMesh(o, cfg.Host); err != nil {
+			return nil, err
+		}
+	}
+	c.lease, err = leaseClient(cfg, o)
+	return c, err
+}
+
+func (c *clients) connectMesh(o *options, mainHost string) error {
+	cfg, err := restConfig(o, o.kubeconfigServiceMesh)
+	if err != nil {
+		return err
+	}
+	kube, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return fmt.Errorf("client for %s: %w", cfg.Host, err)
+	}
+	mesh, err := cluster(cfg, kube)
+	if err != nil {
+		return err
+	}
+	c.mesh, c.separateMesh = &mesh, cfg.Host != mainHost
+	return nil
+}
+
+func restConfig(o *options, kubeconfig string) (*rest.Config, error) {
+	cfg, err := clientcmd.BuildConfigFromFlags(o.master, kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig %q: %w: check -kubeconfig, -kubeconfig-service-mesh and -master", kubeconfig, err)
+	}
+	cfg.QPS, cfg.Burst = float32(o.qps), o.burst
+	cfg.UserAgent = "flagger/" + version.Version
+	return cfg, nil
+}
+
+func cluster(cfg *rest.Config, kube kubernetes.Interface) (controller.Cluster, error) {
+	client, err := dynamic.NewForConfig(cfg)
+	if err != nil {
+		return controller.Cluster{}, fmt.Errorf("client for %s: %w", cfg.Host, err)
+	}
+	return controller.Cluster{Dynamic: client, Discovery: kube.Discovery()}, nil
+}
+
+// leaseClient has its own limits and gives up a call early enough to try again before the lease is lost.
+func leaseClient(cfg *rest.Config, o *options) (kubernetes.Interface, error) {
+	own := rest.CopyConfig(cfg)
+	own.QPS, own.RateLimiter = -1, nil
+	own.Timeout = o.election.renewDeadline / 2
+	own.UserAgent += "/leader-election"
+	client, err := kubernetes.NewForConfig(own)
+	if err != nil {
+		return nil, fmt.Errorf("client for %s: %w", own.Host, err)
+	}
+	return client, nil
+}
+
+// templates finds MetricTemplates in the cache.
+type templates struct {
+	lister listers.MetricTemplateLister
+}
+
+func (t templates) MetricTemplate(namespace, name string) (*v1beta1.MetricTemplate, error) {
+	return t.lister.MetricTemplates(namespace).Get(name)
+}
+
+// secrets reads Secrets when they are needed: their contents are not kept.
+type secrets struct {
+	client kubernetes.Interface
+}
+
+func (s secrets) SecretData(ctx context.Context, namespace, name string) (map[string][]byte, error) {
+	secret, err := s.client.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return secret.Data, nil
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"k8s.io/klog/v2"
+)
+
+// options are the flags of the operator.
+type options struct {
+	kubeconfig, master, kubeconfigServiceMesh string
+	qps, burst                                int
+
+	metricsServer       string
+	controlLoopInterval time.Duration
+	minAnalysisInterval time.Duration
+	propagationDelay    time.Duration
+	threadiness         int
+
+	logLevel, zapEncoding string
+	zapReplaceGlobals     bool
+	port                  string
+	version               bool
+
+	slack   slackOptions
+	msteams teamsOptions
+
+	eventWebhook, clusterName string
+
+	namespace, meshProvider, includeLabelPrefix, selectorLabels string
+	ingressAnnotationsPrefix, ingressClass                      string
+	configTracking, noCrossNamespaceRefs                        bool
+
+	election electionOptions
+}
+
+type slackOptions struct{ url, token, proxyURL, user, channel string }
+
+type teamsOptions struct{ url, proxyURL string }
+
+type electionOptions struct {
+	enabled                              bool
+	namespace                            string
+	leaseDuration, renewDeadline, period time.Duration
+}
+
+// environment maps the flags that an environment variable overrides to its name.
+var environment = map[string]string{
+	"slack-url":         "SLACK_URL",
+	"slack-token":       "SLACK_TOKEN",
+	"slack-proxy-url":   "SLACK_PROXY_URL",
+	"msteams-url":       "MSTEAMS_URL",
+	"msteams-proxy-url": "MSTEAMS_PROXY_URL",
+	"event-webhook":     "EVENT_WEBHOOK_URL",
+}
+
+// newFlagSet returns the flags of the operator, bound to o, and those of klog.
+func newFlagSet(o *options, output io.Writer) *flag.FlagSet {
+	fs := flag.NewFlagSet("flagger", flag.ContinueOnError)
+	fs.SetOutput(output)
+	o.bindCluster(fs)
+	o.bindLoop(fs)
+	o.bindOutput(fs)
+	o.bindRollouts(fs)
+	o.bindElection(fs)
+	klog.InitFlags(fs)
+	return fs
+}
+
+func (o *options) bindCluster(fs *flag.FlagSet) {
+	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "Path to a kubeconfig. Only required if out-of-cluster.")
+	fs.StringVar(&o.master, "master", "", "The address of the Kubernetes API server. Overrides any value in kubeconfig. Only required if out-of-cluster.")
+	fs.IntVar(&o.qps, "kubeconfig-qps", 100, "Calls per second to the Kubernetes API server.")
+	fs.IntVar(&o.burst, "kubeconfig-burst", 250, "Calls to the Kubernetes API server in a burst.")
+	fs.StringVar(&o.kubeconfigServiceMesh, "kubeconfig-service-mesh", "", "Path to a kubeconfig for the cluster of the service mesh. Default: that of -kubeconfig.")
+	fs.StringVar(&o.namespace, "namespace", "", "Namespace that Flagger watches. Empty means all.")
+}
+
+func (o *options) bindLoop(fs *flag.FlagSet) {
+	fs.StringVar(&o.metricsServer, "metrics-server", "http://prometheus:9090", "Prometheus URL.")
+	fs.DurationVar(&o.controlLoopInterval, "control-loop-interval", 10*time.Second, "Accepted for compatibility and without effect: changes are acted on when they happen.")
+	fs.DurationVar(&o.minAnalysisInterval, "min-analysis-interval", 10*time.Second, "Least time between two analysis steps. A shorter spec.analysis.interval is raised to it.")
+	fs.DurationVar(&o.propagationDelay, "route-propagation-delay", 3*time.Second, "Time that a change of routes needs to reach every proxy, for providers that don't report it.")
+	fs.IntVar(&o.threadiness, "threadiness", 2, "Number of Canaries that are worked on at the same time. Waiting for webhooks and metrics does not count.")
+}
+
+func (o *options) bindOutput(fs *flag.FlagSet) {
+	fs.StringVar(&o.logLevel, "log-level", "debug", "Log level can be: debug, info, warn, error, fatal, panic.")
+	fs.StringVar(&o.zapEncoding, "zap-encoding", "json", "Zap logger encoding: json or console.")
+	fs.BoolVar(&o.zapReplaceGlobals, "zap-replace-globals", false, "Whether to change the logging level of the global zap logger.")
+	fs.StringVar(&o.port, "port", "8080", "Port to listen on for /metrics, /healthz and /readyz.")
+	fs.BoolVar(&o.version, "version", false, "Print the version and exit.")
+	fs.StringVar(&o.slack.url, "slack-url", "", "Slack hook URL.")
+	fs.StringVar(&o.slack.token, "slack-token", "", "Slack bot token.")
+	fs.StringVar(&o.slack.proxyURL, "slack-proxy-url", "", "Slack proxy URL.")
+	fs.StringVar(&o.slack.user, "slack-user", "flagger", "Slack user name.")
+	fs.StringVar(&o.slack.channel, "slack-channel", "", "Slack channel.")
+	fs.StringVar(&o.msteams.url, "msteams-url", "", "MS Teams incoming webhook URL.")
+	fs.StringVar(&o.msteams.proxyURL, "msteams-proxy-url", "", "MS Teams proxy URL.")
+	fs.StringVar(&o.eventWebhook, "event-webhook", "", "Webhook for the events of Canaries that have no webhook of type event.")
+	fs.StringVar(&o.clusterName, "cluster-name", "", "Cluster name to be included in alerts.")
+}
+
+func (o *options) bindRollouts(fs *flag.FlagSet) {
+	fs.StringVar(&o.meshProvider, "mesh-provider", "istio", "Service mesh or ingress of Canaries without spec.provider. An unknown name ends the process with the list of all.")
+	fs.StringVar(&o.includeLabelPrefix, "include-label-prefix", "", "Comma-separated list of prefixes of labels that are copied to primaries; * means all.")
+	fs.StringVar(&o.selectorLabels, "selector-labels", "app,name,app.kubernetes.io/name", "Comma-separated list of pod labels that Flagger uses to create pod selectors, the best first.")
+	fs.StringVar(&o.ingressAnnotationsPrefix, "ingress-annotations-prefix", "nginx.ingress.kubernetes.io", "Annotations prefix for NGINX ingresses.")
+	fs.StringVar(&o.ingressClass, "ingress-class", "", "Ingress class of generated HTTPProxies.")
+	fs.BoolVar(&o.configTracking, "enable-config-tracking", true, "Track secrets and configmaps.")
+	fs.BoolVar(&o.noCrossNamespaceRefs, "no-cross-namespace-refs", false, "When set to true, Flagger can only refer to resources in the namespace of the Canary.")
+}
+
+func (o *options) bindElection(fs *flag.FlagSet) {
+	e := &o.election
+	fs.BoolVar(&e.enabled, "enable-leader-election", false, "Enable leader election: of several replicas one acts at a time.")
+	fs.StringVar(&e.namespace, "leader-election-namespace", "kube-system", "Namespace of the lease. Replaced by -namespace if that is set.")
+	fs.DurationVar(&e.leaseDuration, "leader-election-lease-duration", 60*time.Second, "Time after which another replica takes over a lease that is not renewed.")
+	fs.DurationVar(&e.renewDeadline, "leader-election-renew-deadline", 15*time.Second, "Time in which the leader has to renew the lease before it gives up.")
+	fs.DurationVar(&e.period, "leader-election-retry-period", 5*time.Second, "Time between two tries to get or renew the lease.")
+}
+
+// parse reads the flags; environment variables win over them.
+func parse(args []string, lookup func(string) (string, bool), output io.Writer) (*options, error) {
+	o := &options{}
+	fs := newFlagSet(o, output)
+	if err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	if fs.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q: flags begin with a dash", fs.Arg(0))
+	}
+	for name, variable := range environment {
+		if value, ok := lookup(variable); ok && value != "" {
+			if err := fs.Set(name, value); err != nil {
+				return nil, fmt.Errorf("environment variable %s: %w", variable, err)
+			}
+		}
+	}
+	return o, o.check()
+}
+
+func (o *options) check() error {
+	for name, value := range map[string]time.Duration{
+		"control-loop-interval": o.controlLoopInterval,
+		"min-analysis-interval": o.minAnalysisInterval,
+	} {
+		if value <= 0 {
+			return fmt.Errorf("-%s must be more than 0, as in 10s", name)
+		}
+	}
+	if o.propagationDelay < 0 {
+		return fmt.Errorf("-route-propagation-delay must not be negative")
+	}
+	if o.threadiness < 1 {
+		return fmt.Errorf("-threadiness must be at least 1")
+	}
+	return nil
+}
+
+// list splits a comma-separated flag.
+func list(value string) []string {
+	var items []string
+	for _, item := range strings.Split(value, ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			items = append(items, item)
+		}
+	}
+	return items
+}

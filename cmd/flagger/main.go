@@ -1,0 +1,66 @@
+// Command flagger is the operator: it rolls out new revisions of workloads step by step, judges them, and promotes them or
+// takes them back.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"go.uber.org/zap"
+	"k8s.io/klog/v2"
+
+	"github.com/go-logr/zapr"
+
+	"flagger.app/flagger/pkg/version"
+)
+
+func main() {
+	o, err := parse(os.Args[1:], os.LookupEnv, os.Stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return
+	case err != nil:
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	case o.version:
+		fmt.Printf("Flagger version %s revision  %s\n", version.Version, version.Revision)
+		return
+	}
+	log, err := newLogger(o.logLevel, o.zapEncoding)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	if o.zapReplaceGlobals {
+		zap.ReplaceGlobals(log)
+	}
+	klog.SetLogger(zapr.NewLogger(log))
+	err = run(untilSignal(), o, log)
+	if err != nil {
+		log.Error("stopped", zap.Error(err))
+	}
+	// Stderr may be a pipe that nobody reads anymore; there is nowhere left to report that.
+	_ = log.Sync()
+	if err != nil {
+		os.Exit(1)
+	}
+}
+
+// untilSignal returns a context that ends at the first SIGINT or SIGTERM. The second one ends the process.
+func untilSignal() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		os.Exit(1)
+	}()
+	return ctx
+}
