@@ -1,0 +1,614 @@
+package rollout
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"flagger.app/flagger/pkg/analysis"
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+var now = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
+func rev(name string, generation int64) Revision {
+	return Revision{Fingerprint: "v2:" + name, UID: "uid", Generation: generation, Counter: name}
+}
+
+type edit func(*Facts)
+
+// facts describe a Canary at rest in phase, whose target and primary are ready with revision 1.
+func facts(phase v1beta1.CanaryPhase, edits ...edit) Facts {
+	c := &v1beta1.Canary{
+		ObjectMeta: metav1.ObjectMeta{Name: "podinfo", Namespace: "test", UID: "canary"},
+		Spec: v1beta1.CanarySpec{
+			TargetRef: v1beta1.LocalObjectReference{Kind: "Deployment", Name: "podinfo"},
+			Analysis:  &v1beta1.CanaryAnalysis{Interval: "30s", Threshold: 2, StepWeight: 10, MaxWeight: 30},
+		},
+		Status: v1beta1.CanaryStatus{Phase: phase, Rollout: &v1beta1.RolloutStatus{
+			Target: refTo(rev("1", 1)), Promoted: refTo(rev("1", 1)), StageStartedAt: micro(now.Add(-time.Minute)),
+		}},
+	}
+	f := Facts{
+		Now: now, Canary: c,
+		Settings: Settings{MinInterval: 10 * time.Second, PropagationDelay: 3 * time.Second},
+		Provider: ProviderFact{Name: "istio", Weights: true, Routes: true, Mirror: true, Match: true},
+		Target: Workload{Exists: true, Name: "podinfo", Kind: "Deployment", Revision: rev("1", 1), Replicas: 2, Available: 2,
+			Health: Health{State: Ready}},
+		Primary: Workload{Exists: true, Name: "podinfo-primary", Kind: "Deployment", Replicas: 2, Available: 2, Copy: "v2:1",
+			Health: Health{State: Ready}},
+		Services: ServicesFact{BackendsInPlace: true, ApexInPlace: true},
+		Routes:   RoutesFact{Known: true, InPlace: true, Settled: true},
+		Checks:   Checks{Hooks: map[v1beta1.HookType][]HookResult{}},
+	}
+	for _, e := range edits {
+		e(&f)
+	}
+	return f
+}
+
+func spec(change func(*v1beta1.CanarySpec)) edit { return func(f *Facts) { change(&f.Canary.Spec) } }
+func status(change func(*v1beta1.CanaryStatus)) edit {
+	return func(f *Facts) { change(&f.Canary.Status) }
+}
+func stage(s string) edit { return func(f *Facts) { f.Canary.Status.Rollout.Stage = s } }
+
+// running is a run of revision 2 in its analysis at the given weight.
+func running(weight int32) edit {
+	return func(f *Facts) {
+		f.Canary.Status.CanaryWeight = weight
+		f.Canary.Status.Rollout.Target = refTo(rev("2", 2))
+		f.Canary.Status.Rollout.Stage = stageAnalysis
+		f.Target.Revision = rev("2", 2)
+		f.Routes.CanaryWeight = weight
+	}
+}
+
+func targetRuns(name string, generation int64) edit {
+	return func(f *Facts) { f.Target.Revision = rev(name, generation) }
+}
+
+func health(reason ProblemReason, message string, since time.Time) edit {
+	return status(func(s *v1beta1.CanaryStatus) {
+		s.Conditions = append(s.Conditions, v1beta1.CanaryCondition{Type: v1beta1.HealthyType, Status: corev1.ConditionFalse,
+			Reason: string(reason), Message: message, LastTransitionTime: metav1.NewTime(since)})
+	})
+}
+
+func unready(w *Workload, state HealthState, available int32) {
+	w.Health = Health{State: state, Reason: "waiting for rollout to finish: 0 out of 2 new replicas have been updated"}
+	w.Available = available
+}
+
+func hook(t v1beta1.HookType) edit {
+	return spec(func(s *v1beta1.CanarySpec) {
+		s.Analysis.Webhooks = append(s.Analysis.Webhooks, v1beta1.CanaryWebhook{Name: "hook", Type: t, URL: "http://hook"})
+	})
+}
+
+func answer(t v1beta1.HookType, passed bool) edit {
+	return func(f *Facts) { f.Checks.Hooks[t] = []HookResult{{Name: "hook", Passed: passed, Text: "no"}} }
+}
+
+// want is what a decision must come to. Empty fields are not compared, but for actions.
+type want struct {
+	rule    string
+	phase   v1beta1.CanaryPhase
+	stage   string
+	weight  int32
+	actions []Action
+	says    []string
+	reason  ProblemReason
+	needs   int
+	wake    time.Time
+}
+
+func check(t *testing.T, d Decision, w want) {
+	t.Helper()
+	if d.Rule != w.rule {
+		t.Errorf("rule %q, want %q", d.Rule, w.rule)
+	}
+	if len(d.Needs) != w.needs {
+		t.Fatalf("needs %v, want %d", d.Needs, w.needs)
+	}
+	if w.needs > 0 {
+		return
+	}
+	if w.phase != "" && d.Status.Phase != w.phase {
+		t.Errorf("phase %q, want %q", d.Status.Phase, w.phase)
+	}
+	if r := d.Status.Rollout; w.stage != "" && (r == nil || r.Stage != w.stage) {
+		t.Errorf("stage %+v, want %q", r, w.stage)
+	}
+	if d.Status.CanaryWeight != w.weight {
+		t.Errorf("weight %d, want %d", d.Status.CanaryWeight, w.weight)
+	}
+	if !reflect.DeepEqual(d.Actions, w.actions) {
+		t.Errorf("actions %#v, want %#v", d.Actions, w.actions)
+	}
+	var said []string
+	if d.Status.Rollout != nil {
+		for _, n := range d.Status.Rollout.Outbox {
+			said = append(said, n.Message)
+		}
+	}
+	if len(said) != len(w.says) {
+		t.Errorf("said %q, want %q", said, w.says)
+	}
+	for i := range min(len(said), len(w.says)) {
+		if !strings.Contains(said[i], w.says[i]) {
+			t.Errorf("said %q, want %q", said[i], w.says[i])
+		}
+	}
+	c := condition(&d.Status, v1beta1.HealthyType)
+	if w.reason != "" && (c == nil || c.Reason != string(w.reason)) {
+		t.Errorf("healthy %+v, want %s", c, w.reason)
+	}
+	if !w.wake.IsZero() && !d.Wake.Equal(w.wake) {
+		t.Errorf("wake %s, want %s", d.Wake, w.wake)
+	}
+}
+
+const (
+	initialized = v1beta1.CanaryPhaseInitialized
+	progressing = v1beta1.CanaryPhaseProgressing
+	promotingTo = v1beta1.CanaryPhasePromoting
+	finalisingP = v1beta1.CanaryPhaseFinalising
+	succeeded   = v1beta1.CanaryPhaseSucceeded
+	failed      = v1beta1.CanaryPhaseFailed
+	waiting     = v1beta1.CanaryPhaseWaiting
+)
+
+func TestDecide(t *testing.T) {
+	read := &Problem{Reason: ReasonReadFailed, Message: "etcdserver: leader changed", Unknown: true}
+	gone := &Problem{Reason: ReasonTargetNotFound, Message: "spec.targetRef: no Deployment podinfo"}
+	cases := map[string]struct {
+		facts Facts
+		want  want
+	}{
+		"deletion stops the loop (A-23)": {
+			facts(progressing, running(10), func(f *Facts) { f.Canary.DeletionTimestamp = &metav1.Time{Time: now} }),
+			want{rule: "terminating", phase: progressing, weight: 10}},
+		"a failed read of a new Canary starts nothing": {
+			facts("", func(f *Facts) { f.Canary.Status = v1beta1.CanaryStatus{}; f.Problem = read }),
+			want{rule: "blocked", says: []string{"leader changed"}, reason: ReasonReadFailed}},
+		"a bad spec is told at once": {
+			facts("", func(f *Facts) { f.Canary.Status = v1beta1.CanaryStatus{}; f.Problem = gone }),
+			want{rule: "blocked", phase: v1beta1.CanaryPhaseInitializing, says: []string{"spec.targetRef"}, reason: ReasonTargetNotFound}},
+		"a target that vanishes under way gets no traffic": {
+			facts(progressing, running(10), func(f *Facts) { f.Problem = gone; f.Target = Workload{} }),
+			want{rule: "target-gone", actions: []Action{EnsureRoutes{}}, says: []string{"spec.targetRef"}}},
+		"a settled Canary does nothing": {facts(succeeded), want{rule: "settled", phase: succeeded}},
+		"drift is repaired to the current step": {
+			facts(progressing, running(10), status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = micro(now.Add(time.Second)) }),
+				func(f *Facts) { f.Routes.InPlace, f.Routes.CanaryWeight = false, 0; f.Services = ServicesFact{} }),
+			want{rule: "routes-not-settled", weight: 10, actions: []Action{EnsureBackendServices{}, EnsureApexService{}, EnsureRoutes{}}}},
+		"drift is not repaired towards a side without pods": {
+			facts(succeeded, func(f *Facts) {
+				f.Routes.InPlace, f.Routes.CanaryWeight = false, 60
+				unready(&f.Primary, Waiting, 0)
+			}),
+			want{rule: "settled", reason: ReasonNoReadyCapacity, says: []string{"no ready pods"}}},
+		"a generation that did not change is no change": {
+			facts(succeeded, func(f *Facts) {
+				f.Target.Revision = Revision{Fingerprint: "v3:1", UID: "uid", Generation: 1, Counter: "9"}
+			}),
+			want{rule: "settled"}},
+		"a counter that did not change is no change": {
+			facts(succeeded, func(f *Facts) {
+				f.Target.Revision = Revision{Fingerprint: "v3:1", UID: "uid", Generation: 9, Counter: "1"}
+			}),
+			want{rule: "settled"}},
+		"an unread template is no change (B9)": {
+			facts(succeeded, func(f *Facts) { f.Target.Revision = Revision{UID: "uid", Generation: 9} }), want{rule: "settled"}},
+		"another workload of the same name is a change": {
+			facts(succeeded, func(f *Facts) {
+				f.Target.Revision = Revision{Fingerprint: "v2:2", UID: "other", Generation: 1, Counter: "1"}
+			}),
+			want{rule: "start", phase: progressing, says: []string{"New revision detected! Scaling up podinfo.test"}}},
+		"a changed config is a change": {
+			facts(initialized, func(f *Facts) { f.Target.Revision.Configs = map[string]string{"configmap/a": "1"} }),
+			want{rule: "start", phase: progressing, says: []string{"New revision detected!"}}},
+		"a target at zero is scaled up": {
+			facts(succeeded, targetRuns("2", 2), func(f *Facts) { f.Target.Replicas = 0 }),
+			want{rule: "start", phase: progressing, actions: []Action{ScaleTargetUp{}}, says: []string{"New revision detected!"}}},
+		"A-02 a broken primary does not stop its own fix": {
+			facts(failed, targetRuns("2", 2), func(f *Facts) { unready(&f.Primary, Stuck, 0) }),
+			want{rule: "start", phase: progressing, says: []string{"New revision detected!"}}},
+		"back at the promoted revision nothing starts": {
+			facts(failed, targetRuns("1", 3), status(func(s *v1beta1.CanaryStatus) { s.Rollout.Target = refTo(rev("2", 2)) })),
+			want{rule: "reverted", phase: failed}},
+		"A-21 after a failed promotion the old revision is a change": {
+			facts(failed, targetRuns("1", 3), status(func(s *v1beta1.CanaryStatus) {
+				s.Rollout.Target, s.Rollout.ServingSide, s.CanaryWeight = refTo(rev("2", 2)), v1beta1.ServingCanary, 100
+			}), func(f *Facts) { f.Primary.Copy = "v2:2"; f.Routes.CanaryWeight = 100 }),
+			want{rule: "start", phase: progressing, weight: 100, says: []string{"New revision detected!"}}},
+		"a canary that serves after a failed promotion keeps its condition": {
+			facts(failed, health(ReasonPromotionFailed, "x", now), status(func(s *v1beta1.CanaryStatus) {
+				s.Rollout.ServingSide, s.CanaryWeight = v1beta1.ServingCanary, 100
+			}), func(f *Facts) { f.Routes.CanaryWeight = 100 }),
+			want{rule: "settled", weight: 100, reason: ReasonPromotionFailed}},
+		"a primary that is gone is made again from what it ran": {
+			facts(succeeded, func(f *Facts) { f.Primary = Workload{Name: "podinfo-primary"} }),
+			want{rule: "primary-missing", actions: []Action{EnsurePrimary{Revision: rev("1", 1)}}, reason: ReasonPrimaryNotReady, says: []string{"making it again"}}},
+		"A-08 a primary that is gone is not made from another revision": {
+			facts(failed, targetRuns("2", 2), func(f *Facts) { f.Primary = Workload{Name: "podinfo-primary"} }),
+			want{rule: "primary-missing", reason: ReasonPrimaryNotReady, says: []string{"set the template of podinfo.test back"}}},
+		"missing metric providers are asked for again": {
+			facts(initialized, health(ReasonMetrics, "x", now)), want{rule: "settled", needs: 1}},
+		"providers that are back clear the condition": {
+			facts(initialized, health(ReasonMetrics, "x", now), func(f *Facts) { f.Checks.Providers = &ProvidersCheck{} }),
+			want{rule: "settled", reason: ReasonHealthy, says: []string{"all the metrics providers are available!"}}},
+		"providers that stay away are asked once in an interval": {
+			facts(initialized, health(ReasonMetrics, "x", now), func(f *Facts) { f.Checks.Providers = &ProvidersCheck{Error: "down"} }),
+			want{rule: "settled", reason: ReasonMetrics, says: []string{"Error checking metric providers: down"}, wake: now.Add(30 * time.Second)}},
+		"in between they are left alone": {
+			facts(initialized, health(ReasonMetrics, "x", now), status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = micro(now.Add(time.Second)) })),
+			want{rule: "settled", reason: ReasonMetrics, wake: now.Add(time.Second)}},
+		"an action that failed is told": {
+			facts(succeeded, func(f *Facts) { f.ApplyError = "services is forbidden" }),
+			want{rule: "settled", reason: ReasonApplyFailed, says: []string{"services is forbidden"}}},
+
+		"a gate asks before a start": {
+			facts(succeeded, targetRuns("2", 2), hook(v1beta1.ConfirmRolloutHook)), want{rule: "confirm-rollout", needs: 1}},
+		"a closed gate waits": {
+			facts(succeeded, targetRuns("2", 2), hook(v1beta1.ConfirmRolloutHook), answer(v1beta1.ConfirmRolloutHook, false)),
+			want{rule: "confirm-rollout", phase: waiting, says: []string{"Halt podinfo.test advancement waiting for approval hook"},
+				reason: ReasonWaitingForGate, wake: now.Add(30 * time.Second)}},
+		"a gate is not asked again before its time": {
+			facts(waiting, targetRuns("2", 2), hook(v1beta1.ConfirmRolloutHook), status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = micro(now.Add(time.Second)) })),
+			want{rule: "confirm-rollout", phase: waiting, wake: now.Add(time.Second)}},
+		"a waiting change that is withdrawn needs no approval": {
+			facts(waiting, hook(v1beta1.ConfirmRolloutHook)),
+			want{rule: "change-withdrawn", phase: succeeded, says: []string{"taken back"}}},
+		"back to a revision that failed before": {
+			facts(waiting, targetRuns("2", 2), status(func(s *v1beta1.CanaryStatus) { s.Rollout.Target = refTo(rev("2", 2)) })),
+			want{rule: "change-withdrawn", phase: failed, says: []string{"taken back"}}},
+		"B-03 a rollback hook is asked while waiting": {
+			facts(waiting, targetRuns("2", 2), hook(v1beta1.RollbackHook)), want{rule: "waiting-rollback", needs: 1}},
+		"B-03 a rollback hook ends the wait": {
+			facts(waiting, targetRuns("2", 2), hook(v1beta1.RollbackHook), answer(v1beta1.RollbackHook, true)),
+			want{rule: "waiting-rollback", phase: failed, says: []string{"Rollback check hook passed", "manual webhook invoked", "Canary failed!"}}},
+		"a rollback hook that does not fire leaves the gate to decide": {
+			facts(waiting, targetRuns("2", 2), hook(v1beta1.RollbackHook), answer(v1beta1.RollbackHook, false)),
+			want{rule: "start", phase: progressing, says: []string{"not signaling a rollback", "New revision detected!"}}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) { check(t, Decide(c.facts), c.want) })
+	}
+}
+
+func TestDecideRunning(t *testing.T) {
+	verdict := func(o analysis.Outcome) edit {
+		return func(f *Facts) {
+			f.Canary.Spec.Analysis.Metrics = []v1beta1.CanaryMetric{{Name: "m"}}
+			f.Checks.Metrics = &analysis.Verdict{Outcome: o, Message: "Halt because"}
+		}
+	}
+	later := now.Add(30 * time.Second)
+	cases := map[string]struct {
+		facts Facts
+		want  want
+	}{
+		"the canary is waited for until its deadline": {
+			facts(progressing, running(0), stage(""), func(f *Facts) { unready(&f.Target, Waiting, 0) }),
+			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, wake: now.Add(9 * time.Minute),
+				says: []string{"canary deployment podinfo.test not ready: waiting for rollout to finish"}}},
+		"a target that lost its scaling up gets it again": {
+			facts(progressing, running(0), stage(""), func(f *Facts) { unready(&f.Target, Waiting, 0); f.Target.Replicas = 0 }),
+			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, actions: []Action{ScaleTargetUp{}}, says: []string{"not ready"}}},
+		"the deadline counts from the start of the revision": {
+			facts(progressing, running(0), stage(""), func(f *Facts) {
+				unready(&f.Target, Waiting, 0)
+				f.Canary.Status.Rollout.StageStartedAt = micro(now.Add(-601 * time.Second))
+			}),
+			want{rule: "canary-not-ready", stage: stageRollback, says: []string{"exceeded its progress deadline",
+				"Rolling back podinfo.test progress deadline exceeded"}}},
+		"an old report of a stuck workload is about another revision": {
+			facts(progressing, running(0), stage(""), func(f *Facts) {
+				unready(&f.Target, Stuck, 0)
+				f.Target.Health.Since = now.Add(-time.Hour)
+			}),
+			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, says: []string{"not ready"}}},
+		"B12 once it was ready, the deadline counts from when it was seen not to be": {
+			facts(progressing, running(10), health(ReasonCanaryNotReady, "x", now.Add(-601*time.Second)), func(f *Facts) { unready(&f.Target, Waiting, 1) }),
+			want{rule: "canary-not-ready", stage: stageRollback, actions: []Action{EnsureRoutes{}}, says: []string{"exceeded its progress deadline", "Rolling back"}}},
+		"B3 traffic leaves a canary without pods": {
+			facts(progressing, running(10), func(f *Facts) { unready(&f.Target, Waiting, 0) }),
+			want{rule: "canary-not-ready", actions: []Action{EnsureRoutes{}}, says: []string{"routing all traffic to primary", "not ready"}}},
+		"threshold": {
+			facts(progressing, running(10), status(func(s *v1beta1.CanaryStatus) { s.FailedChecks = 2 })),
+			want{rule: "threshold", stage: stageRollback, actions: []Action{EnsureRoutes{}}, says: []string{"Rolling back podinfo.test failed checks threshold reached 2"}}},
+		"a rollback waits for a primary that can take the traffic": {
+			facts(progressing, running(10), stage(stageRollback), func(f *Facts) { unready(&f.Primary, Stuck, 0) }),
+			want{rule: "retreat", stage: stageRollback, weight: 10, reason: ReasonNoReadyCapacity, says: []string{"has no ready pods to take the traffic"}}},
+		"A-03 a serving canary is not taken down for a broken primary": {
+			facts(progressing, running(100), stage(stageRollback), func(f *Facts) {
+				unready(&f.Primary, Stuck, 1)
+				f.Canary.Status.Rollout.ServingSide = v1beta1.ServingCanary
+			}),
+			want{rule: "retreat", phase: failed, weight: 100, reason: ReasonNoReadyCapacity, says: []string{"Canary failed!", "has no ready pods"}}},
+		"a retreat waits for the routes": {
+			facts(progressing, running(0), stage(stageRollback), func(f *Facts) { f.Routes.CanaryWeight, f.Routes.InPlace = 10, false }),
+			want{rule: "retreat", stage: stageRollback, actions: []Action{EnsureRoutes{}}}},
+		"A-19 a retreat drains": {
+			facts(progressing, running(0), stage(stageRollback)), want{rule: "retreat", stage: stageRollback, wake: now.Add(3 * time.Second)}},
+		"a route that is not in force is not drained": {
+			facts(progressing, running(0), stage(stageRollback), func(f *Facts) {
+				f.Provider.ReportsSettled, f.Routes.Settled, f.Routes.Reason = true, false, "not accepted"
+			}),
+			want{rule: "retreat", stage: stageRollback, reason: ReasonRoutesNotSettled, says: []string{"not accepted"}}},
+		"drained long enough": {
+			facts(progressing, running(0), stage(stageRollback), func(f *Facts) { f.Canary.Status.Rollout.CanaryDrainedAt = micro(now.Add(-3 * time.Second)) }),
+			want{rule: "retreat", stage: stageRollback, actions: []Action{ScaleTargetToZero{}}}},
+		"the step has to be in force before it is judged": {
+			facts(progressing, running(10), func(f *Facts) { f.Routes.InPlace = false }),
+			want{rule: "routes-not-settled", weight: 10, actions: []Action{EnsureRoutes{}}}},
+		"and be reported so where that is known": {
+			facts(progressing, running(10), func(f *Facts) {
+				f.Provider.ReportsSettled, f.Routes.Settled, f.Routes.Reason = true, false, "not accepted"
+			}),
+			want{rule: "routes-not-settled", weight: 10, reason: ReasonRoutesNotSettled, says: []string{"not accepted"}}},
+		"not due": {
+			facts(progressing, running(10), health(ReasonCheckFailed, "x", now), status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = micro(later) })),
+			want{rule: "not-due", weight: 10, reason: ReasonCheckFailed, wake: later}},
+		"a primary on its way is waited for": {
+			facts(progressing, running(10), func(f *Facts) { unready(&f.Primary, Waiting, 1) }),
+			want{rule: "primary-not-ready", weight: 10, reason: ReasonPrimaryNotReady, says: []string{"podinfo-primary.test not ready"}}},
+		"metrics are asked for": {
+			facts(progressing, running(10), func(f *Facts) { f.Canary.Spec.Analysis.Metrics = []v1beta1.CanaryMetric{{Name: "m"}} }),
+			want{rule: "analysis", needs: 1}},
+		"rollout hooks come before metrics": {
+			facts(progressing, running(10), hook(""), verdict(analysis.Pass)), want{rule: "analysis", needs: 1}},
+		"a rollout hook that fails is a failed check": {
+			facts(progressing, running(10), hook(""), answer(v1beta1.RolloutHook, false)),
+			want{rule: "analysis", weight: 10, reason: ReasonCheckFailed, says: []string{"external check hook failed no"}, wake: later}},
+		"a failed metric is a failed check": {
+			facts(progressing, running(10), verdict(analysis.Fail)),
+			want{rule: "analysis", weight: 10, reason: ReasonCheckFailed, says: []string{"Halt because"}, wake: later}},
+		"the last failed check rolls back at once": {
+			facts(progressing, running(10), verdict(analysis.Error), status(func(s *v1beta1.CanaryStatus) { s.FailedChecks = 1 })),
+			want{rule: "analysis", weight: 10, says: []string{"Halt because"}, wake: now}},
+		"a verdict may hold": {
+			facts(progressing, running(10), verdict(analysis.Hold)),
+			want{rule: "analysis", weight: 10, reason: ReasonCheckFailed, says: []string{"Halt because"}, wake: later}},
+		"a passed check takes the next step": {
+			facts(progressing, running(10), verdict(analysis.Pass)),
+			want{rule: "advance", weight: 20, actions: []Action{EnsureRoutes{}}, says: []string{"Advance podinfo.test canary weight 20"}, wake: later}},
+		"at the maximum the analysed revision is promoted": {
+			facts(progressing, running(30)),
+			want{rule: "advance", phase: promotingTo, weight: 30, actions: []Action{EnsurePrimary{Revision: rev("2", 2)}},
+				says: []string{"Copying podinfo.test template spec to podinfo-primary.test"}}},
+		"A-22 no step leads on": {
+			facts(progressing, running(10), spec(func(s *v1beta1.CanarySpec) { s.Analysis.StepWeight = 0 })),
+			want{rule: "advance", weight: 10, reason: ReasonInvalidSpec, says: []string{"spec.analysis: no step leads on"}}},
+		"A-11 mirroring is left out where it can't be done": {
+			facts(progressing, running(0), spec(func(s *v1beta1.CanarySpec) { s.Analysis.Mirror = true }), func(f *Facts) { f.Provider.Mirror = false }),
+			want{rule: "advance", weight: 10, actions: []Action{EnsureRoutes{}}, says: []string{"Advance podinfo.test canary weight 10"}}},
+		"B-05 a closed traffic gate is told once": {
+			facts(progressing, running(10), hook(v1beta1.ConfirmTrafficIncreaseHook), answer(v1beta1.ConfirmTrafficIncreaseHook, false),
+				health(ReasonWaitingForGate, "Halt podinfo.test advancement waiting for traffic increase approval hook", now)),
+			want{rule: "advance", weight: 10, reason: ReasonWaitingForGate, wake: later}},
+		"B-06 waiting for a promotion keeps the numbers": {
+			facts(progressing, running(30), hook(v1beta1.ConfirmPromotionHook), answer(v1beta1.ConfirmPromotionHook, false)),
+			want{rule: "advance", phase: v1beta1.CanaryPhaseWaitingPromotion, weight: 30, reason: ReasonWaitingForGate,
+				says: []string{"waiting for promotion approval hook"}, wake: later}},
+		"A-06 a revision that moved on before the copy is analysed anew": {
+			facts(promotingTo, running(30), targetRuns("3", 3)),
+			want{rule: "promoting", phase: progressing, actions: []Action{EnsureRoutes{}}, says: []string{"Restarting analysis"}}},
+		"a copy that was lost is made again": {
+			facts(promotingTo, running(30)), want{rule: "promoting", phase: promotingTo, weight: 30, actions: []Action{EnsurePrimary{Revision: rev("2", 2)}}}},
+		"the primary is waited for until its deadline": {
+			facts(promotingTo, running(30), func(f *Facts) { f.Primary.Copy = "v2:2"; unready(&f.Primary, Waiting, 1) }),
+			want{rule: "promoting", phase: promotingTo, weight: 30, reason: ReasonPrimaryNotReady, says: []string{"not ready"}, wake: now.Add(9 * time.Minute)}},
+		"A-24 a stepwise promotion without weight ends": {
+			facts(promotingTo, running(0), func(f *Facts) { f.Primary.Copy = "v2:2" }, spec(func(s *v1beta1.CanarySpec) { s.Analysis.StepWeightPromotion = 10 })),
+			want{rule: "promoting", phase: finalisingP, says: []string{"Routing all traffic to primary"}}},
+		"a failed promotion where nothing routes leaves all as it is": {
+			facts(promotingTo, running(0), func(f *Facts) {
+				f.Primary.Copy = "v2:2"
+				unready(&f.Primary, Stuck, 0)
+				f.Provider = ProviderFact{}
+			}),
+			want{rule: "promoting", phase: failed, reason: ReasonPromotionFailed, says: []string{"Promotion of podinfo.test failed"}}},
+		"finalising drains": {
+			facts(finalisingP, running(0), func(f *Facts) { f.Primary.Copy = "v2:2" }),
+			want{rule: "finalising", phase: finalisingP, wake: now.Add(3 * time.Second)}},
+		"a primary that falls back stops the clean-up": {
+			facts(finalisingP, running(0), func(f *Facts) { f.Primary.Copy = "v2:2"; unready(&f.Primary, Waiting, 1) }),
+			want{rule: "finalising", phase: finalisingP, reason: ReasonPrimaryNotReady, says: []string{"podinfo-primary.test not ready"}}},
+		"a primary that is stuck hands back to the canary": {
+			facts(finalisingP, running(0), func(f *Facts) { f.Primary.Copy = "v2:2"; unready(&f.Primary, Stuck, 0) }),
+			want{rule: "finalising", phase: failed, weight: 100, actions: []Action{EnsureRoutes{}}, says: []string{"Promotion of podinfo.test failed"}}},
+		"a target that moved on keeps its pods": {
+			facts(finalisingP, running(0), targetRuns("3", 3), func(f *Facts) {
+				f.Primary.Copy = "v2:2"
+				f.Canary.Status.Rollout.CanaryDrainedAt = micro(now.Add(-time.Minute))
+			}),
+			want{rule: "finalising", phase: succeeded, says: []string{"Promotion completed!"}}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) { check(t, Decide(c.facts), c.want) })
+	}
+}
+
+func TestBootstrap(t *testing.T) {
+	fresh := func(f *Facts) {
+		f.Canary.Status = v1beta1.CanaryStatus{}
+		f.Primary = Workload{Name: "podinfo-primary"}
+		f.Services, f.Routes = ServicesFact{}, RoutesFact{}
+	}
+	underway := func(s string) edit {
+		return status(func(st *v1beta1.CanaryStatus) { st.Rollout.Stage = s; st.Rollout.Promoted = nil })
+	}
+	const initializing = v1beta1.CanaryPhaseInitializing
+	cases := map[string]struct {
+		facts Facts
+		want  want
+	}{
+		"a new Canary": {facts("", fresh), want{rule: "bootstrap", phase: initializing, stage: stageCopying,
+			actions: []Action{EnsureBackendServices{}, EnsurePrimary{Revision: rev("1", 1)}}}},
+		"B-33 a lost status takes the primary as it is": {
+			facts("", fresh, targetRuns("2", 2), func(f *Facts) {
+				f.Primary = Workload{Exists: true, Name: "podinfo-primary", Copy: "v2:1", Available: 1, Replicas: 1, Health: Health{State: Ready}}
+			}),
+			want{rule: "bootstrap", phase: initializing, stage: stageRouting, actions: []Action{EnsureBackendServices{}}}},
+		"A-07 a change before the primary serves is followed": {
+			facts(initializing, underway(stageCopying), targetRuns("2", 2)),
+			want{rule: "bootstrap", phase: initializing, stage: stageCopying, actions: []Action{EnsurePrimary{Revision: rev("2", 2)}}}},
+		"A-04 the target stays while the primary is not ready": {
+			facts(initializing, underway(stageCopying), func(f *Facts) { unready(&f.Primary, Stuck, 0) }),
+			want{rule: "bootstrap", phase: initializing, reason: ReasonPrimaryNotReady, says: []string{"podinfo-primary.test not ready"}}},
+		"A-05 traffic moves before pods go": {
+			facts(initializing, underway(stageCopying), func(f *Facts) { f.Services.ApexInPlace = false; f.Routes = RoutesFact{} }),
+			want{rule: "bootstrap", phase: initializing, stage: stageRouting, actions: []Action{EnsureApexService{}, EnsureRoutes{}}}},
+		"drained": {
+			facts(initializing, underway(stageRouting), status(func(s *v1beta1.CanaryStatus) { s.Rollout.CanaryDrainedAt = micro(now.Add(-3 * time.Second)) })),
+			want{rule: "bootstrap", phase: initializing, actions: []Action{ScaleTargetToZero{}}}},
+		"a primary that is deleted meanwhile is made again": {
+			facts(initializing, underway(stageRouting), func(f *Facts) { f.Primary = Workload{Name: "podinfo-primary"} }),
+			want{rule: "bootstrap", phase: initializing, stage: stageCopying, actions: []Action{EnsurePrimary{Revision: rev("1", 1)}}}},
+		"metric providers are asked": {
+			facts("", fresh, spec(func(s *v1beta1.CanarySpec) { s.Analysis.Metrics = []v1beta1.CanaryMetric{{Name: "m"}} })), want{rule: "bootstrap", needs: 1}},
+		"missing ones stop nothing": {
+			facts("", fresh, spec(func(s *v1beta1.CanarySpec) { s.Analysis.Metrics = []v1beta1.CanaryMetric{{Name: "m"}} }),
+				func(f *Facts) { f.Checks.Providers = &ProvidersCheck{Error: "down"} }),
+			want{rule: "bootstrap", phase: initializing, reason: ReasonMetrics, says: []string{"Error checking metric providers: down"},
+				actions: []Action{EnsureBackendServices{}, EnsurePrimary{Revision: rev("1", 1)}}}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) { check(t, Decide(c.facts), c.want) })
+	}
+}
+
+// TestAdopt takes over statuses that another operator wrote: one status write, no action, no rollout.
+func TestAdopt(t *testing.T) {
+	foreign := func(phase v1beta1.CanaryPhase, edits ...edit) Facts {
+		return facts(phase, append([]edit{func(f *Facts) {
+			f.Canary.Status = v1beta1.CanaryStatus{Phase: phase, LastAppliedSpec: "5d5f4b8c7", LastPromotedSpec: "5d5f4b8c7"}
+		}}, edits...)...)
+	}
+	cases := map[string]struct {
+		facts            Facts
+		target, promoted string
+		weight           int32
+		then             string
+	}{
+		"settled and unchanged":        {foreign(succeeded), "v2:1", "v2:1", 0, "settled"},
+		"settled, changed meanwhile":   {foreign(initialized, targetRuns("2", 2)), unknownRevision, unknownRevision, 0, "start"},
+		"failed":                       {foreign(failed, targetRuns("2", 2)), "v2:2", unknownRevision, 0, "settled"},
+		"running":                      {foreign(progressing, targetRuns("2", 2), func(f *Facts) { f.Routes.CanaryWeight = 20 }), "v2:2", unknownRevision, 20, "advance"},
+		"waiting for promotion":        {foreign(v1beta1.CanaryPhaseWaitingPromotion, targetRuns("2", 2), func(f *Facts) { f.Routes.CanaryWeight = 30 }), "v2:2", unknownRevision, 30, "advance"},
+		"running, but nothing is read": {foreign(progressing, func(f *Facts) { f.Target.Revision.Fingerprint = "" }), "", "", 0, "adopt"},
+		"failed promotion": {foreign(failed, targetRuns("2", 2), status(func(s *v1beta1.CanaryStatus) { s.CanaryWeight = 100 }),
+			func(f *Facts) { f.Routes.CanaryWeight = 100 }), "v2:2", unknownRevision, 100, "settled"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			d := Decide(c.facts)
+			if d.Rule != "adopt" || len(d.Actions) > 0 {
+				t.Fatalf("rule %s with actions %v", d.Rule, d.Actions)
+			}
+			if r := d.Status.Rollout; r != nil {
+				if len(r.Outbox) > 0 {
+					t.Errorf("says %v", r.Outbox)
+				}
+				if r.Target.Fingerprint != c.target || r.Promoted.Fingerprint != c.promoted || d.Status.CanaryWeight != c.weight {
+					t.Errorf("target %s promoted %s weight %d", r.Target.Fingerprint, r.Promoted.Fingerprint, d.Status.CanaryWeight)
+				}
+			}
+			c.facts.Canary.Status = d.Status
+			if next := Decide(c.facts); next.Rule != c.then {
+				t.Errorf("then rule %s, want %s", next.Rule, c.then)
+			}
+		})
+	}
+}
+
+func TestOutbox(t *testing.T) {
+	f := facts(succeeded, status(func(s *v1beta1.CanaryStatus) {
+		s.Rollout.Sequence = 3
+		s.Rollout.Outbox = []v1beta1.Notice{{Sequence: 2, Message: "a"}, {Sequence: 3, Message: "b"}}
+	}))
+	if d := Decide(f); len(d.Status.Rollout.Outbox) != 2 {
+		t.Errorf("undelivered notices were dropped: %v", d.Status.Rollout.Outbox)
+	}
+	f.Delivered = 2
+	if d := Decide(f); len(d.Status.Rollout.Outbox) != 1 {
+		t.Errorf("at rest the delivered one stays: %v", d.Status.Rollout.Outbox)
+	}
+	run := facts(progressing, running(10), status(func(s *v1beta1.CanaryStatus) {
+		s.Rollout.NextCheckAt = micro(now.Add(time.Second))
+		s.Rollout.Outbox = []v1beta1.Notice{{Sequence: 2}}
+		s.Conditions = []v1beta1.CanaryCondition{{Type: v1beta1.PromotedType, Status: corev1.ConditionUnknown, Reason: string(progressing)}}
+	}))
+	run.Delivered = 2
+	if d := Decide(run); len(d.Status.Rollout.Outbox) != 1 {
+		t.Error("under way, delivery alone cost a write")
+	}
+	full := facts(succeeded, targetRuns("2", 2))
+	for i := range 40 {
+		full.Canary.Status.Rollout.Outbox = append(full.Canary.Status.Rollout.Outbox, v1beta1.Notice{Sequence: int64(i)})
+	}
+	full.Delivered = -1
+	if d := Decide(full); len(d.Status.Rollout.Outbox) != maxOutbox {
+		t.Errorf("outbox has %d entries", len(d.Status.Rollout.Outbox))
+	}
+}
+
+func TestWeights(t *testing.T) {
+	for name, c := range map[string]struct {
+		a       v1beta1.CanaryAnalysis
+		weights []int32
+	}{
+		"steps over the maximum":  {v1beta1.CanaryAnalysis{MaxWeight: 50, StepWeight: 20}, []int32{20, 40, 60}},
+		"to the end":              {v1beta1.CanaryAnalysis{StepWeight: 40}, []int32{40, 80, 100}},
+		"a list":                  {v1beta1.CanaryAnalysis{StepWeights: []int32{1, 2, 10, 80}}, []int32{1, 2, 10, 80}},
+		"a list in any order":     {v1beta1.CanaryAnalysis{StepWeights: []int32{10, 5, 80}}, []int32{5, 10, 80}},
+		"a list over one hundred": {v1beta1.CanaryAnalysis{StepWeights: []int32{50, 200}}, []int32{50}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []int32
+			for w := int32(0); w < MaxWeight(&c.a); {
+				next, ok := NextWeight(&c.a, w)
+				if !ok {
+					break
+				}
+				w = next
+				got = append(got, w)
+			}
+			if !reflect.DeepEqual(got, c.weights) {
+				t.Errorf("weights %v, want %v", got, c.weights)
+			}
+		})
+	}
+}
+
+func TestPromotedCondition(t *testing.T) {
+	for phase, want := range map[v1beta1.CanaryPhase]string{
+		v1beta1.CanaryPhaseInitializing: "New Deployment detected, starting initialization.",
+		v1beta1.CanaryPhaseTerminating:  "Deployment is being handed back.",
+		v1beta1.CanaryPhaseFailed:       "Canary analysis failed, Deployment scaled to zero.",
+	} {
+		if _, got := promoted(phase, "Deployment", false); got != want {
+			t.Errorf("%s: %q", phase, got)
+		}
+	}
+}
+
+func TestRulesAreNamedOnce(t *testing.T) {
+	seen := map[string]bool{}
+	for _, r := range Rules() {
+		if seen[r] {
+			t.Errorf("rule %s twice", r)
+		}
+		seen[r] = true
+	}
+	if n := Needs(facts(initialized, health(ReasonMetrics, "x", now))); len(n) != 1 {
+		t.Errorf("needs %v", n)
+	}
+}
