@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -125,9 +126,18 @@ func (e *Evaluator) metricsServer(c *v1beta1.Canary) (Provider, string, error) {
 		Spec: v1beta1.MetricTemplateProvider{Type: prometheus.Type, Address: address},
 	})
 	if err != nil {
-		return nil, field, fmt.Errorf("Error building Prometheus client for %s %w; correct %s", address, err, field)
+		return nil, field, fmt.Errorf("Error building Prometheus client for %s %w; correct %s", redacted(address), err, field)
 	}
 	return p, field, nil
+}
+
+// redacted hides a password; what is no URL is not shown at all, because nobody knows where a password would be in it.
+func redacted(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "this address:"
+	}
+	return u.Redacted()
 }
 
 // template finds the MetricTemplate, builds its provider and renders its query.

@@ -70,22 +70,22 @@ func (p *Pool) New(cfg provider.Config) (provider.Provider, error) {
 		},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("provider.address %q: %w", address.Redacted(), err)
+		return nil, fmt.Errorf("address %q: %w", address.Redacted(), err)
 	}
 	return &Client{address: address.Redacted(), api: promv1.NewAPI(getClient{client})}, nil
 }
 
 func parseAddress(text string) (*url.URL, error) {
 	if text == "" {
-		return nil, errors.New("provider.address is empty: set it to the URL of the server, for example http://prometheus:9090")
+		return nil, errors.New("address is empty: set it to the URL of the server, for example http://prometheus:9090")
 	}
 	address, err := url.Parse(text)
 	if err != nil {
 		// The text of the error quotes the address, which may hold a password.
-		return nil, errors.New("provider.address is not a URL: set it to one like http://prometheus:9090")
+		return nil, errors.New("address is not a URL: set it to one like http://prometheus:9090")
 	}
 	if (address.Scheme != "http" && address.Scheme != "https") || address.Host == "" {
-		return nil, fmt.Errorf("provider.address %q is not a URL with scheme and host: set it to one like http://prometheus:9090",
+		return nil, fmt.Errorf("address %q is not a URL with scheme and host: set it to one like http://prometheus:9090",
 			address.Redacted())
 	}
 	address.RawQuery, address.Fragment = "", ""

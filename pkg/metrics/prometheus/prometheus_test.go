@@ -225,11 +225,11 @@ func TestRefusedConfigurations(t *testing.T) {
 		cfg  provider.Config
 		says string
 	}{
-		"no address":      {at(""), "provider.address is empty"},
-		"no scheme":       {at("prometheus:9090"), "provider.address"},
+		"no address":      {at(""), "address is empty"},
+		"no scheme":       {at("prometheus:9090"), "address"},
 		"other scheme":    {at("ftp://prometheus"), "scheme"},
-		"no host":         {at("http://"), "provider.address"},
-		"not a URL":       {at("http://user:secret@[::1"), "provider.address is not a URL"},
+		"no host":         {at("http://"), "address"},
+		"not a URL":       {at("http://user:secret@[::1"), "address is not a URL"},
 		"empty Secret":    {provider.Config{Spec: v1beta1.MetricTemplateProvider{Address: "http://x", SecretRef: secret}}, "secret creds"},
 		"password only":   {provider.Config{Spec: v1beta1.MetricTemplateProvider{Address: "http://x", SecretRef: secret}, Credentials: map[string][]byte{"password": nil}}, "username and password"},
 		"secret in error": {at("ftp://user:secret@host"), "user:xxxxx@host"},
