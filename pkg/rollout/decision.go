@@ -24,6 +24,8 @@ type Decision struct {
 }
 
 // Need is a question that costs I/O.
+//
+//sumtype:decl
 type Need interface{ need() }
 
 // NeedHooks asks to call the webhooks of one type in list order. All stop at the first failure, rollback hooks at the first
@@ -49,6 +51,8 @@ func (NeedMetrics) need()   {}
 func (NeedProviders) need() {}
 
 // Action is an idempotent change to the world. The set is closed: see the types below.
+//
+//sumtype:decl
 type Action interface{ action() }
 
 // EnsureBackendServices makes the canary and the primary Service match the Canary.

