@@ -24,6 +24,7 @@ const usage = `usage: testbed <command> [flags]
   forward  make an address inside reachable on a local port
   down     end a testbed
   build    build the programs that testbeds run, in advance
+  demo     show the promotion of a good and the rollback of a bad release
   load     send requests at a fixed rate and report what became of each
   list     show components, features and images
 
@@ -97,5 +98,6 @@ func commands() map[string]func(context.Context, []string) error {
 		"build":   buildCommand,
 		"list":    listCommand,
 		"load":    loadCommand,
+		"demo":    demoCommand,
 	}
 }

@@ -13,11 +13,11 @@ const (
 	FaultyVersion = "6.9.4"
 )
 
-// Names of components.
-const (
-	flaggerProgram = "flagger"
-	faultyProgram  = "faulty"
-)
+// OperatorProgram is the component that is shown.
+const OperatorProgram = "flagger"
+
+// faultyProgram is the component that stands for the bad version.
+const faultyProgram = "faulty"
 
 // Components describes how the programs of the demo are obtained; dir is the
 // folder hack/testbed.
@@ -26,7 +26,7 @@ func Components(dir string) []build.Component {
 		podinfo(dir, FirstVersion),
 		podinfo(dir, GoodVersion),
 		{Name: faultyProgram, Recipe: build.GoPackage{Dir: dir, Package: "./apps/faulty"}},
-		{Name: flaggerProgram, Recipe: build.GoPackage{Dir: filepath.Dir(filepath.Dir(dir)), Package: "./cmd/flagger"}},
+		{Name: OperatorProgram, Recipe: build.GoPackage{Dir: filepath.Dir(filepath.Dir(dir)), Package: "./cmd/flagger"}},
 	}
 }
 
