@@ -1,0 +1,208 @@
+package telemetry
+
+import (
+	"flag"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"flagger.app/flagger/pkg/analysis"
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+var update = flag.Bool("update", false, "write docs/metrics.md anew")
+
+func canary(namespace, name, target string) *v1beta1.Canary {
+	c := &v1beta1.Canary{}
+	c.Namespace, c.Name = namespace, name
+	c.Spec.TargetRef.Name = target
+	return c
+}
+
+// scrape returns the sample lines of the operator's own metrics, without histogram buckets.
+func scrape(t *testing.T, r *Recorder) []string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	r.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	var lines []string
+	for line := range strings.Lines(w.Body.String()) {
+		if strings.HasPrefix(line, "flagger_") && !strings.Contains(line, "_bucket{") {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return lines
+}
+
+func TestMetrics(t *testing.T) {
+	r := New("1.2.3", "istio")
+	c := canary("test", "podinfo-canary", "podinfo")
+	r.See(c)
+	r.Phase(c, v1beta1.CanaryPhaseProgressing)
+	r.Weights(c, 90, 10)
+	r.Readings(c, []analysis.Reading{
+		{Metric: v1beta1.CanaryMetric{Name: "request-success-rate"}, Source: analysis.SuccessRate, State: analysis.Value, Value: 99.5},
+		{Metric: v1beta1.CanaryMetric{Name: "request-duration"}, Source: analysis.Duration, State: analysis.Value, Value: 1500},
+		{Metric: v1beta1.CanaryMetric{Name: "errors"}, Source: analysis.Template, State: analysis.NoData},
+		{Metric: v1beta1.CanaryMetric{Name: "latency"}, Source: analysis.Template, State: analysis.Value, Value: 7},
+	})
+	r.Duration(c, 1500*time.Millisecond)
+	r.Succeeded(c, false)
+	r.Succeeded(c, false)
+	r.Succeeded(c, true)
+	bg := canary("test", "b", "b")
+	bg.Spec.Analysis = &v1beta1.CanaryAnalysis{Iterations: 5}
+	r.Failed(bg, false)
+	r.Decision("start")
+	r.Decision("start")
+	want := []string{
+		`flagger_canary_duration_seconds_sum{name="podinfo",namespace="test"} 1.5`,
+		`flagger_canary_duration_seconds_count{name="podinfo",namespace="test"} 1`,
+		`flagger_canary_failures_total{analysis_status="completed",deployment_strategy="blue-green",name="b",namespace="test"} 1`,
+		`flagger_canary_metric_analysis{metric="latency",name="podinfo",namespace="test"} 7`,
+		`flagger_canary_metric_analysis{metric="request-duration",name="podinfo",namespace="test"} 1.5`,
+		`flagger_canary_metric_analysis{metric="request-success-rate",name="podinfo",namespace="test"} 99.5`,
+		`flagger_canary_phase{name="podinfo",namespace="test",phase="Progressing"} 1`,
+		`flagger_canary_status{name="podinfo",namespace="test"} 0`,
+		`flagger_canary_successes_total{analysis_status="completed",deployment_strategy="canary",name="podinfo",namespace="test"} 2`,
+		`flagger_canary_successes_total{analysis_status="skipped",deployment_strategy="canary",name="podinfo",namespace="test"} 1`,
+		`flagger_canary_total{namespace="test"} 2`,
+		`flagger_canary_weight{namespace="test",workload="podinfo"} 10`,
+		`flagger_canary_weight{namespace="test",workload="podinfo-primary"} 90`,
+		`flagger_info{mesh_provider="istio",version="1.2.3"} 1`,
+		`flagger_rule_total{rule="start"} 2`,
+	}
+	if diff := cmp.Diff(want, scrape(t, r)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// B-07: only 0, 1 and 2 exist, and everything that neither progresses nor failed is 1.
+func TestB07Status(t *testing.T) {
+	for phase, want := range map[v1beta1.CanaryPhase]string{
+		v1beta1.CanaryPhaseInitializing: "1", v1beta1.CanaryPhaseInitialized: "1", v1beta1.CanaryPhaseWaiting: "1",
+		v1beta1.CanaryPhaseProgressing: "0", v1beta1.CanaryPhaseWaitingPromotion: "1", v1beta1.CanaryPhasePromoting: "1",
+		v1beta1.CanaryPhaseFinalising: "1", v1beta1.CanaryPhaseSucceeded: "1", v1beta1.CanaryPhaseFailed: "2",
+	} {
+		r := New("", "")
+		c := canary("test", "a", "a")
+		r.Phase(c, v1beta1.CanaryPhaseProgressing)
+		r.Phase(c, phase)
+		got := scrape(t, r)
+		if !slices.Contains(got, `flagger_canary_status{name="a",namespace="test"} `+want) {
+			t.Errorf("%s: %q, want %s", phase, got, want)
+		}
+		if !slices.Contains(got, `flagger_canary_phase{name="a",namespace="test",phase="`+string(phase)+`"} 1`) {
+			t.Errorf("%s: %q has no such phase", phase, got)
+		}
+		if n := strings.Count(strings.Join(got, "\n"), "flagger_canary_phase{"); n != 1 {
+			t.Errorf("%s: %d phases", phase, n)
+		}
+	}
+}
+
+func everything(r *Recorder, c *v1beta1.Canary) {
+	r.Phase(c, v1beta1.CanaryPhaseSucceeded)
+	r.Weights(c, 100, 0)
+	r.Readings(c, []analysis.Reading{{Metric: v1beta1.CanaryMetric{Name: "m"}, State: analysis.Value, Value: 1}})
+	r.Duration(c, time.Second)
+	r.Succeeded(c, false)
+	r.Failed(c, true)
+}
+
+// B-29: series stayed when a Canary went, and a namespace kept its last total.
+func TestB29SeriesGoWithTheCanary(t *testing.T) {
+	r := New("1", "istio")
+	empty := scrape(t, r)
+	a, b := canary("one", "a", "a"), canary("one", "b", "b")
+	everything(r, a)
+	before := scrape(t, r)
+	everything(r, b)
+	everything(r, canary("two", "a", "a"))
+	r.Forget("two", "a")
+	r.Forget("one", "b")
+	r.Forget("one", "b")
+	r.Forget("one", "never seen")
+	if diff := cmp.Diff(before, scrape(t, r)); diff != "" {
+		t.Error(diff)
+	}
+	r.Forget("one", "a")
+	if diff := cmp.Diff(empty, scrape(t, r)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestB29CanariesWithTargetsOfTheSameName(t *testing.T) {
+	r := New("1", "istio")
+	deployment, service := canary("one", "a", "app"), canary("one", "b", "app")
+	everything(r, deployment)
+	r.See(service)
+	r.Forget("one", "b")
+	got := scrape(t, r)
+	if !slices.Contains(got, `flagger_canary_weight{namespace="one",workload="app-primary"} 100`) || !slices.Contains(got, `flagger_canary_total{namespace="one"} 1`) {
+		t.Errorf("series of the other Canary are gone: %q", got)
+	}
+}
+
+func TestAnotherTargetLeavesNothingBehind(t *testing.T) {
+	r, fresh := New("1", "istio"), New("1", "istio")
+	everything(r, canary("one", "a", "old"))
+	everything(r, canary("one", "a", "new"))
+	everything(fresh, canary("one", "a", "new"))
+	if diff := cmp.Diff(scrape(t, fresh), scrape(t, r)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestConcurrentUse(t *testing.T) {
+	r := New("1", "istio")
+	var wg sync.WaitGroup
+	for _, name := range []string{"a", "b", "c", "d"} {
+		wg.Go(func() {
+			for range 50 {
+				everything(r, canary("one", name, name))
+				r.Forget("one", name)
+			}
+		})
+	}
+	wg.Wait()
+	if got := scrape(t, r); len(got) != 1 {
+		t.Errorf("left: %q", got)
+	}
+}
+
+func TestRuntimeMetricsAreServed(t *testing.T) {
+	w := httptest.NewRecorder()
+	New("1", "istio").Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	for _, name := range []string{"go_goroutines", "process_start_time_seconds"} {
+		if !strings.Contains(w.Body.String(), "\n"+name+" ") {
+			t.Errorf("no %s", name)
+		}
+	}
+}
+
+func TestDocs(t *testing.T) {
+	const file = "../../docs/metrics.md"
+	if *update {
+		if err := os.WriteFile(file, []byte(Docs()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(Docs(), string(got)); diff != "" {
+		t.Errorf("docs/metrics.md is out of date, run go test ./pkg/telemetry -update: %s", diff)
+	}
+	names := regexp.MustCompile("(?m)^\\| `(flagger_[a-z_]+)`").FindAllStringSubmatch(string(got), -1)
+	if len(names) != len(definitions()) {
+		t.Errorf("%d metrics are described, there are %d", len(names), len(definitions()))
+	}
+}
