@@ -42,32 +42,46 @@ func Run(ctx context.Context, client kubernetes.Interface, listenIP string, log 
 			return fmt.Errorf("watch %s: the cache did not fill", kind)
 		}
 	}
-	return serve(ctx, net.JoinHostPort(listenIP, "53"), handler{src: src, log: log})
+	sockets, err := listen(net.JoinHostPort(listenIP, "53"))
+	if err != nil {
+		return err
+	}
+	return sockets.serve(ctx, handler{src: src, log: log})
 }
 
-// serve listens on both transports until ctx ends or one of them fails.
-func serve(ctx context.Context, address string, h dns.Handler) error {
-	packets, err := net.ListenPacket("udp4", address)
-	if err != nil {
-		return fmt.Errorf("cluster DNS: %w", err)
-	}
+// sockets are where questions come in.
+type sockets struct {
+	packets  net.PacketConn
+	listener net.Listener
+}
+
+func listen(address string) (*sockets, error) {
 	listener, err := net.Listen("tcp4", address)
 	if err != nil {
-		return errors.Join(fmt.Errorf("cluster DNS: %w", err), packets.Close())
+		return nil, fmt.Errorf("cluster DNS: %w", err)
 	}
-	servers := []*dns.Server{{PacketConn: packets, Handler: h}, {Listener: listener, Handler: h}}
+	packets, err := net.ListenPacket("udp4", listener.Addr().String())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("cluster DNS: %w", err), listener.Close())
+	}
+	return &sockets{packets, listener}, nil
+}
+
+// serve answers until ctx ends or one of the transports fails.
+func (s *sockets) serve(ctx context.Context, h dns.Handler) error {
+	servers := []*dns.Server{{PacketConn: s.packets, Handler: h}, {Listener: s.listener, Handler: h}}
 	failed := make(chan error, len(servers))
 	for _, server := range servers {
 		go func() { failed <- server.ActivateAndServe() }()
 	}
+	var err error
 	select {
 	case <-ctx.Done():
-		err = nil
 	case err = <-failed:
 		err = fmt.Errorf("cluster DNS: %w", err)
 	}
 	// Not Server.Shutdown, which fails for a server that is not up yet.
-	return errors.Join(err, packets.Close(), listener.Close())
+	return errors.Join(err, s.packets.Close(), s.listener.Close())
 }
 
 type handler struct {
