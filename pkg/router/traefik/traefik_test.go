@@ -1,0 +1,22 @@
+package traefik_test
+
+import (
+	"testing"
+
+	"flagger.app/flagger/pkg/router/conformance"
+	"flagger.app/flagger/pkg/router/traefik"
+)
+
+func TestConformance(t *testing.T) {
+	conformance.Run(t, conformance.Case{
+		Provider: traefik.New(traefik.Options{}),
+		Foreign: map[string][]conformance.Field{"TraefikService": {
+			{Path: []string{"spec", "weighted", "sticky"}, Value: map[string]any{"cookie": map[string]any{"name": "lb"}}},
+		}},
+		Golden: true,
+	})
+}
+
+func TestConformanceUnowned(t *testing.T) {
+	conformance.Run(t, conformance.Case{Provider: traefik.New(traefik.Options{Unowned: true}), Unowned: true})
+}
