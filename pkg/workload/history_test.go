@@ -1,0 +1,135 @@
+package workload
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/dynamic/fake"
+	clienttesting "k8s.io/client-go/testing"
+
+	"flagger.app/flagger/pkg/rollout"
+)
+
+func deletePrimary(t *testing.T, client *fake.FakeDynamicClient) {
+	t.Helper()
+	if err := client.Resource(deploymentsResource()).Namespace("test").Delete(t.Context(), "podinfo-primary",
+		metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestA08_DeletedPrimaryComesBackAtThePromotedRevision(t *testing.T) {
+	client, d := cluster(target(t))
+	ensure(t, d, canary(), target(t))
+	before := get(t, client, "podinfo-primary")
+	deletePrimary(t, client)
+	// The revision that the target has by now failed, and was scaled away.
+	put(t, client, set(t, withImage(t, target(t), "podinfo:failed"), int64(0), "spec", "replicas"))
+
+	ensure(t, d, canary(), target(t))
+	if diff := cmp.Diff(before.Object, get(t, client, "podinfo-primary").Object); diff != "" {
+		t.Errorf("-before +after:\n%s", diff)
+	}
+}
+
+func TestA08_DeletedPrimaryGetsItsReplicasBack(t *testing.T) {
+	client, d := cluster(target(t))
+	ensure(t, d, canary(), target(t))
+	deletePrimary(t, client)
+	parked := set(t, target(t), int64(0), "spec", "replicas")
+	put(t, client, parked)
+	ensure(t, d, canary(), parked)
+	if got := intAt(get(t, client, "podinfo-primary").Object, 0, "spec", "replicas"); got != 3 {
+		t.Errorf("spec.replicas = %d, want the 3 of the promotion", got)
+	}
+}
+
+func TestA08_UnknownRevisionSaysWhatToDo(t *testing.T) {
+	client, d := cluster(withImage(t, target(t), "podinfo:failed"))
+	err := d.EnsurePrimary(t.Context(), canary(), revisionOf(t, target(t)))
+	if !errors.Is(err, ErrMoved) || !strings.Contains(err.Error(), "bring the target back") {
+		t.Errorf("error = %v", err)
+	}
+	if got := writes(client); len(got) != 0 {
+		t.Errorf("writes = %v", got)
+	}
+}
+
+func TestRevisionsOfAnotherCanaryAreNotUsed(t *testing.T) {
+	client, d := cluster(target(t))
+	ensure(t, d, canary(), target(t))
+	deletePrimary(t, client)
+	put(t, client, withImage(t, target(t), "podinfo:failed"))
+	recreated := canary()
+	recreated.UID = "another"
+	if err := d.EnsurePrimary(t.Context(), recreated, revisionOf(t, target(t))); !errors.Is(err, ErrMoved) {
+		t.Errorf("error = %v, want ErrMoved", err)
+	}
+}
+
+func TestHistoryIsLimited(t *testing.T) {
+	client, d := cluster(target(t))
+	var last rollout.Revision
+	for i := range 9 {
+		next := set(t, withImage(t, target(t), fmt.Sprintf("podinfo:%d", i)), int64(2), "spec", "revisionHistoryLimit")
+		put(t, client, next)
+		ensure(t, d, canary(), next)
+		last = revisionOf(t, next)
+	}
+	if got, want := storedImages(t, d), []string{"podinfo:6", "podinfo:7", "podinfo:8"}; !cmp.Equal(got, want) {
+		t.Errorf("stored = %v, want the present one and two more: %v", got, want)
+	}
+	// Back to an earlier one: it becomes the newest, and is not stored twice.
+	back := set(t, withImage(t, target(t), "podinfo:6"), int64(2), "spec", "revisionHistoryLimit")
+	put(t, client, back)
+	ensure(t, d, canary(), back)
+	if got, want := storedImages(t, d), []string{"podinfo:7", "podinfo:8", "podinfo:6"}; !cmp.Equal(got, want) {
+		t.Errorf("stored = %v, want %v", got, want)
+	}
+	if stored, err := d.storedRevision(t.Context(), canary(), last); err != nil || stored == nil {
+		t.Errorf("the revision before = %v, %v", stored, err)
+	}
+}
+
+func storedImages(t *testing.T, d *deployment) []string {
+	t.Helper()
+	list, err := d.listRevisions(t.Context(), canary())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var images []string
+	for _, r := range list {
+		images = append(images, imageOf(&unstructured.Unstructured{Object: mapAt(r.Object, "data", "target")}))
+	}
+	return images
+}
+
+func TestPromotionWorksWithTheRoleOfFlagger(t *testing.T) {
+	client, d := cluster(target(t))
+	client.PrependReactor("*", "controllerrevisions", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, apierrors.NewForbidden(revisionsResource().GroupResource(), "", nil)
+	})
+	ensure(t, d, canary(), target(t))
+	next := withImage(t, target(t), "podinfo:next")
+	put(t, client, next)
+	ensure(t, d, canary(), next)
+	if got := imageOf(get(t, client, "podinfo-primary")); got != "podinfo:next" {
+		t.Errorf("image = %s", got)
+	}
+}
+
+func TestRevisionNameFits(t *testing.T) {
+	c := canary()
+	c.Name = strings.Repeat("a", 239) + "." + strings.Repeat("b", 12)
+	name := revisionName(c, rollout.Revision{Fingerprint: "v2:x"})
+	if len(name) > 253 || strings.Contains(name, ".-") {
+		t.Errorf("name %q has %d characters", name, len(name))
+	}
+}
