@@ -10,6 +10,7 @@ import (
 func TestConformance(t *testing.T) {
 	conformance.Run(t, conformance.Case{
 		Provider: traefik.New(traefik.Options{}),
+		CRDs:     crds(),
 		Foreign: map[string][]conformance.Field{"TraefikService": {
 			{Path: []string{"spec", "weighted", "sticky"}, Value: map[string]any{"cookie": map[string]any{"name": "lb"}}},
 		}},
@@ -19,4 +20,11 @@ func TestConformance(t *testing.T) {
 
 func TestConformanceUnowned(t *testing.T) {
 	conformance.Run(t, conformance.Case{Provider: traefik.New(traefik.Options{Unowned: true}), Unowned: true})
+}
+
+func crds() *conformance.CRDs {
+	return &conformance.CRDs{
+		Module: "github.com/traefik/traefik/v3", Version: "v3.6.0",
+		File: "docs/content/reference/dynamic-configuration/traefik.io_traefikservices.yaml",
+	}
 }
