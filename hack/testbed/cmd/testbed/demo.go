@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/utils/clock"
@@ -50,7 +51,7 @@ func demoCommand(ctx context.Context, args []string) error {
 	}
 	run := []string{
 		"--name", at.name, "--state", at.state, "--cache", *cache, "--keep=" + strconv.FormatBool(*keep),
-		"--with", prometheus.Program + "," + gatewayFeature,
+		"--with", strings.Join([]string{prometheus.Program, gatewayFeature, demoFeature}, ","),
 		"--images", filepath.Join(root, "demo", "images.yaml"),
 		"--image", image + "=@" + demo.OperatorProgram,
 		"--", self, "demo", "--" + insideFlag, "--rate", fmt.Sprint(*rate),
@@ -68,7 +69,8 @@ func demoInside(ctx context.Context, root string, rate float64) error {
 	if err != nil {
 		return fmt.Errorf("kubeconfig %s: %w", kubeconfig, err)
 	}
-	admin.QPS, admin.Burst = 100, 200
+	// No limit: calls that wait for their turn would look like a slow operator.
+	admin.QPS = -1
 	return demo.Run(ctx, demo.Config{
 		Admin:   admin,
 		Root:    root,

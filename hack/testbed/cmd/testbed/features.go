@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"flagger.app/flagger/hack/testbed/internal/demo"
 	"flagger.app/flagger/hack/testbed/internal/gateway"
 	"flagger.app/flagger/hack/testbed/internal/netns"
 	"flagger.app/flagger/hack/testbed/internal/prometheus"
@@ -39,11 +40,20 @@ func features() []feature {
 			components: []string{gateway.ContourProgram, gateway.EnvoyProgram, gateway.CRDs},
 			start:      startGateway,
 		},
+		{
+			name:       demoFeature,
+			about:      "the operator and the versions of podinfo that the demo shows, built before it begins",
+			components: demo.ComponentNames(),
+			start:      awaitDemo,
+		},
 	}
 }
 
 // gatewayFeature is the name of the Contour gateway.
 const gatewayFeature = "contour"
+
+// demoFeature is the name of what the demo needs beside the others.
+const demoFeature = "demo"
 
 // findFeatures returns the named features; an unknown name is an error.
 func findFeatures(names []string) ([]feature, error) {
@@ -140,4 +150,15 @@ func startGateway(ctx context.Context, w *worker) error {
 		}
 	})
 	return w.expose(ctx, "gateway", net.JoinHostPort(netns.NodeIP, strconv.Itoa(gateway.HTTPPort)))
+}
+
+// awaitDemo returns when all programs of the demo are built. Pods would wait
+// for theirs too, but the story is told without breaks.
+func awaitDemo(ctx context.Context, w *worker) error {
+	for _, name := range demo.ComponentNames() {
+		if _, err := w.component(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -75,11 +75,11 @@ func (i Installed) suits(ctx context.Context, path string) bool {
 	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, path, i.VersionArgs...).CombinedOutput()
-	return err == nil && i.accepts(string(out))
+	return err == nil && i.Accepts(string(out))
 }
 
-// accepts tells whether the printed version will do.
-func (i Installed) accepts(printed string) bool {
+// Accepts tells whether the printed version will do.
+func (i Installed) Accepts(printed string) bool {
 	m := i.Version.FindStringSubmatch(strings.TrimSpace(printed))
 	if len(m) != 3 {
 		return false
