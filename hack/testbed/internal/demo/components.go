@@ -30,6 +30,15 @@ func Components(dir string) []build.Component {
 	}
 }
 
+// ComponentNames are the names of the components.
+func ComponentNames() []string {
+	var names []string
+	for _, c := range Components("") {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
 // podinfo builds the pinned source under a version of choice, as its release
 // process does; the version is in each of its answers.
 func podinfo(dir, version string) build.Component {
