@@ -51,7 +51,7 @@ func (d *deployment) Observe(c *v1beta1.Canary, live router.Live, now time.Time)
 	first.add(problem)
 	o.Selector = selector
 	first.add(checkPorts(c, target, primary != nil))
-	o.Ports = containerPorts(target)
+	o.Ports = discoveredPorts(c, target)
 	if primary != nil && selector.Label != "" {
 		first.add(checkOwner(c, primary))
 		first.add(checkPrimarySelector(primary, selector))

@@ -1,7 +1,9 @@
 package workload
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -21,22 +23,65 @@ func servicePort(c *v1beta1.Canary) intstr.IntOrString {
 	return port
 }
 
+// maxPortName is the longest name that a port of a Service may have.
+const maxPortName = 63
+
+// containerPort is a port with the place where it was declared.
+type containerPort struct {
+	Port
+	container string
+	index     int
+}
+
 // containerPorts lists the ports of the containers.
-func containerPorts(target *unstructured.Unstructured) []Port {
+func containerPorts(target *unstructured.Unstructured) []containerPort {
 	return portsOf(listAt(target.Object, podSpec("containers")...), func(map[string]any) bool { return true })
 }
 
 // servingPorts lists the ports that a Service can lead to by name: those of the containers, and of the init containers that
 // go on running beside them.
-func servingPorts(target *unstructured.Unstructured) []Port {
+func servingPorts(target *unstructured.Unstructured) []containerPort {
 	sidecar := func(c map[string]any) bool { return stringAt(c, "restartPolicy") == "Always" }
 	return append(containerPorts(target), portsOf(listAt(target.Object, podSpec("initContainers")...), sidecar)...)
 }
 
+// discoveredPorts lists the ports that portDiscovery is about: those of all containers but the proxies that a mesh injects.
+// Each has a name, and names and numbers are unique, as a Service requires.
+func discoveredPorts(c *v1beta1.Canary, target *unstructured.Unstructured) []Port {
+	main := servicePort(c)
+	mainName := cmp.Or(c.Spec.Service.PortName, "http")
+	var ports []Port
+	for _, p := range containerPorts(target) {
+		if p.container == "istio-proxy" || p.container == "envoy" {
+			continue
+		}
+		sameNumber := func(o Port) bool { return o.Number == p.Number && o.Protocol == p.Protocol }
+		sameName := func(o Port) bool { return o.Name == p.Name }
+		if slices.ContainsFunc(ports, sameNumber) {
+			continue
+		}
+		if p.Name == "" || slices.ContainsFunc(ports, sameName) || (p.Name == mainName && !leadsTo(main, p)) {
+			p.Name = generatedPortName(p)
+		}
+		ports = append(ports, p.Port)
+	}
+	return ports
+}
+
+// generatedPortName names a port by its container and its place there: tcp-<container>-<index>.
+func generatedPortName(p containerPort) string {
+	prefix, suffix := strings.ToLower(string(p.Protocol))+"-", fmt.Sprintf("-%d", p.index)
+	container := p.container
+	if room := maxPortName - len(prefix) - len(suffix); len(container) > room {
+		container = strings.TrimRight(container[:room], "-")
+	}
+	return prefix + container + suffix
+}
+
 func podSpec(field string) []string { return []string{"spec", "template", "spec", field} }
 
-func portsOf(containers []any, include func(map[string]any) bool) []Port {
-	var ports []Port
+func portsOf(containers []any, include func(map[string]any) bool) []containerPort {
+	var ports []containerPort
 	for _, item := range containers {
 		container, _ := item.(map[string]any)
 		if container == nil || !include(container) {
@@ -48,9 +93,12 @@ func portsOf(containers []any, include func(map[string]any) bool) []Port {
 			if protocol == "" {
 				protocol = corev1.ProtocolTCP
 			}
-			ports = append(ports, Port{
-				Name: stringAt(port, "name"), Container: stringAt(container, "name"), Index: i,
-				Number: int32(intAt(port, 0, "containerPort")), Protocol: protocol,
+			ports = append(ports, containerPort{
+				Port: Port{
+					Name: stringAt(port, "name"), Number: int32(intAt(port, 0, "containerPort")), Protocol: protocol,
+				},
+				container: stringAt(container, "name"),
+				index:     i,
 			})
 		}
 	}
@@ -58,7 +106,7 @@ func portsOf(containers []any, include func(map[string]any) bool) []Port {
 }
 
 // leadsTo is whether the port is the one that service.port is forwarded to. That one is always TCP.
-func leadsTo(main intstr.IntOrString, p Port) bool {
+func leadsTo(main intstr.IntOrString, p containerPort) bool {
 	if p.Protocol != corev1.ProtocolTCP {
 		return false
 	}
@@ -95,7 +143,7 @@ func checkPorts(c *v1beta1.Canary, target *unstructured.Unstructured, primaryExi
 		"container listens on, or declare %d in its ports", field, name, main.IntVal, describePorts(declared), main.IntVal)
 }
 
-func describePorts(ports []Port) string {
+func describePorts(ports []containerPort) string {
 	if len(ports) == 0 {
 		return "it declares no ports"
 	}

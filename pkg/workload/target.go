@@ -47,7 +47,8 @@ type Observation struct {
 	Target, Primary rollout.Workload
 	// Selector is what the Services select the pods of the target by. The pods of the primary have PrimaryValue instead.
 	Selector Selector
-	// Ports are the ports of the containers of the target as declared, for service.portDiscovery.
+	// Ports are the container ports for service.portDiscovery, with unique names and numbers, the one that service.port
+	// leads to included.
 	Ports []Port
 	// RecheckAt is when the health of a workload changes by the passing of time alone, so that no event announces it. Zero
 	// means never.
@@ -64,13 +65,9 @@ func (s Selector) PrimaryValue() string { return s.Value + v1beta1.PrimarySuffix
 
 // Port is a port of a container.
 type Port struct {
-	// Name is the name of the port, empty if it has none.
-	Name string
-	// Container is the name of its container, Index its place in the container's list of ports.
-	Container string
-	Index     int
-	Number    int32
-	Protocol  corev1.Protocol
+	Name     string
+	Number   int32
+	Protocol corev1.Protocol
 }
 
 // PrimaryName is the name of the primary workload of a Canary.

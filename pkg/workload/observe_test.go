@@ -1,0 +1,354 @@
+package workload
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/rollout"
+	"flagger.app/flagger/pkg/router"
+	"flagger.app/flagger/pkg/router/services"
+)
+
+func TestObserve(t *testing.T) {
+	client, d := cluster(target(t))
+	ensure(t, d, canary(), target(t))
+	primary := get(t, client, "podinfo-primary")
+	set(t, primary, "primary-uid", "metadata", "uid")
+	o, problem := d.Observe(canary(), live{"podinfo": target(t), "podinfo-primary": primary}, now)
+	if problem != nil {
+		t.Fatalf("problem = %+v", problem)
+	}
+	hash := revisionOf(t, target(t)).Fingerprint
+	want := Observation{
+		Target: rollout.Workload{
+			Exists: true, Name: "podinfo", Kind: "Deployment", Replicas: 3, Available: 3,
+			Revision: rollout.Revision{
+				Fingerprint: hash, UID: "5f4dcc3b-5aa7-4d0e-a5d6-1d8327deb882", Generation: 7, Counter: "4",
+			},
+			Health: rollout.Health{State: rollout.Ready},
+		},
+		Primary: rollout.Workload{
+			Exists: true, Name: "podinfo-primary", Kind: "Deployment", Replicas: 3,
+			Revision: rollout.Revision{Fingerprint: revisionOf(t, primary).Fingerprint, UID: "primary-uid"},
+			Health:   waiting("waiting for rollout to finish: 0 out of 3 new replicas have been updated"),
+			Copy:     hash,
+		},
+		Selector: Selector{Label: "app", Value: "podinfo"},
+		Ports: []Port{
+			{Name: "http", Number: 9898, Protocol: corev1.ProtocolTCP},
+			{Name: "http-metrics", Number: 9797, Protocol: corev1.ProtocolTCP},
+		},
+	}
+	if diff := cmp.Diff(want, o); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	// The renderer of the Services takes the ports as they are.
+	if got := services.Port(o.Ports[1]); got.Number != 9797 {
+		t.Errorf("port = %+v", got)
+	}
+}
+
+func TestObserveChangesNoCachedObject(t *testing.T) {
+	objects := live{"podinfo": target(t), "podinfo-primary": flaggerPrimary(t, target(t))}
+	before := live{"podinfo": objects["podinfo"].DeepCopy(), "podinfo-primary": objects["podinfo-primary"].DeepCopy()}
+	_, d := cluster()
+	d.Observe(canary(), objects, now)
+	if diff := cmp.Diff(before, objects); diff != "" {
+		t.Errorf("-before +after:\n%s", diff)
+	}
+}
+
+// What the primary is a copy of must be true whatever happened to either of the two.
+func TestCopyOfThePrimary(t *testing.T) {
+	promoted := revisionOf(t, target(t)).Fingerprint
+	next := withImage(t, target(t), "podinfo:next")
+	ours := func(t *testing.T) *unstructured.Unstructured {
+		client, d := cluster(target(t))
+		ensure(t, d, canary(), target(t))
+		return get(t, client, "podinfo-primary")
+	}
+	tests := []struct {
+		name    string
+		target  *unstructured.Unstructured
+		primary *unstructured.Unstructured
+		want    string
+	}{
+		{"recorded", target(t), ours(t), promoted},
+		{"recorded, and the target moved on", next, ours(t), promoted},
+		{"edited by hand", next, withImage(t, ours(t), "podinfo:hotfix"), ""},
+		{"edited by hand, target unchanged", target(t), withImage(t, ours(t), "podinfo:hotfix"), ""},
+		{"edited by hand to what the target is now", next, withImage(t, ours(t), "podinfo:next"), revisionOf(t, next).Fingerprint},
+		{"made by Flagger", target(t), flaggerPrimary(t, target(t)), promoted},
+		{"made by Flagger, and the target moved on", next, flaggerPrimary(t, target(t)), ""},
+		{"restarted by hand", target(t), set(t, flaggerPrimary(t, target(t)), "now", "spec", "template", "metadata",
+			"annotations", "kubectl.kubernetes.io/restartedAt"), ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, d := cluster()
+			o, problem := d.Observe(canary(), live{"podinfo": tt.target, "podinfo-primary": tt.primary}, now)
+			if problem != nil {
+				t.Fatalf("problem = %+v", problem)
+			}
+			if o.Primary.Copy != tt.want {
+				t.Errorf("copy of %q, want %q", o.Primary.Copy, tt.want)
+			}
+		})
+	}
+}
+
+func TestRecheckIsTheEarlierOfTheTwo(t *testing.T) {
+	unready := func(age time.Duration) *unstructured.Unstructured {
+		obj := withCounts(counts{1, 1, 1, 0}, conditionOf("Progressing", "True", "", age),
+			conditionOf("Available", "False", "MinimumReplicasUnavailable", age))
+		obj.SetLabels(nil)
+		full := target(t)
+		full.Object["status"] = obj.Object["status"]
+		full.SetGeneration(2)
+		return set(t, full, int64(1), "spec", "replicas")
+	}
+	_, d := cluster()
+	for _, ages := range [][2]time.Duration{{3 * time.Minute, time.Minute}, {time.Minute, 3 * time.Minute}} {
+		o, _ := d.Observe(canary(), live{"podinfo": unready(ages[0]), "podinfo-primary": unready(ages[1])}, now)
+		if want := now.Add(7 * time.Minute); !o.RecheckAt.Equal(want) {
+			t.Errorf("look again at %v, want %v: 10 minutes after the first went away", o.RecheckAt, want)
+		}
+	}
+}
+
+func TestB27_ProblemsNameFieldAndRemedy(t *testing.T) {
+	longValue := strings.Repeat("x", 56)
+	labeled := func(value string) *unstructured.Unstructured {
+		return set(t, target(t), map[string]any{"app": value}, "spec", "selector", "matchLabels")
+	}
+	longName := canary()
+	longName.Spec.TargetRef.Name = strings.Repeat("x", 246)
+	tests := []struct {
+		name   string
+		c      *v1beta1.Canary
+		target *unstructured.Unstructured
+		reason rollout.ProblemReason
+		want   string
+	}{
+		{"no target", canary(), nil, rollout.ReasonTargetNotFound,
+			`deployment podinfo.test get query error: deployments.apps "podinfo" not found: create the Deployment or correct ` +
+				"spec.targetRef.name"},
+		{"no selector label", canary(),
+			set(t, target(t), map[string]any{"component": "x"}, "spec", "selector", "matchLabels"), rollout.ReasonInvalidSpec,
+			"getSelectorLabel failed: deployment podinfo.test spec.selector.matchLabels must contain one of " +
+				"[app name app.kubernetes.io/name]: add one of them to the Deployment, or name one that it has in the operator's " +
+				"flag -selector-labels"},
+		{"label value too long", canary(), labeled(longValue), rollout.ReasonInvalidSpec,
+			"deployment podinfo.test: the pods of the primary would get the label app=" + longValue + "-primary, which is not " +
+				"valid (must be no more than 63 bytes): use a value of at most 55 characters in spec.selector.matchLabels"},
+		{"label value empty", canary(), labeled(""), rollout.ReasonInvalidSpec,
+			"deployment podinfo.test: label app in spec.selector.matchLabels is empty, so the pods of the primary can't be told " +
+				"apart: give it a value"},
+		{"name too long", longName, target(t), rollout.ReasonInvalidSpec,
+			"spec.targetRef.name: the primary would be named " + longName.Spec.TargetRef.Name + "-primary, which is longer than " +
+				"the 253 characters that a name may have: use a target whose name has at most 245"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, d := cluster()
+			_, problem := d.Observe(tt.c, live{tt.c.Spec.TargetRef.Name: tt.target}, now)
+			want := &rollout.Problem{Reason: tt.reason, Message: tt.want}
+			if diff := cmp.Diff(want, problem); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestFailedReadIsUnknown(t *testing.T) {
+	_, d := cluster()
+	for _, name := range []string{"podinfo", "podinfo-primary"} {
+		_, problem := d.Observe(canary(), liveFunc(func(ref router.Ref) (*unstructured.Unstructured, error) {
+			if ref.Name == name {
+				return nil, errors.New("cache is not filled")
+			}
+			return target(t), nil
+		}), now)
+		want := &rollout.Problem{
+			Reason: rollout.ReasonReadFailed, Unknown: true,
+			Message: "deployment " + name + ".test get query error: cache is not filled",
+		}
+		if diff := cmp.Diff(want, problem); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+	}
+}
+
+// A target that somebody deletes leaves the primary observed: it serves.
+func TestPrimaryIsObservedWithoutTarget(t *testing.T) {
+	_, d := cluster()
+	o, problem := d.Observe(canary(), live{"podinfo-primary": flaggerPrimary(t, target(t))}, now)
+	if problem == nil || problem.Reason != rollout.ReasonTargetNotFound {
+		t.Errorf("problem = %+v", problem)
+	}
+	if !o.Primary.Exists || o.Primary.Replicas != 3 || o.Target.Exists || o.Target.Health.State != rollout.Waiting {
+		t.Errorf("observation = %+v", o)
+	}
+}
+
+func TestSelectorLabel(t *testing.T) {
+	tests := []struct {
+		name        string
+		matchLabels map[string]any
+		candidates  []string
+		want        Selector
+	}{
+		{"the first candidate wins", map[string]any{"app": "a", "name": "b"}, []string{"name", "app"}, Selector{"name", "b"}},
+		{"a later candidate", map[string]any{"app.kubernetes.io/name": "c", "x": "y"}, []string{"app", "app.kubernetes.io/name"},
+			Selector{"app.kubernetes.io/name", "c"}},
+		{"the value need not be the name", map[string]any{"app": strings.Repeat("v", 55)}, []string{"app"},
+			Selector{"app", strings.Repeat("v", 55)}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, problem := selectorOf(set(t, target(t), tt.matchLabels, "spec", "selector", "matchLabels"), tt.candidates)
+			if problem != nil || got != tt.want {
+				t.Errorf("selector = %+v, problem %+v, want %+v", got, problem, tt.want)
+			}
+		})
+	}
+}
+
+func TestServicePort(t *testing.T) {
+	const noSuch = "no container of deployment podinfo.test has "
+	tests := []struct {
+		name    string
+		port    int32
+		target  intstr.IntOrString
+		ports   []any
+		primary bool
+		// want is how the message begins, empty for no problem.
+		want string
+	}{
+		{name: "port itself", port: 9898},
+		{name: "target port by number", port: 80, target: intstr.FromInt32(9797)},
+		{name: "target port by name", port: 80, target: intstr.FromString("http")},
+		{name: "no such name", port: 80, target: intstr.FromString("grpc"),
+			want: "spec.service.targetPort: " + noSuch + `a TCP port named "grpc" (it has http=9898, http-metrics=9797)`},
+		{name: "no such name with a primary", port: 80, target: intstr.FromString("grpc"), primary: true,
+			want: "spec.service.targetPort: " + noSuch},
+		{name: "number in quotes", port: 80, target: intstr.FromString("9898"),
+			want: "spec.service.targetPort: " + noSuch + `a TCP port named "9898"`},
+		{name: "name where nothing is declared", port: 80, target: intstr.FromString("http"), ports: []any{},
+			want: "spec.service.targetPort: " + noSuch + `a TCP port named "http" (it declares no ports)`},
+		{name: "no such number", port: 80, target: intstr.FromInt32(8080),
+			want: "spec.service.targetPort: " + noSuch + "the TCP port 8080 (it has http=9898, http-metrics=9797)"},
+		{name: "no such port", port: 80, want: "spec.service.port: " + noSuch + "the TCP port 80"},
+		{name: "number where nothing is declared", port: 80, ports: []any{}},
+		{name: "number that a primary shows to work", port: 80, primary: true},
+		{name: "another protocol", port: 53, ports: []any{map[string]any{"containerPort": int64(53), "protocol": "UDP"}},
+			want: "spec.service.port: " + noSuch + "the TCP port 53 (it has 53/UDP)"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c, obj := canary(), target(t)
+			c.Spec.Service = v1beta1.CanaryService{Port: tt.port, TargetPort: tt.target}
+			if tt.ports != nil {
+				listAt(obj.Object, podSpec("containers")...)[0].(map[string]any)["ports"] = tt.ports
+			}
+			objects := live{"podinfo": obj}
+			if tt.primary {
+				objects["podinfo-primary"] = flaggerPrimary(t, obj)
+			}
+			_, d := cluster()
+			_, problem := d.Observe(c, objects, now)
+			switch {
+			case tt.want == "" && problem != nil:
+				t.Errorf("problem = %+v", problem)
+			case tt.want != "" && (problem == nil || !strings.HasPrefix(problem.Message, tt.want)):
+				t.Errorf("problem = %+v, want %s", problem, tt.want)
+			}
+		})
+	}
+}
+
+func TestServicePortOfASidecar(t *testing.T) {
+	for restart, wantProblem := range map[string]bool{"Always": false, "": true} {
+		c, obj := canary(), target(t)
+		c.Spec.Service.TargetPort = intstr.FromString("proxy")
+		set(t, obj, []any{map[string]any{
+			"name": "proxy", "restartPolicy": restart,
+			"ports": []any{map[string]any{"name": "proxy", "containerPort": int64(15000)}},
+		}}, podSpec("initContainers")...)
+		_, d := cluster()
+		o, problem := d.Observe(c, live{"podinfo": obj}, now)
+		if (problem != nil) != wantProblem {
+			t.Errorf("restartPolicy %q: problem = %+v", restart, problem)
+		}
+		if len(o.Ports) != 2 {
+			t.Errorf("restartPolicy %q: ports = %+v, want those of the containers", restart, o.Ports)
+		}
+	}
+}
+
+func TestB17_DiscoveredPorts(t *testing.T) {
+	port := func(number int64, name, protocol string) map[string]any {
+		p := map[string]any{"containerPort": number}
+		if name != "" {
+			p["name"] = name
+		}
+		if protocol != "" {
+			p["protocol"] = protocol
+		}
+		return p
+	}
+	container := func(name string, ports ...any) any { return map[string]any{"name": name, "ports": ports} }
+	obj := set(t, target(t), []any{
+		container("app", port(9898, "", ""), port(53, "", "UDP"), port(53, "dns", "TCP"), port(9797, "metrics", "")),
+		container("side-"+strings.Repeat("s", 58), port(8080, "", "")),
+		container("third", port(8081, "metrics", ""), port(9898, "again", ""), port(8082, "http", "")),
+		container("istio-proxy", port(15090, "envoy-prom", "")),
+		container("envoy", port(15000, "admin", "")),
+	}, podSpec("containers")...)
+	want := []Port{
+		{"tcp-app-0", 9898, corev1.ProtocolTCP},
+		{"udp-app-1", 53, corev1.ProtocolUDP},
+		{"dns", 53, corev1.ProtocolTCP},
+		{"metrics", 9797, corev1.ProtocolTCP},
+		{"tcp-side-" + strings.Repeat("s", 52) + "-0", 8080, corev1.ProtocolTCP},
+		// The names are taken, by another container and by service.port.
+		{"tcp-third-0", 8081, corev1.ProtocolTCP},
+		{"tcp-third-2", 8082, corev1.ProtocolTCP},
+	}
+	if diff := cmp.Diff(want, discoveredPorts(canary(), obj)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestKinds(t *testing.T) {
+	kinds := NewKinds(nil, Options{})
+	for _, ref := range []v1beta1.LocalObjectReference{
+		{APIVersion: "apps/v1", Kind: "DaemonSet"},
+		{APIVersion: "v1", Kind: "Service"},
+		{APIVersion: "serving.knative.dev/v1", Kind: "Service"},
+		{APIVersion: "batch/v1", Kind: "Job"},
+	} {
+		c := canary()
+		c.Spec.TargetRef = ref
+		got, problem := kinds.For(c)
+		want := "spec.targetRef.kind: " + ref.APIVersion + " " + ref.Kind + " is not served: use one of Deployment"
+		if got != nil || problem == nil || problem.Message != want || problem.Reason != rollout.ReasonInvalidSpec {
+			t.Errorf("%s %s: %v, %+v", ref.APIVersion, ref.Kind, got, problem)
+		}
+	}
+	got, problem := kinds.For(canary())
+	if got == nil || problem != nil {
+		t.Errorf("Deployment: %v, %+v", got, problem)
+	}
+	if diff := cmp.Diff([]router.Ref{deploymentRef("", "")}, kinds.Resources()); diff != "" {
+		t.Error(diff)
+	}
+}
