@@ -31,7 +31,7 @@ const (
 	maxDrain = 256 << 10
 )
 
-// HeaderIdempotencyKey lets receivers recognise a call they have answered before: calls are repeated after a crash.
+// HeaderIdempotencyKey lets receivers recognize a call they have answered before: calls are repeated after a crash.
 const HeaderIdempotencyKey = "Idempotency-Key"
 
 // Result is the answer of a webhook.
@@ -176,7 +176,7 @@ func (c *call) attempt(ctx context.Context) answer {
 	if err != nil {
 		return answer{err: err}
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxText))
 	if err != nil {
 		return answer{err: err}

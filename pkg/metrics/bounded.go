@@ -11,10 +11,10 @@ func bounded(t *template.Template) error {
 	if len(t.Templates()) > 1 {
 		return errUnbounded
 	}
-	if t.Tree == nil || t.Tree.Root == nil {
+	if t.Tree == nil || t.Root == nil {
 		return nil
 	}
-	return boundedList(t.Tree.Root)
+	return boundedList(t.Root)
 }
 
 func boundedList(list *parse.ListNode) error {

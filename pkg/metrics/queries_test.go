@@ -38,10 +38,10 @@ func TestBuiltInQueries(t *testing.T) {
 	for name, o := range observers() {
 		var q queries
 		var err error
-		if q.SuccessRate, err = render(o.successRate(), vars, builtInFunctions(vars)); err != nil {
+		if q.SuccessRate, err = render(o.successRate(), builtInFunctions(vars)); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if q.Duration, err = render(o.latency, vars, builtInFunctions(vars)); err != nil {
+		if q.Duration, err = render(o.latency, builtInFunctions(vars)); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		got[name] = q
@@ -139,7 +139,7 @@ func TestPodsOfDaemonSets(t *testing.T) {
 	} {
 		c := canary(func(c *v1beta1.Canary) { c.Spec.TargetRef.Kind = kind })
 		vars := NewVars(c, v1beta1.CanaryMetric{})
-		got, err := render(observers()["http"].successRate(), vars, builtInFunctions(vars))
+		got, err := render(observers()["http"].successRate(), builtInFunctions(vars))
 		if err != nil || strings.Count(got, want) != 2 {
 			t.Errorf("%s: %s (%v), want %s twice", kind, got, err, want)
 		}

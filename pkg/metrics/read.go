@@ -91,7 +91,7 @@ func (e *Evaluator) builtIn(c *v1beta1.Canary, t task) (question, error) {
 			q.scale = 1000
 		}
 	}
-	if q.query, err = render(text, t.vars, builtInFunctions(t.vars)); err != nil {
+	if q.query, err = render(text, builtInFunctions(t.vars)); err != nil {
 		return question{}, fmt.Errorf("Metric query failed for %s: %w", t.metric.Name, err)
 	}
 	q.provider, q.addressField, err = e.metricsServer(c)

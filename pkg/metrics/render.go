@@ -67,10 +67,10 @@ func promInterval(interval string) string {
 // Render executes the query as a Go template with the functions name, namespace, target, service, ingress, route, interval
 // and variables. A missing variable is an error.
 func Render(query string, v Vars) (string, error) {
-	return render(query, v, functions(v))
+	return render(query, functions(v))
 }
 
-func render(query string, v Vars, funcs template.FuncMap) (string, error) {
+func render(query string, funcs template.FuncMap) (string, error) {
 	tmpl, err := template.New("query").Option("missingkey=error").Funcs(funcs).Parse(query)
 	if err != nil {
 		return "", err

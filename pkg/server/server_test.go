@@ -24,7 +24,7 @@ func get(t *testing.T, h http.Handler, method, path string) (int, string) {
 func metrics(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "flagger_info 1") }
 
 func TestRoutes(t *testing.T) {
-	ready := error(errors.New("caches are not synced"))
+	ready := errors.New("caches are not synced")
 	h := Handler(Options{Metrics: http.HandlerFunc(metrics), Ready: func() error { return ready }})
 	check := func(method, path string, status int, body string) {
 		t.Helper()

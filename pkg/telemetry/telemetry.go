@@ -15,9 +15,9 @@ import (
 
 // Values of flagger_canary_status.
 const (
-	statusRunning  = 0
-	statusFinished = 1
-	statusFailed   = 2
+	statusRunning = 0
+	statusOther   = 1
+	statusFailed  = 2
 )
 
 // Recorder keeps the metrics of the operator. It is safe for concurrent use.
@@ -116,12 +116,13 @@ func (r *Recorder) dropTarget(namespace, target string) {
 
 // Phase records the phase of the Canary.
 func (r *Recorder) Phase(c *v1beta1.Canary, phase v1beta1.CanaryPhase) {
-	status := float64(statusFinished)
+	status := float64(statusOther)
 	switch phase {
 	case v1beta1.CanaryPhaseProgressing:
 		status = statusRunning
 	case v1beta1.CanaryPhaseFailed:
 		status = statusFailed
+	default:
 	}
 	r.observe(c, func(target string) {
 		r.vectors.gauges[nameStatus].WithLabelValues(target, c.Namespace).Set(status)

@@ -108,7 +108,7 @@ func TestQuery(t *testing.T) {
 				t.Fatalf("got %v, want an error", value)
 			}
 			for _, sentinel := range []error{provider.ErrNoValues, provider.ErrMultipleValues, provider.ErrInvalidQuery} {
-				if errors.Is(err, sentinel) != (tc.is == sentinel) {
+				if errors.Is(err, sentinel) != errors.Is(tc.is, sentinel) {
 					t.Errorf("error %q: is %q = %v", err, sentinel, errors.Is(err, sentinel))
 				}
 			}
