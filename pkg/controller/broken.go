@@ -3,7 +3,6 @@ package controller
 import (
 	"context"
 	"fmt"
-	"hash/fnv"
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
@@ -49,10 +48,8 @@ func (c *Controller) reportBroken(ctx context.Context, key string, reason rollou
 	owner := &v1beta1.Canary{ObjectMeta: metav1.ObjectMeta{
 		Name: u.GetName(), Namespace: u.GetNamespace(), UID: u.GetUID(), ResourceVersion: u.GetResourceVersion(),
 	}}
-	sum := fnv.New64a()
-	sum.Write([]byte(message))
 	told := c.publisher.events.create(ctx, owner, event{
-		kind: corev1.EventTypeWarning, message: message, id: fmt.Sprintf("%s/%d/%x", reason, u.GetGeneration(), sum.Sum64()),
+		kind: corev1.EventTypeWarning, message: message, sequence: u.GetGeneration(), part: string(reason) + "/" + message,
 	})
 	if err := c.canaries.patchStatus(ctx, u, map[string]any{"conditions": conditions}); err != nil {
 		return err

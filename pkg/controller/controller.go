@@ -144,7 +144,7 @@ func (c *Controller) newSite(cluster Cluster) *site {
 		discovery: cluster.Discovery,
 		clock:     c.Clock,
 		namespace: c.Namespace,
-		wake:      c.queue.Add,
+		onState:   c.onResource,
 		onEvent: func(resource schema.GroupVersionResource, old, current *unstructured.Unstructured) {
 			c.onObject(w, resource, old, current)
 		},

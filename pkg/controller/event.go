@@ -31,8 +31,9 @@ const (
 // event is one thing to tell about a Canary.
 type event struct {
 	kind, message, rule string
-	// id tells events of one Canary apart. An event with the same id is the same event.
-	id string
+	// sequence and part tell events of one Canary apart. An event with the same two is the same event.
+	sequence int64
+	part     string
 }
 
 // events creates the events of Canaries.
@@ -50,7 +51,7 @@ func (e *events) create(ctx context.Context, c *v1beta1.Canary, what event) erro
 	}
 	_, err := e.client.CoreV1().Events(c.Namespace).Create(ctx, &corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{
-			Name:        eventName(c, what.id),
+			Name:        eventName(c, what),
 			Namespace:   c.Namespace,
 			Annotations: annotations,
 		},
@@ -81,11 +82,11 @@ func (e *events) create(ctx context.Context, c *v1beta1.Canary, what event) erro
 	}
 }
 
-// eventName derives the name of an event from the Canary and the id, so that telling again after a crash meets the event
-// that exists.
-func eventName(c *v1beta1.Canary, id string) string {
-	sum := sha256.Sum256([]byte(string(c.UID) + "/" + id))
-	suffix := "." + hex.EncodeToString(sum[:8])
+// eventName derives the name of an event from the Canary, its sequence number and part, so that telling again after a crash
+// meets the event that exists. Events sort by name in the order they were decided, within a second as well.
+func eventName(c *v1beta1.Canary, what event) string {
+	sum := sha256.Sum256([]byte(string(c.UID) + "/" + what.part))
+	suffix := fmt.Sprintf(".%08x%s", what.sequence, hex.EncodeToString(sum[:4]))
 	name := c.Name
 	if over := len(name) + len(suffix) - maxEventName; over > 0 {
 		name = strings.TrimRight(name[:len(name)-over], ".-")

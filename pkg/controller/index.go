@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"maps"
 	"slices"
 	"sync"
 
@@ -83,10 +84,21 @@ func (x *index) remove(key string, o objectKey) {
 func (x *index) lookup(o objectKey) []string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	keys := make([]string, 0, len(x.keys[o]))
-	for key := range x.keys[o] {
-		keys = append(keys, key)
+	return slices.Sorted(maps.Keys(x.keys[o]))
+}
+
+// lookupResource returns the keys of the Canaries that look at any object of a resource, in order.
+func (x *index) lookupResource(resource schema.GroupVersionResource) []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	found := map[string]struct{}{}
+	for o, keys := range x.keys {
+		if o.resource != resource {
+			continue
+		}
+		for key := range keys {
+			found[key] = struct{}{}
+		}
 	}
-	slices.Sort(keys)
-	return keys
+	return slices.Sorted(maps.Keys(found))
 }

@@ -3,6 +3,8 @@ package controller
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,8 +43,8 @@ type informers struct {
 	namespace string
 	// onEvent is told of every change, with old nil for an addition and current nil for a deletion.
 	onEvent func(resource schema.GroupVersionResource, old, current *unstructured.Unstructured)
-	// wake is called with the keys of those who waited for a resource.
-	wake func(key string)
+	// onState is told when a resource became readable, or stopped being so, with the keys of those who waited for it.
+	onState func(resource schema.GroupVersionResource, waiters []string)
 
 	mu        sync.Mutex
 	run       context.Context
@@ -119,10 +121,10 @@ func (i *informers) watch(ctx context.Context, resource schema.GroupVersionResou
 			err = i.runInformer(ctx, resource, w, namespaced)
 		}
 		if err == nil {
-			i.become(w, syncing, "")
+			i.become(resource, w, syncing, "")
 			continue
 		}
-		i.become(w, state, err.Error())
+		i.become(resource, w, state, err.Error())
 		select {
 		case <-ctx.Done():
 		case <-i.clock.After(lookForMissing):
@@ -163,7 +165,7 @@ func (i *informers) runInformer(ctx context.Context, resource schema.GroupVersio
 		}
 		cache.DefaultWatchErrorHandler(ctx, r, err)
 		if !informer.HasSynced() {
-			i.become(w, syncing, fmt.Sprintf("listing the resource %s: %v", resource.GroupResource(), err))
+			i.become(resource, w, syncing, fmt.Sprintf("listing the resource %s: %v", resource.GroupResource(), err))
 		}
 	}
 	if err := configure(informer, onError, func(old, current *unstructured.Unstructured) {
@@ -176,7 +178,7 @@ func (i *informers) runInformer(ctx context.Context, resource schema.GroupVersio
 			i.mu.Lock()
 			w.informer = informer
 			i.mu.Unlock()
-			i.become(w, synced, "")
+			i.become(resource, w, synced, "")
 		}
 	})
 	informer.RunWithContext(ctx)
@@ -195,18 +197,19 @@ func configure(informer cache.SharedIndexInformer, onError cache.WatchErrorHandl
 	return err
 }
 
-// become changes the state of a resource and wakes those who waited for it.
-func (i *informers) become(w *watched, state availability, reason string) {
+// become changes the state of a resource and tells about it.
+func (i *informers) become(resource schema.GroupVersionResource, w *watched, state availability, reason string) {
 	i.mu.Lock()
 	changed := w.state != state || w.reason != reason
 	w.state, w.reason = state, reason
-	var waiters map[string]struct{}
+	var waiters []string
 	if changed {
-		waiters, w.waiters = w.waiters, map[string]struct{}{}
+		waiters = slices.Sorted(maps.Keys(w.waiters))
+		clear(w.waiters)
 	}
 	i.mu.Unlock()
-	for key := range waiters {
-		i.wake(key)
+	if changed {
+		i.onState(resource, waiters)
 	}
 }
 

@@ -194,7 +194,7 @@ func (p *publisher) announce(ctx context.Context, c *v1beta1.Canary, n *v1beta1.
 	} else {
 		log.Info(n.Message, zap.String("rule", n.Rule))
 	}
-	return p.events.create(ctx, c, event{kind: n.Type, message: n.Message, rule: n.Rule, id: fmt.Sprint(n.Sequence)})
+	return p.events.create(ctx, c, event{kind: n.Type, message: n.Message, rule: n.Rule, sequence: n.Sequence})
 }
 
 // tellReceivers sends the alert of a notice and calls its webhooks. What a receiver answers changes nothing but the log; the
@@ -257,7 +257,7 @@ func (p *publisher) callHooks(ctx context.Context, c *v1beta1.Canary, n *v1beta1
 		}
 		p.log.Info(answer.Message, zap.String("canary", c.Name+"."+c.Namespace), zap.String("rule", n.Rule))
 		err := p.events.create(ctx, c, event{
-			kind: answer.Type, message: answer.Message, rule: n.Rule, id: fmt.Sprintf("%d/%d", n.Sequence, i),
+			kind: answer.Type, message: answer.Message, rule: n.Rule, sequence: n.Sequence, part: hooks[i].Name,
 		})
 		if err != nil {
 			return err

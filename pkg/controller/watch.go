@@ -52,6 +52,15 @@ func (c *Controller) onObject(w *written, resource schema.GroupVersionResource, 
 	}
 }
 
+// onResource is called when a resource became readable, or stopped being so.
+func (c *Controller) onResource(resource schema.GroupVersionResource, waiters []string) {
+	for _, key := range append(waiters, c.index.lookupResource(resource)...) {
+		if key != "" {
+			c.queue.Add(key)
+		}
+	}
+}
+
 // interrupt ends the waiting of a pass for webhooks and metrics that are about a revision or a spec that is history.
 func (c *Controller) interrupt(key string) {
 	c.mu.Lock()
