@@ -27,6 +27,8 @@ const (
 	namespace = "test"
 	appName   = "podinfo"
 	host      = "podinfo.example.com"
+
+	previewHeader = "X-Preview"
 )
 
 // Config says where to show the demo. All fields are required.
@@ -76,6 +78,9 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	out := newPrinter(cfg.Out, cfg.Clock)
 	d := &demo{cfg: cfg, out: out, cluster: client, load: generator, tracker: newTracker(cfg.Clock, out, generator)}
+	if err := d.readAnalysis(); err != nil {
+		return err
+	}
 	stopLoad, err := d.prepare(ctx)
 	if err != nil {
 		return d.explain(ctx, err)
@@ -120,7 +125,8 @@ func (d *demo) prepare(ctx context.Context) (stop func(), err error) {
 	if err := d.cluster.applyFile(ctx, d.manifest("podinfo.yaml"), namespace); err != nil {
 		return nil, err
 	}
-	if err := d.waitServed(ctx); err != nil {
+	isFirst := func(o load.Origin) bool { return o.Version == FirstVersion }
+	if err := d.waitServed(ctx, "", isFirst); err != nil {
 		return nil, err
 	}
 	if err := d.tracker.start(ctx, d.cluster); err != nil {

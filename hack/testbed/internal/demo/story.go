@@ -76,9 +76,6 @@ func (d *demo) readAnalysis() error {
 // onboard creates the Canary, then points the gateway's route to the HTTPProxy
 // that the operator made.
 func (d *demo) onboard(ctx context.Context) error {
-	if err := d.readAnalysis(); err != nil {
-		return err
-	}
 	d.out.chapter("The Canary is created")
 	began := d.cfg.Clock.Now()
 	d.out.step("$ kubectl -n %s apply -f canary.yaml", namespace)
@@ -88,11 +85,7 @@ func (d *demo) onboard(ctx context.Context) error {
 	if err := d.tracker.wait(ctx, d.cfg.Clock, startTimeout, "phase Initialized", inPhase("Initialized", "Failed")); err != nil {
 		return err
 	}
-	d.out.step("$ kubectl -n %s apply -f route.yaml", namespace)
-	if err := d.cluster.applyFile(ctx, d.manifest("route.yaml"), namespace); err != nil {
-		return err
-	}
-	if err := d.pause(ctx, settle); err != nil {
+	if err := d.switchRoute(ctx); err != nil {
 		return err
 	}
 	d.tracker.measure()
@@ -103,6 +96,24 @@ func (d *demo) onboard(ctx context.Context) error {
 	d.out.step("  onboarding: %s requests, %d lost, P99 %s", thousands(d.results.onboarded.Sent),
 		d.results.onboarded.Lost, milliseconds(d.results.onboarded.Latency.P99))
 	return nil
+}
+
+// switchRoute points the gateway's route to the operator's HTTPProxy: for
+// requests with a header first, then for all.
+func (d *demo) switchRoute(ctx context.Context) error {
+	d.out.step("$ kubectl -n %s apply -f route-preview.yaml", namespace)
+	if err := d.cluster.applyFile(ctx, d.manifest("route-preview.yaml"), namespace); err != nil {
+		return err
+	}
+	isPrimary := func(o load.Origin) bool { return o.Pod != "" && !isCanaryPod(o.Pod) }
+	if err := d.waitServed(ctx, previewHeader, isPrimary); err != nil {
+		return err
+	}
+	d.out.step("$ kubectl -n %s apply -f route.yaml", namespace)
+	if err := d.cluster.applyFile(ctx, d.manifest("route.yaml"), namespace); err != nil {
+		return err
+	}
+	return d.pause(ctx, settle)
 }
 
 // inPhase accepts the phase; the other one is an error at once.

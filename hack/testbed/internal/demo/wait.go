@@ -64,8 +64,9 @@ func describePod(pod corev1.Pod) string {
 	return fmt.Sprintf("pod %s is in phase %s and not ready", pod.Name, pod.Status.Phase)
 }
 
-// waitServed returns when the gateway routes to podinfo.
-func (d *demo) waitServed(ctx context.Context) error {
+// waitServed returns when the gateway answers a request with the header, if
+// one is given, from a pod that is accepted.
+func (d *demo) waitServed(ctx context.Context, header string, accept func(load.Origin) bool) error {
 	var last string
 	poll := func(ctx context.Context) (bool, error) {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, d.cfg.Gateway, nil)
@@ -73,6 +74,9 @@ func (d *demo) waitServed(ctx context.Context) error {
 			return false, err
 		}
 		request.Host = host
+		if header != "" {
+			request.Header.Set(header, "true")
+		}
 		response, err := http.DefaultClient.Do(request)
 		if err != nil {
 			last = err.Error()
@@ -81,7 +85,7 @@ func (d *demo) waitServed(ctx context.Context) error {
 		defer response.Body.Close()
 		body, err := io.ReadAll(response.Body)
 		last = response.Status
-		return err == nil && load.PodinfoOrigin(response.Header, body).Version == FirstVersion, nil
+		return err == nil && accept(load.PodinfoOrigin(response.Header, body)), nil
 	}
 	err := wait.PollUntilContextTimeout(ctx, readyPoll, readyTimeout, true, poll)
 	if wait.Interrupted(err) && ctx.Err() == nil {
