@@ -124,7 +124,7 @@ func startGateway(ctx context.Context, w *worker) error {
 	if err != nil {
 		return err
 	}
-	_, admin, err := w.cluster.Client("testbed")
+	_, admin, err := w.cluster.Client("testbed-gateway")
 	if err != nil {
 		return err
 	}
