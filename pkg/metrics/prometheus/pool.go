@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -124,7 +125,7 @@ func (d *decorator) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL.Host == d.host {
 		req = req.Clone(req.Context())
 		for name, values := range d.headers {
-			req.Header[http.CanonicalHeaderKey(name)] = append([]string(nil), values...)
+			req.Header[http.CanonicalHeaderKey(name)] = slices.Clone(values)
 		}
 		if host := req.Header.Get("Host"); host != "" {
 			req.Host = host

@@ -352,3 +352,30 @@ func TestOnline(t *testing.T) {
 		t.Error("status 500 is online")
 	}
 }
+
+type recording struct{ got *http.Request }
+
+func (r *recording) RoundTrip(req *http.Request) (*http.Response, error) {
+	r.got = req
+	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+}
+
+// A RoundTripper must not change the request of its caller, who may use it again.
+func TestRequestIsNotChanged(t *testing.T) {
+	base := &recording{}
+	d := &decorator{
+		base:      base,
+		host:      "prom",
+		headers:   map[string][]string{"X-A": {"1"}},
+		authorize: func(r *http.Request) { r.Header.Set("Authorization", "Bearer abc") },
+	}
+	req := httptest.NewRequest(http.MethodGet, "http://prom/api/v1/query", nil)
+	resp, err := d.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if len(req.Header) != 0 || base.got.Header.Get("X-A") != "1" || base.got.Header.Get("Authorization") != "Bearer abc" {
+		t.Errorf("caller's headers %v, sent %v", req.Header, base.got.Header)
+	}
+}
