@@ -18,7 +18,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/wait"
 
-	"flagger.app/flagger/hack/testbed/internal/build"
 	"flagger.app/flagger/hack/testbed/internal/state"
 )
 
@@ -28,28 +27,28 @@ const buildVariable = "TESTBED_BUILD"
 // patience bounds every wait of the tests, on a busy machine too.
 const patience = 2 * time.Minute
 
-// needControlPlane skips the test unless a control plane is there or may be
-// built, and returns the paths of its programs.
-func needControlPlane(t *testing.T) map[string]string {
+// needComponent skips the test unless the component is there or may be built,
+// and returns the paths of its programs.
+func needComponent(t *testing.T, name string) map[string]string {
 	t.Helper()
 	builder, err := newBuilder("", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	available, err := builder.Available(t.Context(), controlPlane)
+	available, err := builder.Available(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !available && os.Getenv(buildVariable) == "" {
-		t.Skipf("the control plane is not built yet; build it by: go run ./cmd/testbed build %s (6 minutes on two cores), "+
-			"or set %s=1 to have the tests do so", controlPlane, buildVariable)
+		t.Skipf("%s is not built yet; build it by: go run ./cmd/testbed build %s (minutes), or set %s=1 to have the tests do so",
+			name, name, buildVariable)
 	}
-	handles, err := builder.Start(t.Context(), controlPlane)
+	handles, err := builder.Start(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var result build.Result
-	if result, err = handles[controlPlane].Wait(t.Context()); err != nil {
+	result, err := handles[name].Wait(t.Context())
+	if err != nil {
 		t.Fatal(err)
 	}
 	return result.Programs
@@ -147,7 +146,7 @@ func waitNone(t *testing.T, texts ...string) {
 // Two testbeds on one machine do not see each other, and of one whose
 // supervisor or init is killed nothing remains, pods included.
 func TestSideBySideAndKilled(t *testing.T) {
-	needControlPlane(t)
+	needComponent(t, controlPlane)
 	root := shortDir(t)
 	// Tells the process of the pod from all others on this machine.
 	marker := strconv.Itoa(1_000_000 + os.Getpid())
@@ -235,7 +234,7 @@ func initOf(t *testing.T, supervisor int) int {
 }
 
 func TestRunPassesExitCodeAndCleansUp(t *testing.T) {
-	needControlPlane(t)
+	needComponent(t, controlPlane)
 	t.Parallel()
 	dir := filepath.Join(shortDir(t), "r")
 	out, code := testbed(t, "run", "--state", dir, "--", "sh", "-c", "kubectl get --raw /readyz && exit 7")
@@ -249,7 +248,7 @@ func TestRunPassesExitCodeAndCleansUp(t *testing.T) {
 }
 
 func TestRunTimeout(t *testing.T) {
-	needControlPlane(t)
+	needComponent(t, controlPlane)
 	t.Parallel()
 	dir := filepath.Join(shortDir(t), "t")
 	out, code := testbed(t, "run", "--state", dir, "--timeout", "100ms", "--", "sleep", "1000")
@@ -261,7 +260,7 @@ func TestRunTimeout(t *testing.T) {
 
 // An ordinary user can run a testbed, here with programs installed beforehand.
 func TestUnprivilegedUser(t *testing.T) {
-	programs := needControlPlane(t)
+	programs := needComponent(t, controlPlane)
 	if os.Getuid() != 0 {
 		t.Skip("run as an ordinary user: the other tests show it already")
 	}

@@ -139,6 +139,11 @@ func (w *worker) listen(stop func()) {
 // arrive notes a component and gives its programs a place that is known from
 // the start, for images.
 func (w *worker) arrive(c control.Component) {
+	if c.Error != "" {
+		w.log.Error("component is missing", "component", c.Name, "error", c.Error)
+		// Whoever needs it fails; if that is a pod, its owner is told here.
+		_ = w.conn.Send(control.Report{Status: c.Error})
+	}
 	for name, path := range c.Programs {
 		link := w.programLink(c.Name, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(link), 0o755), os.Symlink(path, link)); err != nil {

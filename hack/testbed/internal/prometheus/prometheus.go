@@ -79,6 +79,8 @@ func Start(ctx context.Context, cfg Config) (*proc.Process, error) {
 			"--storage.tsdb.path=" + filepath.Join(cfg.Dir, "data"),
 			"--web.listen-address=" + cfg.address(),
 			"--web.enable-lifecycle",
+			// Pods come and go within seconds here; the default of 5 s is for thousands of targets.
+			"--scrape.discovery-reload-interval=500ms",
 			"--log.level=warn",
 		},
 	})
