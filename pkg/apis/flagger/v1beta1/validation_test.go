@@ -170,6 +170,7 @@ func TestValidateAnalysis(t *testing.T) {
 	runValidate(t, map[string]validateTest{
 		"interval":          {analysis(func(a *flaggerv1.CanaryAnalysis) { a.Interval = "1min" }), none, `spec.analysis.interval: Invalid value: "1min": is no duration: write it like 30s, 1m30s or 1h`},
 		"interval too long": {analysis(func(a *flaggerv1.CanaryAnalysis) { a.Interval = "9999999999h" }), none, "spec.analysis.interval: Invalid value"},
+		"interval below 0":  {analysis(func(a *flaggerv1.CanaryAnalysis) { a.Interval = "-1m" }), none, "spec.analysis.interval: Invalid value"},
 		"interval in hours": {analysis(func(a *flaggerv1.CanaryAnalysis) { a.Interval = "1h" }), none, ""},
 		"two strategies":    {analysis(func(a *flaggerv1.CanaryAnalysis) { a.Iterations = 3 }), none, "spec.analysis: Forbidden: iterations and stepWeight exclude each other"},
 		"weight":            {analysis(func(a *flaggerv1.CanaryAnalysis) { a.MaxWeight = 101 }), none, "spec.analysis.maxWeight: Invalid value: 101"},
