@@ -2,6 +2,8 @@ package metrics
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -93,14 +95,27 @@ func tasksOf(c *v1beta1.Canary) []task {
 	return tasks
 }
 
+// inParallel calls do for 0 to n-1, each with a deadline of its own. A panic in one of them becomes a panic of the caller,
+// who confines it to one Canary; left in its goroutine it would end the process.
 func inParallel(ctx context.Context, n int, do func(ctx context.Context, i int)) {
 	var wg sync.WaitGroup
+	panics := make(chan string, n)
 	for i := range n {
 		wg.Go(func() {
+			defer func() {
+				if value := recover(); value != nil {
+					panics <- fmt.Sprintf("%v\n%s", value, debug.Stack())
+				}
+			}()
 			ctx, cancel := context.WithTimeout(ctx, Timeout)
 			defer cancel()
 			do(ctx, i)
 		})
 	}
 	wg.Wait()
+	select {
+	case value := <-panics:
+		panic(value)
+	default:
+	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/metrics/provider"
 )
 
 // promServer answers queries by what they contain.
@@ -393,5 +394,30 @@ func TestRegistryListsItsTypes(t *testing.T) {
 	types := strings.Split(NewRegistry().types(), ", ")
 	if diff := cmp.Diff([]string{"prometheus"}, types, cmpopts.SortSlices(strings.Compare)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+type panicking struct{}
+
+func (panicking) Query(context.Context, string) (float64, error) { panic("bug in a back-end") }
+func (panicking) Online(context.Context) error                   { panic("bug in a back-end") }
+
+// C-08: a panic has to reach the goroutine of the Canary, where it is confined.
+func TestC08PanicReachesTheCaller(t *testing.T) {
+	e := store{}.evaluator("")
+	e.Registry = Registry{"prometheus": func(provider.Config) (Provider, error) { return panicking{}, nil }}
+	c := withMetrics(v1beta1.CanaryMetric{Name: "x", Query: "up"})
+	for name, call := range map[string]func(){
+		"Read":  func() { e.Read(t.Context(), c) },
+		"Check": func() { _ = e.Check(t.Context(), c) },
+	} {
+		func() {
+			defer func() {
+				if value := recover(); value == nil || !strings.Contains(fmt.Sprint(value), "bug in a back-end") {
+					t.Errorf("%s: recovered %v", name, value)
+				}
+			}()
+			call()
+		}()
 	}
 }

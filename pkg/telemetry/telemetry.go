@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +30,8 @@ type Recorder struct {
 	mu sync.Mutex
 	// targets are the Canaries that exist, with the name of their target.
 	targets map[object]string
+	// metrics are the names of the metrics that Canaries had in their last analysis step.
+	metrics map[object][]string
 	// totals are the numbers of Canaries by namespace.
 	totals map[string]int
 }
@@ -42,7 +45,13 @@ func New(version, meshProvider string) *Recorder {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	r := &Recorder{registry: registry, vectors: register(registry), targets: map[object]string{}, totals: map[string]int{}}
+	r := &Recorder{
+		registry: registry,
+		vectors:  register(registry),
+		targets:  map[object]string{},
+		metrics:  map[object][]string{},
+		totals:   map[string]int{},
+	}
 	r.vectors.gauges[nameInfo].WithLabelValues(version, meshProvider).Set(1)
 	return r
 }
@@ -69,6 +78,7 @@ func (r *Recorder) Forget(namespace, name string) {
 		return
 	}
 	delete(r.targets, object{namespace, name})
+	delete(r.metrics, object{namespace, name})
 	r.dropTarget(namespace, target)
 	r.count(namespace, -1)
 }
@@ -143,20 +153,33 @@ func (r *Recorder) Weights(c *v1beta1.Canary, primary, canary int32) {
 	})
 }
 
-// Readings records the values among the readings of an analysis step; what has no value keeps its last one.
+// Readings records the values among the readings of an analysis step, which has one for each metric of the Canary. What has
+// no value keeps its last one; a metric that the Canary has no more loses its series.
 func (r *Recorder) Readings(c *v1beta1.Canary, readings []analysis.Reading) {
 	r.observe(c, func(target string) {
+		gauge, key := r.vectors.gauges[nameAnalysis], object{c.Namespace, c.Name}
+		var names []string
 		for _, reading := range readings {
-			if reading.State != analysis.Value {
-				continue
+			names = append(names, reading.Metric.Name)
+			if reading.State == analysis.Value {
+				gauge.WithLabelValues(target, c.Namespace, reading.Metric.Name).Set(inSeconds(reading))
 			}
-			value := reading.Value
-			if reading.Source == analysis.Duration {
-				value /= 1000
-			}
-			r.vectors.gauges[nameAnalysis].WithLabelValues(target, c.Namespace, reading.Metric.Name).Set(value)
 		}
+		for _, before := range r.metrics[key] {
+			if !slices.Contains(names, before) {
+				gauge.DeleteLabelValues(target, c.Namespace, before)
+			}
+		}
+		r.metrics[key] = names
 	})
+}
+
+// inSeconds is the value of a reading, with request-duration, which is judged in milliseconds, in seconds.
+func inSeconds(reading analysis.Reading) float64 {
+	if reading.Source == analysis.Duration {
+		return reading.Value / 1000
+	}
+	return reading.Value
 }
 
 // Duration records how long an analysis step took.

@@ -160,6 +160,24 @@ func TestAnotherTargetLeavesNothingBehind(t *testing.T) {
 	}
 }
 
+func TestB29SeriesGoWithTheMetric(t *testing.T) {
+	r := New("1", "istio")
+	c := canary("one", "a", "a")
+	value := func(name string, state analysis.State) analysis.Reading {
+		return analysis.Reading{Metric: v1beta1.CanaryMetric{Name: name}, State: state, Value: 1}
+	}
+	r.Readings(c, []analysis.Reading{value("old", analysis.Value), value("kept", analysis.Value)})
+	r.Readings(c, []analysis.Reading{value("kept", analysis.Failed), value("new", analysis.Value)})
+	want := []string{
+		`flagger_canary_metric_analysis{metric="kept",name="a",namespace="one"} 1`,
+		`flagger_canary_metric_analysis{metric="new",name="a",namespace="one"} 1`,
+	}
+	got := slices.DeleteFunc(scrape(t, r), func(s string) bool { return !strings.HasPrefix(s, nameAnalysis) })
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestConcurrentUse(t *testing.T) {
 	r := New("1", "istio")
 	var wg sync.WaitGroup
