@@ -1,0 +1,98 @@
+package e2e
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// TestIdle counts, in the audit log of the API server, the calls of an operator whose Canary has settled: none but watches
+// and its lease for a minute.
+func TestIdle(tt *testing.T) {
+	tt.Parallel()
+	t := newTeam(tt)
+	t.apply(podinfo(1))
+	kubeconfig := t.kubeconfigAs("idle-operator-" + t.ns)
+	t.operate("-kubeconfig", kubeconfig, "-enable-leader-election", "-leader-election-lease-duration", "15s",
+		"-leader-election-renew-deadline", "10s", "-leader-election-retry-period", "2s")
+	t.create(canary())
+	t.settled(v1beta1.CanaryPhaseInitialized)
+	t.ship(v2)
+	t.settled(v1beta1.CanaryPhaseSucceeded)
+	minute := time.NewTimer(62 * time.Second)
+	defer minute.Stop()
+	from := time.Now().Add(2 * time.Second)
+	<-minute.C
+
+	calls, leases := t.calls("idle-operator-"+t.ns, from)
+	for _, c := range calls {
+		t.Error(c)
+	}
+	if leases == 0 {
+		t.Error("no call of the lease: the log is not about this operator")
+	}
+	t.Logf("%d calls besides watches and %d of the lease in 60 s", len(calls), leases)
+}
+
+// kubeconfigAs writes a kubeconfig that acts as another user with all rights, so that the audit log tells its calls apart.
+func (t *team) kubeconfigAs(user string) string {
+	t.Helper()
+	raw, err := os.ReadFile(os.Getenv("KUBECONFIG"))
+	t.must(err)
+	file := filepath.Join(t.TempDir(), "kubeconfig")
+	edited := strings.Replace(string(raw), "  user:\n", fmt.Sprintf("  user:\n    as: %s\n    as-groups: [system:masters]\n", user), 1)
+	t.must(os.WriteFile(file, []byte(edited), 0o600))
+	return file
+}
+
+// auditEvent is the part of a line of the audit log that matters here.
+type auditEvent struct {
+	Verb                     string
+	RequestURI               string
+	RequestReceivedTimestamp time.Time
+	ImpersonatedUser         *struct{ Username string }
+	ObjectRef                *struct{ Resource, Name string }
+}
+
+// calls returns the calls that a user made since a time, without watches, and the number of those about its lease.
+func (t *team) calls(user string, since time.Time) (calls []string, leases int) {
+	t.Helper()
+	found := false
+	err := filepath.WalkDir(os.Getenv("TESTBED_STATE"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.Name() != "audit.log" {
+			return nil //nolint:nilerr // folders of other processes may vanish meanwhile
+		}
+		found = true
+		file, err := os.Open(path)
+		t.must(err)
+		defer file.Close()
+		lines := bufio.NewScanner(file)
+		lines.Buffer(nil, 16<<20)
+		for lines.Scan() {
+			var e auditEvent
+			if json.Unmarshal(lines.Bytes(), &e) != nil || e.ImpersonatedUser == nil || e.ImpersonatedUser.Username != user ||
+				e.Verb == "watch" || e.RequestReceivedTimestamp.Before(since) {
+				continue
+			}
+			if e.ObjectRef != nil && e.ObjectRef.Resource == "leases" {
+				leases++
+				continue
+			}
+			calls = append(calls, e.Verb+" "+e.RequestURI)
+		}
+		return lines.Err()
+	})
+	t.must(err)
+	if !found {
+		t.Fatal("no audit.log below " + os.Getenv("TESTBED_STATE"))
+	}
+	return calls, leases
+}
