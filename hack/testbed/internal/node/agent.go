@@ -29,7 +29,7 @@ import (
 )
 
 // shutdownGrace is what pods get when the node itself goes.
-const shutdownGrace = 5 * time.Second
+const shutdownGrace = 2 * time.Second
 
 // MaybeRunContainerInit turns this process into a container when it was
 // started to become one. main calls it before anything else.
@@ -177,8 +177,8 @@ func (a *agent) podController(pods, others informers.SharedInformerFactory) (*vk
 // kickOn wakes the pods that use a changed object.
 func (a *agent) kickOn(kind string) cache.ResourceEventHandler {
 	kick := func(obj any) {
-		object, err := apimeta(obj)
-		if err != nil {
+		object, ok := obj.(metav1.Object)
+		if !ok {
 			return
 		}
 		for _, w := range a.allWorkers() {
@@ -188,14 +188,6 @@ func (a *agent) kickOn(kind string) cache.ResourceEventHandler {
 		}
 	}
 	return cache.ResourceEventHandlerFuncs{AddFunc: kick, UpdateFunc: func(_, obj any) { kick(obj) }}
-}
-
-func apimeta(obj any) (metav1.Object, error) {
-	object, ok := obj.(metav1.Object)
-	if !ok {
-		return nil, fmt.Errorf("%T has no metadata", obj)
-	}
-	return object, nil
 }
 
 func (a *agent) observe(pod *corev1.Pod) {

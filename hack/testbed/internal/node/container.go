@@ -108,6 +108,7 @@ func (w *podWorker) supervise(ctx context.Context, c *container, again func(code
 // awaitLaunch tries until everything the container needs is there.
 func (w *podWorker) awaitLaunch(ctx context.Context, c *container) (*launch, bool) {
 	retry := backOff{next: configRetryFirst, first: configRetryFirst, limit: configRetryMax}
+	var told string
 	for {
 		kicked := w.kicked()
 		l, reason, err := w.prepare(ctx, c)
@@ -117,8 +118,14 @@ func (w *podWorker) awaitLaunch(ctx context.Context, c *container) (*launch, boo
 		if ctx.Err() != nil {
 			return nil, false
 		}
-		w.event(corev1.EventTypeWarning, "Failed", "Error: %s: %v", reason, err)
-		w.setWaiting(c, reason, err.Error())
+		if reason == reasonErrImagePull && told != "" {
+			reason = reasonImageBackOff
+		}
+		if told != err.Error() {
+			told = err.Error()
+			w.event(corev1.EventTypeWarning, "Failed", "Error: %s: %v", reason, err)
+		}
+		w.setWaiting(c, reason, told)
 		timer := w.clock.NewTimer(retry.delay())
 		select {
 		case <-timer.C():
@@ -127,9 +134,6 @@ func (w *podWorker) awaitLaunch(ctx context.Context, c *container) (*launch, boo
 		case <-ctx.Done():
 			timer.Stop()
 			return nil, false
-		}
-		if reason == reasonErrImagePull {
-			w.setWaiting(c, reasonImageBackOff, err.Error())
 		}
 	}
 }
@@ -238,6 +242,7 @@ func (w *podWorker) runOnce(ctx context.Context, c *container, l *launch) *corev
 		})
 	}
 	w.setRunning(c, process, log, l, began)
+	w.event(corev1.EventTypeNormal, "Started", "Started container %s", c.spec.Name)
 	w.agent.log.Debug("container started", "pod", w.key(), "container", c.spec.Name, "pid", process.Pid())
 	unhealthy := make(chan *corev1.Probe, 1)
 	// Probes of a run end with it; readiness is watched until then, also

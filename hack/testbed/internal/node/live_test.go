@@ -425,12 +425,12 @@ spec:
 				return false
 			}
 			w := p.Status.ContainerStatuses[0].State.Waiting
-			return w != nil && w.Reason == reason && strings.Contains(w.Message, message)
+			return w != nil && strings.HasSuffix(w.Reason, reason) && strings.Contains(w.Message, message)
 		}
 	}
-	c.await("unknown", "told which images there are", waits("ErrImagePull", "test/app:*"))
+	c.await("unknown", "told which images there are", waits("", "test/app:*"))
 	c.await("app", "told which Secret is missing", waits("CreateContainerConfigError", "later"))
-	c.apply(`{apiVersion: v1, kind: Secret, metadata: {name: later}, stringData: {x: y}}`)
+	c.apply(`{apiVersion: v1, kind: Secret, metadata: {name: later}, stringData: {x: secret}}`)
 	c.await("app", "ready", isReady)
 }
 

@@ -130,7 +130,11 @@ func (w *podWorker) live() {
 	if !w.retrying("FailedCreatePodSandBox", w.attach) || !w.retrying("FailedMount", w.makeVolumes) {
 		return
 	}
-	go w.refreshVolumes()
+	var refreshing sync.WaitGroup
+	refreshing.Go(w.refreshVolumes)
+	defer refreshing.Wait()
+	// A pod that ended by itself needs no fresh volumes any more.
+	defer w.stopping()
 	sidecarCtx, stopSidecars := context.WithCancel(context.Background())
 	var sidecars sync.WaitGroup
 	defer sidecars.Wait()

@@ -1,8 +1,11 @@
 package node
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
+	"os"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -138,7 +141,7 @@ func (w *podWorker) setRunning(c *container, process *sandbox.Process, log *logF
 	w.update(func() {
 		c.process, c.log, c.env, c.dir = process, log, l.spec.Env, l.spec.Dir
 		c.status.State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: began}}
-		c.status.ContainerID = "process://" + string(w.uid) + "/" + c.spec.Name
+		c.status.ContainerID = fmt.Sprintf("process://%s/%s/%d", w.uid, c.spec.Name, c.status.RestartCount)
 		c.status.ImageID = l.image.Path
 	})
 }
@@ -173,32 +176,25 @@ func (w *podWorker) setTerminated(c *container, ended corev1.ContainerStateTermi
 		stopped := false
 		ended.ContainerID = c.status.ContainerID
 		c.status.State = corev1.ContainerState{Terminated: &ended}
-		c.status.Ready, c.status.Started, c.unready = false, &stopped, false
-		if isInit := c.spec.RestartPolicy == nil && ended.ExitCode == 0; isInit && w.isInit(c) {
-			// An init container that did its work counts as ready.
-			c.status.Ready = true
-		}
+		c.status.Started, c.unready = &stopped, false
+		// An init container that did its work counts as ready.
+		c.status.Ready = ended.ExitCode == 0 && !isSidecar(c.spec) && slices.Contains(w.inits(), c)
 	})
 	return &ended
 }
 
-func (w *podWorker) isInit(c *container) bool {
-	for _, init := range w.inits() {
-		if init == c {
-			return true
-		}
-	}
-	return false
-}
-
 // restarting prepares the state for the next run.
 func (w *podWorker) restarting(c *container, ended *corev1.ContainerStateTerminated) {
+	var outdated *logFile
 	w.update(func() {
 		c.status.RestartCount++
 		c.status.LastTerminationState.Terminated = ended
 		c.status.State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reasonCreating}}
-		c.previous = c.log
+		outdated, c.previous = c.previous, c.log
 	})
+	if outdated != nil && outdated != c.log {
+		_ = os.Remove(outdated.path)
+	}
 }
 
 // state is what the status follows from, at this moment.

@@ -6,7 +6,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -61,7 +63,7 @@ func (p *Process) execOnThread(ctx context.Context, command Command) (int, error
 		return 0, fmt.Errorf("no command given")
 	}
 	// Looked up on this thread, hence in the container.
-	program, err := exec.LookPath(command.Argv[0])
+	program, err := lookPath(command.Argv[0], command.Env)
 	if err != nil {
 		return 0, fmt.Errorf("find command in the container: %w", err)
 	}
@@ -88,6 +90,25 @@ func (p *Process) execOnThread(ctx context.Context, command Command) (int, error
 	}
 	code, _ := exitCode(cmd.ProcessState)
 	return code, nil
+}
+
+// lookPath searches the PATH of the given environment.
+func lookPath(name string, env []string) (string, error) {
+	if strings.Contains(name, "/") {
+		return exec.LookPath(name)
+	}
+	for _, variable := range env {
+		path, ok := strings.CutPrefix(variable, "PATH=")
+		if !ok {
+			continue
+		}
+		for _, dir := range filepath.SplitList(path) {
+			if program, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+				return program, nil
+			}
+		}
+	}
+	return "", &exec.Error{Name: name, Err: exec.ErrNotFound}
 }
 
 // pipeStdin copies the input itself: os/exec would wait for an input that

@@ -161,6 +161,24 @@ func TestExecRunsInTheContainer(t *testing.T) {
 	}
 }
 
+func TestContainersEndWithTheirSpawner(t *testing.T) {
+	network := newTestNetwork(t)
+	spawner := NewSpawner()
+	spec := &Spec{Root: t.TempDir(), Argv: []string{"/bin/sleep", "1000"}, Env: []string{"PATH=/bin"}}
+	p, err := spawner.Start(spec, network.Host(), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spawner.Close()
+	<-p.Done()
+	if _, signal := p.ExitCode(); signal != unix.SIGKILL {
+		t.Errorf("ended by signal %v, want SIGKILL", signal)
+	}
+	if _, err := spawner.Start(spec, network.Host(), nil, nil); err == nil {
+		t.Error("a closed spawner starts containers")
+	}
+}
+
 func TestPodsReachEachOtherAndTheNode(t *testing.T) {
 	network := newTestNetwork(t)
 	self, err := os.Executable()
