@@ -11,8 +11,9 @@ import (
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
 
-// maxQuery is the most, in bytes, that a query may be after rendering. Servers refuse longer URLs anyway.
-const maxQuery = 1 << 20
+// maxQuery is the most, in bytes, that a query may be, before and after rendering. Servers refuse longer URLs anyway, and the
+// parser of templates needs more than a kilobyte of stack for a nested {{ if }} of eight bytes.
+const maxQuery = 64 << 10
 
 // Vars are the values of the functions that a query may use.
 type Vars struct {
@@ -71,6 +72,9 @@ func Render(query string, v Vars) (string, error) {
 }
 
 func render(query string, funcs template.FuncMap) (string, error) {
+	if len(query) > maxQuery {
+		return "", fmt.Errorf("the query is longer than %d bytes", maxQuery)
+	}
 	tmpl, err := template.New("query").Option("missingkey=error").Funcs(funcs).Parse(query)
 	if err != nil {
 		return "", err

@@ -55,6 +55,7 @@ func TestB12RenderErrors(t *testing.T) {
 		"endless in a branch": {"{{ if true }}{{ else }}{{ with target }}{{ range 1000000000000 }}{{ end }}{{ end }}{{ end }}", "not supported"},
 		"recursive":           {`{{ define "x" }}{{ template "x" }}{{ end }}{{ template "x" }}`, "not supported"},
 		"calls itself":        {`{{ template "query" }}`, "not supported"},
+		"too long to parse":   {strings.Repeat("{{ if 1 }}", 100000), "longer than"},
 		"too long":            {`{{ $x := printf "%1000000d" 1 }}{{ $x }}{{ $x }}`, "longer than"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -64,4 +65,22 @@ func TestB12RenderErrors(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzRender checks that no text makes rendering panic, hang or grow without limit.
+func FuzzRender(f *testing.F) {
+	for _, o := range observers() {
+		f.Add(o.successRate())
+		f.Add(o.latency)
+	}
+	f.Add(`{{ range variables }}{{ . }}{{ end }}`)
+	f.Add(`{{ if eq target "x" }}{{ with variables.a }}{{ . }}{{ end }}{{ else }}{{ index variables "a" }}{{ end }}`)
+	f.Add(`{{ block "x" . }}{{ end }}{{ break }}{{ $a := 1 }}{{ $a = 2 }}{{ slice "abc" 1 2 }}{{ call target }}`)
+	vars := NewVars(canary(nil), v1beta1.CanaryMetric{TemplateVariables: map[string]string{"a": "b"}})
+	f.Fuzz(func(t *testing.T, query string) {
+		text, err := Render(query, vars)
+		if len(text) > maxQuery || (err != nil && text != "") {
+			t.Errorf("%d bytes, %v", len(text), err)
+		}
+	})
 }
