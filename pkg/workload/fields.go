@@ -42,9 +42,8 @@ func intAt(obj map[string]any, fallback int64, path ...string) int64 {
 	return fallback
 }
 
-// withoutNulls returns the value without the fields that are null. Older API servers spell out
-// metadata.creationTimestamp: null in a template and newer ones do not, which must not make it another template. The value
-// itself is not changed; parts without nulls are shared.
+// withoutNulls returns a copy of the value, which shares nothing with it, without the fields that are null. Older API servers
+// spell out metadata.creationTimestamp: null in a template and newer ones do not, which must not make it another template.
 func withoutNulls(value any) any {
 	switch v := value.(type) {
 	case map[string]any:

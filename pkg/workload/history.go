@@ -56,7 +56,7 @@ func (d *deployment) storedRevision(ctx context.Context, c *v1beta1.Canary, revi
 		return nil, fmt.Errorf("controllerrevision %s.%s get query error: %w", name, c.Namespace, err)
 	}
 	target := mapAt(stored.Object, "data", "target")
-	if stored.GetLabels()[canaryUIDLabel] != string(c.UID) || target == nil {
+	if target == nil {
 		return nil, nil
 	}
 	return &unstructured.Unstructured{Object: runtime.DeepCopyJSON(target)}, nil

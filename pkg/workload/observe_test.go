@@ -88,8 +88,10 @@ func TestCopyOfThePrimary(t *testing.T) {
 		{"edited by hand to what the target is now", next, withImage(t, ours(t), "podinfo:next"), revisionOf(t, next).Fingerprint},
 		{"made by Flagger", target(t), flaggerPrimary(t, target(t)), promoted},
 		{"made by Flagger, and the target moved on", next, flaggerPrimary(t, target(t)), ""},
-		{"restarted by hand", target(t), set(t, flaggerPrimary(t, target(t)), "now", "spec", "template", "metadata",
-			"annotations", "kubectl.kubernetes.io/restartedAt"), ""},
+		{"made by hand, without an id", set(t, target(t), "copied", podAnnotations(idAnnotation)...), withoutID(t), revisionOf(t,
+			set(t, target(t), "copied", podAnnotations(idAnnotation)...)).Fingerprint},
+		{"restarted by hand", target(t), set(t, flaggerPrimary(t, target(t)), "now",
+			podAnnotations("kubectl.kubernetes.io/restartedAt")...), ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -103,6 +105,17 @@ func TestCopyOfThePrimary(t *testing.T) {
 			}
 		})
 	}
+}
+
+func podAnnotations(key string) []string {
+	return []string{"spec", "template", "metadata", "annotations", key}
+}
+
+func withoutID(t *testing.T) *unstructured.Unstructured {
+	t.Helper()
+	primary := flaggerPrimary(t, target(t))
+	unstructured.RemoveNestedField(primary.Object, podAnnotations(idAnnotation)...)
+	return primary
 }
 
 func TestRecheckIsTheEarlierOfTheTwo(t *testing.T) {

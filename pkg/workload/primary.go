@@ -28,8 +28,6 @@ type source struct {
 // apart. The id is left out when empty.
 func (d *deployment) renderTemplate(target *unstructured.Unstructured, s Selector, id string) map[string]any {
 	template, _ := withoutNulls(mapAt(target.Object, "spec", "template")).(map[string]any)
-	// What has no null in it is shared with the target, which may be cached.
-	template = runtime.DeepCopyJSON(template)
 	labels := filtered(mapAt(template, "metadata", "labels"))
 	labels[s.Label] = s.PrimaryValue()
 	annotations := filtered(mapAt(template, "metadata", "annotations"))
