@@ -25,7 +25,7 @@ func upDetached(ctx context.Context, args []string) error {
 	if err != nil {
 		return fmt.Errorf("start in background: %w", err)
 	}
-	defer read.Close()
+	defer func() { _ = read.Close() }()
 	cmd := exec.Command("/proc/self/exe", append(append([]string{"up"}, args...), "--detach=false")...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{write}
@@ -68,7 +68,7 @@ func (b *background) ready(dir state.Dir) error {
 	if err != nil {
 		return fmt.Errorf("log file: %w", err)
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	for _, fd := range []int{1, 2} {
 		if err := unix.Dup3(int(log.Fd()), fd, 0); err != nil {
 			return fmt.Errorf("leave terminal: %w", err)

@@ -88,13 +88,13 @@ func listCommand(_ context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stdout, "components: %s\n\nfeatures (--with):\n", strings.Join(builder.Names(), ", "))
+	_, _ = fmt.Fprintf(os.Stdout, "components: %s\n\nfeatures (--with):\n", strings.Join(builder.Names(), ", "))
 	for _, f := range features() {
-		fmt.Fprintf(os.Stdout, "  %-12s %s\n", f.name, f.about)
+		_, _ = fmt.Fprintf(os.Stdout, "  %-12s %s\n", f.name, f.about)
 	}
-	fmt.Fprintf(os.Stdout, "\nimages known to every testbed:\n")
+	_, _ = fmt.Fprintf(os.Stdout, "\nimages known to every testbed:\n")
 	for _, image := range defaultImages() {
-		fmt.Fprintf(os.Stdout, "  %s\n", image)
+		_, _ = fmt.Fprintf(os.Stdout, "  %s\n", image)
 	}
 	return nil
 }

@@ -96,7 +96,11 @@ func (w *what) launch(ctx context.Context, dir state.Dir, name string) (*supervi
 		return nil, err
 	}
 	go reporter.Run(ctx)
-	return startSupervisor(ctx, dir, plan, builder, reporter)
+	s := &supervisor{
+		dir: dir, plan: plan, reporter: reporter, builder: builder, keep: w.keep,
+		ready: make(chan struct{}), done: make(chan struct{}),
+	}
+	return s, s.start(ctx)
 }
 
 func newBuilder(cache string, reporter *build.Reporter) (*build.Builder, error) {

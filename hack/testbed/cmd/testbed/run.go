@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"k8s.io/utils/clock"
+
 	"flagger.app/flagger/hack/testbed/internal/remote"
 	"flagger.app/flagger/hack/testbed/internal/state"
 )
@@ -55,7 +57,7 @@ func runCommand(ctx context.Context, args []string) error {
 	}
 	down()
 	<-s.done
-	return errors.Join(err, cleanUp(dir, has.keep))
+	return errors.Join(err, s.err)
 }
 
 // runInside runs the command and returns its exit code as an error.
@@ -71,12 +73,11 @@ func runInside(s *supervisor, args []string, timeout time.Duration) error {
 		fmt.Fprintf(os.Stderr, "testbed: the command did not end within %s\n", timeout)
 		return exitError{code: timeoutCode}
 	}
-	var exit exitError
-	if err != nil && !errors.As(err, &exit) {
+	if errors.Is(err, remote.ErrLost) {
+		// The supervisor is about to learn why, if it has not yet.
 		select {
 		case <-s.done:
-			return errors.Join(err, s.err)
-		default:
+		case <-clock.RealClock{}.After(killTimeout):
 		}
 	}
 	return err
@@ -155,13 +156,13 @@ func forward(ctx context.Context, listener net.Listener, dir state.Dir, address 
 			return err
 		}
 		go func() {
-			defer conn.Close()
+			defer func() { _ = conn.Close() }()
 			far, err := remote.Dial(ctx, dir.ControlSocket(), address)
 			if err != nil {
 				fmt.Fprintf(os.Stderr, "testbed: connect to %s: %v\n", address, err)
 				return
 			}
-			defer far.Close()
+			defer func() { _ = far.Close() }()
 			if tcp, ok := conn.(*net.TCPConn); ok {
 				remote.Join(tcp, far)
 			}

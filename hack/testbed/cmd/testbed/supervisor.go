@@ -29,8 +29,9 @@ type supervisor struct {
 	plan     control.Plan
 	reporter *build.Reporter
 	builder  *build.Builder
-	// ready is closed when the testbed works, done when it has ended; err says
-	// why and is valid then.
+	keep     bool
+	// ready is closed when the testbed works, done when it has ended. Then err says
+	// why, or what went wrong with an end that was asked for.
 	ready chan struct{}
 	done  chan struct{}
 	err   error
@@ -39,34 +40,34 @@ type supervisor struct {
 // killTimeout is how long the inside has to end after it was asked to.
 const killTimeout = 10 * time.Second
 
-// startSupervisor locks the state folder and begins to build and start
-// everything. The testbed ends when ctx does.
-func startSupervisor(ctx context.Context, dir state.Dir, plan control.Plan, builder *build.Builder, reporter *build.Reporter) (*supervisor, error) {
-	s := &supervisor{
-		dir: dir, plan: plan, reporter: reporter, builder: builder,
-		ready: make(chan struct{}), done: make(chan struct{}),
-	}
+// start locks the state folder and begins to build and start everything. The
+// testbed ends when ctx does; then the folder is removed, unless it is to be
+// kept. It stays if the testbed ends by itself.
+func (s *supervisor) start(ctx context.Context) error {
 	names, err := s.components()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	lock, err := dir.Create()
+	lock, err := s.dir.Create()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	handles, err := builder.Start(ctx, names...)
+	handles, err := s.builder.Start(ctx, names...)
 	if err != nil {
 		cancel()
-		return nil, errors.Join(err, lock.Close())
+		return errors.Join(err, lock.Close())
 	}
 	go func() {
 		defer close(s.done)
-		defer lock.Close()
+		defer func() { _ = lock.Close() }()
 		defer cancel()
 		s.err = s.supervise(ctx, handles)
+		if ctx.Err() != nil && !s.keep {
+			s.err = s.dir.Remove()
+		}
 	}()
-	return s, nil
+	return nil
 }
 
 // components are those the plan needs, the slowest to build first.
@@ -100,18 +101,18 @@ func (s *supervisor) supervise(ctx context.Context, handles map[string]*build.Ha
 	if err != nil {
 		return err
 	}
-	defer near.Close()
+	defer func() { _ = near.Close() }()
 	log, err := os.OpenFile(s.dir.Log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("log file: %w", err)
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	cmd := netns.Command(far, string(s.dir))
 	cmd.Stdout, cmd.Stderr = log, log
-	ended := start(cmd)
+	inside, err := start(cmd)
 	_ = far.Close()
-	if cmd.Process == nil {
-		return netns.Explain(<-ended)
+	if err != nil {
+		return netns.Explain(err)
 	}
 	failure := make(chan error, 1)
 	go func() { failure <- s.listen(near) }()
@@ -122,40 +123,47 @@ func (s *supervisor) supervise(ctx context.Context, handles map[string]*build.Ha
 	}
 	select {
 	case <-ctx.Done():
-		s.stop(near, cmd, ended)
-		return context.Cause(ctx)
-	case err := <-ended:
+		inside.stop(near)
+		return nil
+	case <-inside.done:
 		// The reason, if the worker could tell one, is in the socket already.
-		return s.explainEnd(err, <-failure)
+		return s.explainEnd(inside.err, <-failure)
 	}
 }
 
-// start starts the command on a thread that lives as long as the command; the
-// channel gets its end. When start returns, cmd.Process is set if it runs.
-func start(cmd *exec.Cmd) <-chan error {
-	started, ended := make(chan struct{}), make(chan error, 1)
+// inside is the running init process.
+type inside struct {
+	cmd *exec.Cmd
+	// done is closed when it has ended; err says how and is valid then.
+	done chan struct{}
+	err  error
+}
+
+// start starts the command on a thread that lives as long as the command.
+func start(cmd *exec.Cmd) (*inside, error) {
+	i := &inside{cmd: cmd, done: make(chan struct{})}
+	started := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
+		defer close(i.done)
 		err := cmd.Start()
-		close(started)
+		started <- err
 		if err == nil {
-			err = cmd.Wait()
+			i.err = cmd.Wait()
 		}
-		ended <- err
 	}()
-	<-started
-	return ended
+	return i, <-started
 }
 
 // stop asks the inside to end, and kills it if it does not.
-func (s *supervisor) stop(conn *control.Conn[control.Order, control.Report], cmd *exec.Cmd, ended <-chan error) {
+func (i *inside) stop(conn *control.Conn[control.Order, control.Report]) {
 	_ = conn.Send(control.Order{Stop: true})
 	select {
-	case <-ended:
+	case <-i.done:
 	case <-clock.RealClock{}.After(killTimeout):
-		_ = cmd.Process.Signal(syscall.SIGKILL)
-		<-ended
+		_ = i.cmd.Process.Signal(syscall.SIGKILL)
+		<-i.done
 	}
 }
 

@@ -247,6 +247,19 @@ func TestRunPassesExitCodeAndCleansUp(t *testing.T) {
 	}
 }
 
+// When a part of the testbed dies, the error says which and quotes its log.
+func TestRunNamesThePartThatDied(t *testing.T) {
+	needComponent(t, controlPlane)
+	t.Parallel()
+	dir := filepath.Join(shortDir(t), "d")
+	out, code := testbed(t, "run", "--state", dir, "--", "sh", "-c",
+		"kill -9 $(pidof kube-scheduler); exec sleep 1000")
+	if code != 1 || !strings.Contains(out, "kube-scheduler ended: signal: killed") {
+		t.Errorf("exit code %d, want 1; output:\n%s", code, out)
+	}
+	waitNone(t, dir+"/", dir+" ")
+}
+
 func TestRunTimeout(t *testing.T) {
 	needComponent(t, controlPlane)
 	t.Parallel()

@@ -48,9 +48,6 @@ func upCommand(ctx context.Context, args []string) error {
 	case <-s.done:
 	}
 	<-s.done
-	if ctx.Err() != nil {
-		return cleanUp(dir, has.keep)
-	}
 	return s.err
 }
 
@@ -58,11 +55,4 @@ func upCommand(ctx context.Context, args []string) error {
 func welcome(dir state.Dir, took time.Duration) string {
 	return fmt.Sprintf("testbed is ready after %s; try: testbed exec --state %s -- kubectl get nodes",
 		took.Round(100*time.Millisecond), dir)
-}
-
-func cleanUp(dir state.Dir, keep bool) error {
-	if keep {
-		return nil
-	}
-	return dir.Remove()
 }

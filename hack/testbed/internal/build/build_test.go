@@ -203,7 +203,7 @@ func TestCancelledBuildEnds(t *testing.T) {
 	cancel()
 	for name, h := range handles {
 		if _, err := h.Wait(t.Context()); !errors.Is(err, context.Canceled) {
-			t.Errorf("%s: error %v, want cancelled", name, err)
+			t.Errorf("%s: error %v, want it canceled", name, err)
 		}
 	}
 }

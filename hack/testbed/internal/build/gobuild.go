@@ -54,14 +54,14 @@ func (m GoModule) Key(ctx context.Context) (string, error) {
 			if err != nil {
 				return "", err
 			}
-			fmt.Fprintf(h, "%s %d\n%s", filepath.Base(file), len(content), content)
+			_, _ = fmt.Fprintf(h, "%s %d\n%s", filepath.Base(file), len(content), content)
 		}
 	}
 	version, err := goOutput(ctx, m.Dir, "env", "GOVERSION", "GOOS", "GOARCH", "GOAMD64", "GOARM64")
 	if err != nil {
 		return "", err
 	}
-	fmt.Fprintf(h, "%s %q %q %q", version, goEnv, m.Package, m.flags())
+	_, _ = fmt.Fprintf(h, "%s %q %q %q", version, goEnv, m.Package, m.flags())
 	return fmt.Sprintf("%x", h.Sum(nil)), nil
 }
 

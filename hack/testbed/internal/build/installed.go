@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Installed says how to recognise a program on this machine.
+// Installed says how to recognize a program on this machine.
 type Installed struct {
 	// Program is its file name.
 	Program string

@@ -86,7 +86,7 @@ func (j *job) build(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { _ = os.RemoveAll(tmp) }()
 	program := filepath.Join(tmp, j.component.Name)
 	if err := j.component.Recipe.Build(ctx, program, j.report); err != nil {
 		return err

@@ -42,7 +42,7 @@ func (m ModuleFile) Build(ctx context.Context, out string, progress Progress) er
 	if err != nil {
 		return fmt.Errorf("module %s: %w", m.Module, err)
 	}
-	defer src.Close()
+	defer func() { _ = src.Close() }()
 	dst, err := os.OpenFile(out, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
 	if err != nil {
 		return err

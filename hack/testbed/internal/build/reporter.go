@@ -76,7 +76,7 @@ func (r *Reporter) Println(line string) {
 
 func (r *Reporter) println(line string) {
 	r.clear()
-	fmt.Fprintln(r.out, line)
+	_, _ = fmt.Fprintln(r.out, line)
 	if r.terminal {
 		r.show()
 	}
@@ -85,7 +85,7 @@ func (r *Reporter) println(line string) {
 // clear removes the line that is rewritten in place.
 func (r *Reporter) clear() {
 	if r.terminal && r.shown != "" {
-		fmt.Fprint(r.out, "\r\x1b[K")
+		_, _ = fmt.Fprint(r.out, "\r\x1b[K")
 		r.shown = ""
 	}
 }
@@ -97,11 +97,11 @@ func (r *Reporter) show() {
 		return
 	}
 	if !r.terminal {
-		fmt.Fprintln(r.out, line)
+		_, _ = fmt.Fprintln(r.out, line)
 		return
 	}
 	if line != r.shown {
-		fmt.Fprint(r.out, "\r\x1b[K", line)
+		_, _ = fmt.Fprint(r.out, "\r\x1b[K", line)
 		r.shown = line
 	}
 }

@@ -52,7 +52,7 @@ func (w PythonWheel) Build(ctx context.Context, out string, progress Progress) e
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	requirements := filepath.Join(dir, "requirements.txt")
 	if err := os.WriteFile(requirements, []byte(w.requirements()), 0o644); err != nil {
 		return err
@@ -84,7 +84,7 @@ func extract(archive, member, out string) error {
 	if err != nil {
 		return fmt.Errorf("open %s: %w", archive, err)
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	var found *zip.File
 	for _, f := range r.File {
 		ok, err := path.Match(member, f.Name)
@@ -110,7 +110,7 @@ func unpack(f *zip.File, out string) (err error) {
 	if err != nil {
 		return fmt.Errorf("open %s: %w", f.Name, err)
 	}
-	defer src.Close()
+	defer func() { _ = src.Close() }()
 	dst, err := os.OpenFile(out, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
 	if err != nil {
 		return err

@@ -65,8 +65,9 @@ func checkWorld(stateDir string) []error {
 		"/etc/hosts":                    "localhost",
 	} {
 		content, err := os.ReadFile(file)
-		if err != nil || !strings.Contains(string(content), want) {
-			problems = append(problems, fmt.Errorf("%s: %q, %v; want %q in it", file, content, err, want))
+		problems = append(problems, err)
+		if !strings.Contains(string(content), want) {
+			problems = append(problems, fmt.Errorf("%s: %q, want %q in it", file, content, want))
 		}
 	}
 	problems = append(problems,

@@ -71,7 +71,7 @@ func (p *Process) run(ctx context.Context, log *os.File, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer close(p.done)
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	defer p.cancel()
 
 	cmd := exec.CommandContext(ctx, p.spec.Path, p.spec.Args...)
@@ -127,7 +127,7 @@ func Tail(path string) string {
 	if err != nil {
 		return ""
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
 		return ""

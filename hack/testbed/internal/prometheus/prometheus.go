@@ -137,21 +137,31 @@ func (c Config) waitReady(ctx context.Context, p *proc.Process) error {
 			return false, p.Err()
 		default:
 		}
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.address()+"/-/ready", nil)
-		if err != nil {
-			return false, err
-		}
-		response, err := http.DefaultClient.Do(request)
-		if err != nil {
-			last = err
-			return false, nil
-		}
-		last = fmt.Errorf("status %s", response.Status)
-		return response.StatusCode == http.StatusOK, response.Body.Close()
+		last = c.checkReady(ctx)
+		return last == nil, nil
 	}
 	err := wait.PollUntilContextTimeout(ctx, every, timeout, true, poll)
 	if wait.Interrupted(err) && ctx.Err() == nil {
 		return fmt.Errorf("prometheus: not ready after %s: %w", timeout, last)
 	}
 	return err
+}
+
+// checkReady asks the server whether it is ready.
+func (c Config) checkReady(ctx context.Context) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.address()+"/-/ready", nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	if err := response.Body.Close(); err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("status %s", response.Status)
+	}
+	return nil
 }

@@ -24,6 +24,9 @@ type Command struct {
 	Stdout, Stderr *os.File
 }
 
+// ErrLost says that the testbed ended while the command ran.
+var ErrLost = errors.New("the testbed ended while the command ran")
+
 // Run runs the command in the testbed behind the socket, passes on signals
 // that this process gets, and returns the command's exit code. If ctx ends the
 // command is killed.
@@ -32,7 +35,7 @@ func Run(ctx context.Context, socket string, c Command) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 
 	terminal, err := openTerminal(&c)
@@ -51,7 +54,7 @@ func Run(ctx context.Context, socket string, c Command) (int, error) {
 			if ctx.Err() != nil {
 				return 0, context.Cause(ctx)
 			}
-			return 0, fmt.Errorf("the testbed ended while the command ran: %w", err)
+			return 0, fmt.Errorf("%w: %w", ErrLost, err)
 		}
 		switch {
 		case answer.Error != "":

@@ -130,7 +130,7 @@ func TestCommandEndsWithItsClient(t *testing.T) {
 	s.readUp(t)
 	cancel()
 	if err := <-s.result; !errors.Is(err, context.Canceled) {
-		t.Errorf("error %v, want cancelled", err)
+		t.Errorf("error %v, want it canceled", err)
 	}
 	// The output ends when both processes of the command have ended.
 	if err := s.stdout.SetReadDeadline(deadline()); err != nil {

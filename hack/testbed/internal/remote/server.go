@@ -57,7 +57,7 @@ func accept(ctx context.Context, listener *net.UnixListener, handle func(context
 			return fmt.Errorf("accept on %s: %w", listener.Addr(), err)
 		}
 		go func() {
-			defer conn.Close()
+			defer func() { _ = conn.Close() }()
 			// An error of one conversation is told to its client, who may be gone.
 			if err := handle(ctx, conn); err != nil {
 				_ = writeLine(conn, reply{Error: err.Error()})
@@ -92,7 +92,7 @@ func (s *Server) dial(ctx context.Context, conn *net.UnixConn, r dialRequest) er
 	if err != nil {
 		return err
 	}
-	defer far.Close()
+	defer func() { _ = far.Close() }()
 	if err := writeLine(conn, reply{Started: true}); err != nil {
 		return err
 	}
@@ -185,7 +185,7 @@ func joinTCP(ctx context.Context, conn *net.UnixConn, address string) error {
 		// The bytes here are the service's own protocol; closing is all we can say.
 		return nil
 	}
-	defer far.Close()
+	defer func() { _ = far.Close() }()
 	join(conn, far)
 	return nil
 }

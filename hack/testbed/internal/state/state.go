@@ -148,13 +148,8 @@ func (d Dir) clear() error {
 	if len(entries) > 1 && errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("state folder %s is neither empty nor a testbed's; choose another --state", d)
 	}
-	for _, entry := range entries {
-		if entry.Name() == lockFile {
-			continue
-		}
-		if err := removeAll(d.join(entry.Name())); err != nil {
-			return fmt.Errorf("state folder %s: %w", d, err)
-		}
+	if err := d.removeEntries(entries); err != nil {
+		return fmt.Errorf("state folder %s: %w", d, err)
 	}
 	if err := os.WriteFile(d.join(markerFile), nil, 0o600); err != nil {
 		return fmt.Errorf("state folder %s: %w", d, err)
@@ -172,10 +167,35 @@ func (d Dir) writePID(file *os.File) error {
 	return nil
 }
 
-// Remove deletes the folder.
+// Remove deletes the folder. Its lock goes last, so that nobody moves in before.
 func (d Dir) Remove() error {
-	if err := removeAll(string(d)); err != nil {
+	entries, err := os.ReadDir(string(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("remove state folder: %w", err)
+	}
+	if err := d.removeEntries(entries); err != nil {
+		return fmt.Errorf("remove state folder: %w", err)
+	}
+	for _, last := range []string{d.join(lockFile), string(d)} {
+		if err := os.Remove(last); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove state folder: %w", err)
+		}
+	}
+	return nil
+}
+
+// removeEntries deletes everything but the lock.
+func (d Dir) removeEntries(entries []os.DirEntry) error {
+	for _, entry := range entries {
+		if entry.Name() == lockFile {
+			continue
+		}
+		if err := removeAll(d.join(entry.Name())); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -204,7 +224,7 @@ func (d Dir) Supervisor() (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("state folder %s: %w", d, err)
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	err = unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB)
 	if err == nil {
 		return 0, nil
