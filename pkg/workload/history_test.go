@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/dynamic/fake"
 	clienttesting "k8s.io/client-go/testing"
 
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/rollout"
 )
 
@@ -51,10 +52,16 @@ func TestA08_DeletedPrimaryGetsItsReplicasBack(t *testing.T) {
 	}
 }
 
-func TestA08_UnknownRevisionSaysWhatToDo(t *testing.T) {
+func TestA08_LostRevisionSaysWhatToDo(t *testing.T) {
 	client, d := cluster(withImage(t, target(t), "podinfo:failed"))
-	err := d.EnsurePrimary(t.Context(), canary(), revisionOf(t, target(t)))
-	if !errors.Is(err, ErrMoved) || !strings.Contains(err.Error(), "bring the target back") {
+	c, lost := canary(), revisionOf(t, target(t))
+	lost.Counter = "4"
+	c.Status.Rollout = &v1beta1.RolloutStatus{Promoted: &v1beta1.RevisionRef{Fingerprint: lost.Fingerprint}}
+	err := d.EnsurePrimary(t.Context(), c, lost)
+	want := "createPrimaryDeployment failed: revision " + lost.Fingerprint + ", which was promoted, is neither what deployment " +
+		"podinfo.test is at now nor stored: bring the Deployment back to it, for example by kubectl -n test rollout undo " +
+		"deployment/podinfo --to-revision=4"
+	if err == nil || errors.Is(err, ErrMoved) || err.Error() != want {
 		t.Errorf("error = %v", err)
 	}
 	if got := writes(client); len(got) != 0 {

@@ -33,7 +33,8 @@ type Target interface {
 	Observe(c *v1beta1.Canary, live router.Live, now time.Time) (Observation, *rollout.Problem)
 	// EnsurePrimary makes the primary the copy of the target at exactly this revision, and creates it if need be. It
 	// writes nothing when the primary is that copy already, and nothing when the target is at another revision: the error
-	// is then ErrMoved. Only a primary that does not exist is made from a stored revision in that case.
+	// is then ErrMoved. Only a primary that does not exist is made from a stored revision in that case; if the revision
+	// was promoted and is not stored, the error says so and is not ErrMoved.
 	EnsurePrimary(ctx context.Context, c *v1beta1.Canary, revision rollout.Revision) error
 	// ScaleUp gives a target without pods as many as the primary has, or as its autoscaler wants at least. A target that
 	// has pods is left alone.

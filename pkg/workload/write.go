@@ -64,8 +64,9 @@ func (d *deployment) createPrimary(ctx context.Context, c *v1beta1.Canary, targe
 	switch {
 	case errors.Is(err, ErrMoved) && stored != nil:
 		src, err = d.sourceOf(c, stored, revision)
-	case errors.Is(err, ErrMoved):
-		err = fmt.Errorf("%w; that revision is not stored either: bring the target back to it, or roll out the new one", err)
+	case errors.Is(err, ErrMoved) && wasPromoted(c, revision):
+		// Not ErrMoved: a pass with a fresh view of the cluster would come to the same end.
+		err = lostRevision(target, revision)
 	}
 	if err != nil {
 		return fmt.Errorf("createPrimaryDeployment failed: %w", err)
@@ -88,6 +89,22 @@ func (d *deployment) createPrimary(ctx context.Context, c *v1beta1.Canary, targe
 			wanted.GetName(), wanted.GetNamespace(), err)
 	}
 	return d.confirmRecord(ctx, c, created)
+}
+
+func lostRevision(target *unstructured.Unstructured, revision rollout.Revision) error {
+	undo := "bring the Deployment back to it"
+	if revision.Counter != "" {
+		undo += fmt.Sprintf(", for example by kubectl -n %s rollout undo deployment/%s --to-revision=%s",
+			target.GetNamespace(), target.GetName(), revision.Counter)
+	}
+	return fmt.Errorf("revision %s, which was promoted, is neither what deployment %s.%s is at now nor stored: %s",
+		revision.Fingerprint, target.GetName(), target.GetNamespace(), undo)
+}
+
+// wasPromoted is whether the primary is known to have run a revision.
+func wasPromoted(c *v1beta1.Canary, revision rollout.Revision) bool {
+	status := c.Status.Rollout
+	return status != nil && status.Promoted != nil && status.Promoted.Fingerprint == revision.Fingerprint
 }
 
 func (d *deployment) updatePrimary(ctx context.Context, c *v1beta1.Canary, target, primary *unstructured.Unstructured,
