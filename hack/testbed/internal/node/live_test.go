@@ -125,7 +125,6 @@ func inside(t *testing.T) *cluster {
 	if os.Getenv(insideEnv) == "" {
 		t.Skip("runs in a testbed, see TestLive")
 	}
-	t.Parallel()
 	config, err := clientcmd.BuildConfigFromFlags("", os.Getenv("KUBECONFIG"))
 	if err != nil {
 		t.Fatal(err)
@@ -295,6 +294,7 @@ func startLoad(ctx context.Context, url string) *load {
 
 func TestInsideRolloutLosesNoRequest(t *testing.T) {
 	c := inside(t)
+	t.Parallel()
 	c.apply(deployment)
 	c.kubectl("-n", c.namespace, "rollout", "status", "deployment/app", "--timeout=30s")
 	url := "http://app." + c.namespace + ".svc.cluster.local"
@@ -323,6 +323,7 @@ func currentHash(c *cluster) string {
 		"-o", `jsonpath={.items[?(@.spec.replicas==2)].metadata.labels.pod-template-hash}`))
 }
 
+// Not in parallel with the others, as it measures time.
 func TestInsidePodRunsSoon(t *testing.T) {
 	c := inside(t)
 	var best time.Duration
@@ -345,6 +346,7 @@ func TestInsidePodRunsSoon(t *testing.T) {
 
 func TestInsideServiceAccountWorks(t *testing.T) {
 	c := inside(t)
+	t.Parallel()
 	c.apply(`
 apiVersion: v1
 kind: ServiceAccount
@@ -372,6 +374,7 @@ spec:
 
 func TestInsideVolumesAreRefreshed(t *testing.T) {
 	c := inside(t)
+	t.Parallel()
 	const configMap = `{apiVersion: v1, kind: ConfigMap, metadata: {name: cfg}, data: {color: %s}}`
 	c.apply(fmt.Sprintf(configMap, "blue"))
 	c.apply(`
@@ -405,6 +408,7 @@ spec:
 
 func TestInsideMissingThingsAreNamedAndAwaited(t *testing.T) {
 	c := inside(t)
+	t.Parallel()
 	c.apply(`
 apiVersion: v1
 kind: Pod
@@ -436,6 +440,7 @@ spec:
 
 func TestInsideCrashesAreRestarted(t *testing.T) {
 	c := inside(t)
+	t.Parallel()
 	c.apply(`
 apiVersion: v1
 kind: Pod
@@ -458,6 +463,7 @@ spec:
 
 func TestInsideInitSidecarAndProbes(t *testing.T) {
 	c := inside(t)
+	t.Parallel()
 	c.apply(`
 apiVersion: v1
 kind: Pod
@@ -498,6 +504,7 @@ spec:
 
 func TestInsideGracePeriodIsKept(t *testing.T) {
 	c := inside(t)
+	t.Parallel()
 	c.apply(`
 apiVersion: v1
 kind: Pod
@@ -545,6 +552,7 @@ spec:
 
 func TestInsideStatefulSetHasStableNames(t *testing.T) {
 	c := inside(t)
+	t.Parallel()
 	c.apply(`
 apiVersion: v1
 kind: Service
@@ -576,6 +584,7 @@ spec:
 
 func TestInsideExecAndReadinessGate(t *testing.T) {
 	c := inside(t)
+	t.Parallel()
 	c.apply(`
 apiVersion: v1
 kind: Pod

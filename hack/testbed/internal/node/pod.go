@@ -42,20 +42,23 @@ type podWorker struct {
 	// remove takes the pod away from the API server, once.
 	remove sync.Once
 
+	// containers in the order of the spec, initCount init containers first.
+	containers []*container
+	initCount  int
+
 	tokens tokenCache
 	// contents of projected volumes as written; only for the goroutine that
 	// makes and then refreshes them.
 	contents map[string]payload
 
-	mu         sync.Mutex
-	pod        *corev1.Pod
-	net        *sandbox.PodNetwork
-	ip         netip.Addr
-	startTime  metav1.Time
-	containers []*container // init containers first
-	finished   bool
-	reason     string
-	message    string
+	mu        sync.Mutex
+	pod       *corev1.Pod
+	net       *sandbox.PodNetwork
+	ip        netip.Addr
+	startTime metav1.Time
+	finished  bool
+	reason    string
+	message   string
 	// kick is closed and replaced when something the pod refers to changes.
 	kick chan struct{}
 	// moved is closed and replaced when the state changes.
@@ -74,8 +77,9 @@ func newPodWorker(a *agent, pod *corev1.Pod) *podWorker {
 	for i := range pod.Spec.InitContainers {
 		w.containers = append(w.containers, newContainer(&pod.Spec.InitContainers[i], reasonInitializing))
 	}
+	w.initCount = len(w.containers)
 	waiting := reasonCreating
-	if len(pod.Spec.InitContainers) > 0 {
+	if w.initCount > 0 {
 		waiting = reasonInitializing
 	}
 	for i := range pod.Spec.Containers {
@@ -160,7 +164,7 @@ func (w *podWorker) runInit(sidecarCtx context.Context, sidecars *sync.WaitGroup
 			continue
 		}
 		code := w.supervise(w.stopCtx, c, func(code int32) bool {
-			return code != 0 && w.pod.Spec.RestartPolicy != corev1.RestartPolicyNever
+			return code != 0 && w.currentPod().Spec.RestartPolicy != corev1.RestartPolicyNever
 		})
 		if code != 0 || w.stopCtx.Err() != nil {
 			return false

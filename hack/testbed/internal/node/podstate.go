@@ -105,9 +105,9 @@ func (w *podWorker) fail(reason, message string) {
 	w.update(func() { w.reason, w.message = reason, message })
 }
 
-func (w *podWorker) inits() []*container { return w.containers[:len(w.pod.Spec.InitContainers)] }
+func (w *podWorker) inits() []*container { return w.containers[:w.initCount] }
 
-func (w *podWorker) apps() []*container { return w.containers[len(w.pod.Spec.InitContainers):] }
+func (w *podWorker) apps() []*container { return w.containers[w.initCount:] }
 
 // find gives the container of a name; the first one without a name.
 func (w *podWorker) find(name string) *container {

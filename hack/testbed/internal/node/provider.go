@@ -68,7 +68,7 @@ func (p provider) GetPod(_ context.Context, namespace, name string) (*corev1.Pod
 	if w == nil {
 		return nil, errdefs.NotFoundf("pod %s/%s is not on this node", namespace, name)
 	}
-	if current, err := p.pods.Pods(namespace).Get(name); err == nil && current.UID != w.uid {
+	if w.replaced() {
 		return nil, errdefs.NotFoundf("pod %s/%s is another one now", namespace, name)
 	}
 	return w.currentPod().DeepCopy(), nil

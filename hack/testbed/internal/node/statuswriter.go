@@ -44,14 +44,21 @@ func (w *podWorker) syncStatus(written *corev1.Pod) *corev1.Pod {
 		if err == nil {
 			return result
 		}
-		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) || w.agent.ctx.Err() != nil {
+		if apierrors.IsNotFound(err) || w.replaced() || w.agent.ctx.Err() != nil {
 			return written
 		}
-		w.agent.log.Warn("status of pod not written yet", "pod", w.key(), "err", err)
-		if !sleep(w.agent.ctx, w.clock, retry.delay()) {
+		w.agent.log.Warn("status of pod not written", "pod", w.key(), "err", err)
+		// What is invalid stays so until the state changes.
+		if apierrors.IsInvalid(err) || !sleep(w.agent.ctx, w.clock, retry.delay()) {
 			return written
 		}
 	}
+}
+
+// replaced says whether another pod has the name now.
+func (w *podWorker) replaced() bool {
+	current, err := w.agent.pods.Pods(w.namespace).Get(w.name)
+	return err == nil && current.UID != w.uid
 }
 
 func (w *podWorker) patchStatus(written *corev1.Pod, next corev1.PodStatus) (*corev1.Pod, error) {
