@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -47,6 +48,9 @@ func (c *Controller) observe(key string) (*view, error) {
 		Delivered:  c.publisher.deliveredTo(key, canary.UID),
 		ApplyError: m.applyError,
 	}
+	if canary.GetAnalysis().SessionAffinity != nil {
+		v.facts.Nonces = [2]string{nonce(), nonce()}
+	}
 	touched := map[objectKey]struct{}{}
 	o := &observer{
 		c: c, v: v,
@@ -59,6 +63,16 @@ func (c *Controller) observe(key string) (*view, error) {
 	}
 	c.index.keep(key, touched)
 	return v, nil
+}
+
+// nonce returns ten random letters.
+func nonce() string {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	out := make([]byte, 10)
+	for i := range out {
+		out[i] = letters[rand.IntN(len(letters))]
+	}
+	return string(out)
 }
 
 // sameQuestion is whether answers that were fetched for v hold for a later view as well: the same wishes of the user, about

@@ -26,6 +26,9 @@ type Facts struct {
 	// Services tells about the three Services, Routes about the objects of the provider.
 	Services ServicesFact
 	Routes   RoutesFact
+	// Nonces are two fresh random values, each of ten letters, for session cookies. Only a Canary with session affinity
+	// needs them.
+	Nonces [2]string
 	// Checks holds what Decide asked for in its Needs and somebody fetched. A missing entry has not been fetched.
 	Checks Checks
 	// Delivered is the highest sequence number of the outbox that this process has published.

@@ -16,6 +16,9 @@ func (p *pass) finish(rule string) Decision {
 	if len(p.needs) > 0 {
 		return Decision{Rule: rule, Needs: p.needs}
 	}
+	if !p.frozen {
+		p.settleCookies()
+	}
 	p.repair()
 	p.settleHealth(rule)
 	p.settlePromoted()
