@@ -34,12 +34,8 @@ func features() []feature {
 			components: []string{prometheus.Program},
 			start:      startPrometheus,
 		},
-		{
-			name:       gatewayFeature,
-			about:      "Contour and Envoy at " + gateway.URL(netns.NodeIP) + ", routing by HTTPProxy objects",
-			components: []string{gateway.ContourProgram, gateway.EnvoyProgram, gateway.CRDs},
-			start:      startGateway,
-		},
+		gatewayFeature(gateway.Contour, "Contour and Envoy at %s, routing by HTTPProxy objects"),
+		gatewayFeature(gateway.Traefik, "Traefik at %s, routing by IngressRoute objects; its build takes 10 minutes"),
 		{
 			name:       demoFeature,
 			about:      "the operator and the versions of podinfo that the demo shows, built before it begins",
@@ -49,8 +45,14 @@ func features() []feature {
 	}
 }
 
-// gatewayFeature is the name of the Contour gateway.
-const gatewayFeature = "contour"
+func gatewayFeature(kind gateway.Kind, about string) feature {
+	return feature{
+		name:       string(kind),
+		about:      fmt.Sprintf(about, kind.URL(netns.NodeIP)),
+		components: kind.ComponentNames(),
+		start:      func(ctx context.Context, w *worker) error { return startGateway(ctx, w, kind) },
+	}
+}
 
 // demoFeature is the name of what the demo needs beside the others.
 const demoFeature = "demo"
@@ -105,34 +107,36 @@ func startPrometheus(ctx context.Context, w *worker) error {
 
 // scrapeTargets are the targets beside pods, by job.
 func (w *worker) scrapeTargets() map[string][]string {
-	if !slices.Contains(w.plan.Features, gatewayFeature) {
-		return nil
+	targets := map[string][]string{}
+	for _, kind := range []gateway.Kind{gateway.Contour, gateway.Traefik} {
+		if slices.Contains(w.plan.Features, string(kind)) {
+			targets[string(kind)] = []string{kind.StatsTarget(netns.NodeIP)}
+		}
 	}
-	return map[string][]string{gateway.EnvoyProgram: {gateway.StatsTarget(netns.NodeIP)}}
+	return targets
 }
 
-func startGateway(ctx context.Context, w *worker) error {
+func startGateway(ctx context.Context, w *worker, kind gateway.Kind) error {
 	programs := map[string]string{}
-	for _, name := range []string{gateway.ContourProgram, gateway.EnvoyProgram, gateway.CRDs} {
+	for _, name := range kind.ComponentNames() {
 		built, err := w.component(ctx, name)
 		if err != nil {
 			return err
 		}
 		programs[name] = built[name]
 	}
-	kubeconfig, err := w.cluster.Kubeconfig("testbed-contour")
+	user := "testbed-" + string(kind)
+	kubeconfig, err := w.cluster.Kubeconfig(user)
 	if err != nil {
 		return err
 	}
-	_, admin, err := w.cluster.Client("testbed-gateway")
+	_, admin, err := w.cluster.Client(user + "-setup")
 	if err != nil {
 		return err
 	}
-	g, err := gateway.Start(ctx, gateway.Config{
-		Contour:    programs[gateway.ContourProgram],
-		Envoy:      programs[gateway.EnvoyProgram],
-		CRDs:       programs[gateway.CRDs],
-		Dir:        w.dir.Sub("gateway"),
+	g, err := gateway.Start(ctx, kind, gateway.Config{
+		Programs:   programs,
+		Dir:        w.dir.Sub(string(kind)),
 		LogDir:     w.dir.Logs(),
 		NodeIP:     netns.NodeIP,
 		Kubeconfig: kubeconfig,
@@ -149,7 +153,7 @@ func startGateway(ctx context.Context, w *worker) error {
 			return nil
 		}
 	})
-	return w.expose(ctx, "gateway", net.JoinHostPort(netns.NodeIP, strconv.Itoa(gateway.HTTPPort)))
+	return w.expose(ctx, string(kind), kind.Address(netns.NodeIP))
 }
 
 // awaitDemo returns when all programs of the demo are built. Pods would wait

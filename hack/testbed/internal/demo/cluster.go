@@ -126,7 +126,7 @@ func (c *clusterClient) prepareOperatorObject(ctx context.Context, object *unstr
 	c.operatorSelector = metav1.FormatLabelSelector(deployment.Spec.Selector)
 	container := &deployment.Spec.Template.Spec.Containers[0]
 	container.Args = setFlags(container.Args, map[string]string{
-		"mesh-provider":         "contour",
+		"mesh-provider":         c.cfg.Gateway,
 		"metrics-server":        c.cfg.MetricsServer,
 		"min-analysis-interval": "1s",
 	})

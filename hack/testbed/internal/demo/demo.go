@@ -35,10 +35,12 @@ const (
 type Config struct {
 	// Admin may do everything in the cluster.
 	Admin *rest.Config
-	// Root is the folder of the main module, with the operator's manifests.
-	Root string
-	// Gateway is the URL of the gateway.
-	Gateway string
+	// Root is the folder of the main module, with the operator's manifests;
+	// Manifests is the folder hack/testbed/demo.
+	Root, Manifests string
+	// Gateway is the name of the gateway, of the operator's provider for it and
+	// of the folder with its routes; URL is where it takes requests.
+	Gateway, URL string
 	// MetricsServer is the URL of Prometheus, as pods reach it.
 	MetricsServer string
 	// Rate is in requests per second.
@@ -67,7 +69,7 @@ func Run(ctx context.Context, cfg Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	generator, err := load.New(load.Config{
-		URL: cfg.Gateway, Host: host, Rate: cfg.Rate, Faulty: []string{FaultyVersion}, Clock: cfg.Clock,
+		URL: cfg.URL, Host: host, Rate: cfg.Rate, Faulty: []string{FaultyVersion}, Clock: cfg.Clock,
 	})
 	if err != nil {
 		return err
@@ -106,10 +108,20 @@ func (d *demo) explain(ctx context.Context, err error) error {
 	return fmt.Errorf("%w\n\nThe operator's last words:\n%s", err, log)
 }
 
-// manifest is the path of a file in hack/testbed/demo.
-func (d *demo) manifest(name string) string {
-	return filepath.Join(d.cfg.Root, "hack", "testbed", "demo", name)
+// manifest is the path of a manifest.
+func (d *demo) manifest(name string) string { return filepath.Join(d.cfg.Manifests, name) }
+
+// apply does what kubectl apply does, and says so if told.
+func (d *demo) apply(ctx context.Context, name string, say bool) error {
+	if say {
+		d.out.step("$ kubectl -n %s apply -f %s", namespace, name)
+	}
+	return d.cluster.applyFile(ctx, d.manifest(name), namespace)
 }
+
+// route is the name of a manifest of the gateway: before.yaml, preview.yaml or
+// after.yaml.
+func (d *demo) route(name string) string { return filepath.Join(d.cfg.Gateway, name) }
 
 // prepare installs the operator and podinfo and lets the traffic begin; the
 // returned function ends it and waits for the last answers.
@@ -122,8 +134,10 @@ func (d *demo) prepare(ctx context.Context) (stop func(), err error) {
 	if err := d.cluster.createNamespace(ctx, namespace); err != nil {
 		return nil, err
 	}
-	if err := d.cluster.applyFile(ctx, d.manifest("podinfo.yaml"), namespace); err != nil {
-		return nil, err
+	for _, name := range []string{"podinfo.yaml", d.route("before.yaml")} {
+		if err := d.apply(ctx, name, false); err != nil {
+			return nil, err
+		}
 	}
 	isFirst := func(o load.Origin) bool { return o.Version == FirstVersion }
 	if err := d.waitServed(ctx, "", isFirst); err != nil {

@@ -73,13 +73,12 @@ func (d *demo) readAnalysis() error {
 	return nil
 }
 
-// onboard creates the Canary, then points the gateway's route to the HTTPProxy
-// that the operator made.
+// onboard creates the Canary, then points the gateway's route to what the
+// operator made.
 func (d *demo) onboard(ctx context.Context) error {
 	d.out.chapter("The Canary is created")
 	began := d.cfg.Clock.Now()
-	d.out.step("$ kubectl -n %s apply -f canary.yaml", namespace)
-	if err := d.cluster.applyFile(ctx, d.manifest("canary.yaml"), namespace); err != nil {
+	if err := d.apply(ctx, "canary.yaml", true); err != nil {
 		return err
 	}
 	if err := d.tracker.wait(ctx, d.cfg.Clock, startTimeout, "phase Initialized", inPhase("Initialized", "Failed")); err != nil {
@@ -98,19 +97,17 @@ func (d *demo) onboard(ctx context.Context) error {
 	return nil
 }
 
-// switchRoute points the gateway's route to the operator's HTTPProxy: for
-// requests with a header first, then for all.
+// switchRoute points the gateway's route to the operator's object: for requests
+// with a header first, then for all.
 func (d *demo) switchRoute(ctx context.Context) error {
-	d.out.step("$ kubectl -n %s apply -f route-preview.yaml", namespace)
-	if err := d.cluster.applyFile(ctx, d.manifest("route-preview.yaml"), namespace); err != nil {
+	if err := d.apply(ctx, d.route("preview.yaml"), true); err != nil {
 		return err
 	}
 	isPrimary := func(o load.Origin) bool { return o.Pod != "" && !isCanaryPod(o.Pod) }
 	if err := d.waitServed(ctx, previewHeader, isPrimary); err != nil {
 		return err
 	}
-	d.out.step("$ kubectl -n %s apply -f route.yaml", namespace)
-	if err := d.cluster.applyFile(ctx, d.manifest("route.yaml"), namespace); err != nil {
+	if err := d.apply(ctx, d.route("after.yaml"), true); err != nil {
 		return err
 	}
 	return d.pause(ctx, settle)

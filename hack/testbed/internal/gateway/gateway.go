@@ -1,17 +1,15 @@
-// Package gateway runs a data plane beside a testbed's cluster: Contour, which
-// reads HTTPProxy objects, and the Envoy proxy that it configures. Both are
-// processes in the testbed's own network namespace, from where every pod is
-// reached directly.
+// Package gateway runs data planes beside a testbed's cluster, as processes in
+// the testbed's own network namespace, from where every pod is reached
+// directly: Contour, which reads HTTPProxy objects, with the Envoy proxy that
+// it configures, and Traefik, which is slow to build but needs Go only.
 package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -22,89 +20,98 @@ import (
 	"flagger.app/flagger/hack/testbed/internal/proc"
 )
 
-// Ports on the node's address.
+// Kind is a data plane. Its value is also the name of its feature and of the
+// routing provider of the operator.
+type Kind string
+
+// The data planes. They can run side by side.
 const (
-	// HTTPPort is where requests go in.
-	HTTPPort = 80
-	// StatsPort is where Envoy serves its metrics, at [StatsPath].
-	StatsPort = 8002
+	Contour Kind = "contour"
+	Traefik Kind = "traefik"
 )
 
-// StatsPath is the path of Envoy's metrics for Prometheus.
-const StatsPath = "/stats/prometheus"
+// ports of a data plane on the node's address, and the path of its metrics.
+type ports struct {
+	http, stats int
+	statsPath   string
+}
 
-// IngressClass is what HTTPProxy objects may name as ingress class.
-const IngressClass = "contour"
+func (k Kind) ports() ports {
+	if k == Traefik {
+		return ports{http: 81, stats: 8003, statsPath: "/metrics"}
+	}
+	return ports{http: 80, stats: 8002, statsPath: "/stats/prometheus"}
+}
 
-// Ports on loopback, between Contour and Envoy and for health checks.
-const (
-	xdsPort     = 8001
-	contourPort = 8000
-	debugPort   = 6060
-)
+// Address is where the data plane on a node takes requests, as host:port.
+func (k Kind) Address(nodeIP string) string {
+	return net.JoinHostPort(nodeIP, strconv.Itoa(k.ports().http))
+}
 
-// adminDir gets Envoy's admin socket. Paths of sockets are limited to 108
-// bytes, which state folders may exceed; /run is private to the testbed.
-const adminDir = "/run/testbed-gateway"
+// URL is where the data plane on a node takes requests.
+func (k Kind) URL(nodeIP string) string { return "http://" + k.Address(nodeIP) + "/" }
 
-// Config says how to run the gateway. All fields are required.
+// StatsTarget is what a Prometheus scrapes: address and path of the metrics.
+func (k Kind) StatsTarget(nodeIP string) string { return k.statsAddress(nodeIP) + k.ports().statsPath }
+
+func (k Kind) statsAddress(nodeIP string) string {
+	return net.JoinHostPort(nodeIP, strconv.Itoa(k.ports().stats))
+}
+
+// Config says how to run a data plane. All fields are required.
 type Config struct {
-	// Contour, Envoy and CRDs are the paths of the programs and of the file
-	// with Contour's custom resource definitions.
-	Contour, Envoy, CRDs string
+	// Programs maps the names of the components of the data plane to the paths
+	// of their programs and files.
+	Programs map[string]string
 	// Dir gets configuration, LogDir the logs.
 	Dir, LogDir string
 	// NodeIP is the address to listen on.
 	NodeIP string
-	// Kubeconfig is what Contour watches the cluster with.
+	// Kubeconfig is what the cluster is watched with.
 	Kubeconfig string
 	// Admin may install custom resource definitions.
 	Admin *rest.Config
 }
 
-// Gateway is a running gateway.
+// Gateway is a running data plane.
 type Gateway struct {
-	cfg       Config
-	processes []*proc.Process
-	failed    chan error
-}
-
-// URL is where requests go in.
-func (g *Gateway) URL() string { return URL(g.cfg.NodeIP) }
-
-// URL is where requests to the gateway on a node go in.
-func URL(nodeIP string) string {
-	return "http://" + net.JoinHostPort(nodeIP, strconv.Itoa(HTTPPort)) + "/"
-}
-
-// StatsTarget is what a Prometheus scrapes: address and path of the metrics.
-func StatsTarget(nodeIP string) string {
-	return net.JoinHostPort(nodeIP, strconv.Itoa(StatsPort)) + StatsPath
+	kind   Kind
+	cfg    Config
+	failed chan error
 }
 
 // Failed yields an error if one of the programs ends unasked.
 func (g *Gateway) Failed() <-chan error { return g.failed }
 
-// Start installs the custom resource definitions and runs the programs. It
-// returns when Envoy has its first configuration. Both end when ctx does.
-func Start(ctx context.Context, cfg Config) (*Gateway, error) {
-	g := &Gateway{cfg: cfg, failed: make(chan error, 2)}
-	if err := g.installCRDs(ctx); err != nil {
-		return nil, err
+// Start installs the custom resource definitions of the data plane and runs
+// its programs. It returns when the proxy is ready. All end when ctx does.
+func Start(ctx context.Context, kind Kind, cfg Config) (*Gateway, error) {
+	g := &Gateway{kind: kind, cfg: cfg, failed: make(chan error, 2)}
+	crds, plan, ready := contourCRDs, g.contourSpecs, "/ready"
+	if kind == Traefik {
+		crds, plan, ready = traefikCRDs, g.traefikSpecs, "/ping"
 	}
-	bootstrap, err := g.writeFiles(ctx)
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("gateway %s: %w", kind, err)
+	}
+	if err := g.installCRDs(ctx, cfg.Programs[crds]); err != nil {
+		return nil, fmt.Errorf("gateway %s: %w", kind, err)
+	}
+	specs, err := plan(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("gateway %s: %w", kind, err)
 	}
-	for _, spec := range []proc.Spec{g.contour(), g.envoy(bootstrap)} {
+	for _, spec := range specs {
 		p, err := proc.Start(ctx, spec)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("gateway %s: %w", kind, err)
 		}
-		g.processes = append(g.processes, p)
 		go g.watch(p)
 	}
-	return g, g.waitReady(ctx)
+	if err := g.waitReady(ctx, "http://"+kind.statsAddress(cfg.NodeIP)+ready); err != nil {
+		return nil, fmt.Errorf("gateway %s: %w", kind, err)
+	}
+	return g, nil
 }
 
 func (g *Gateway) watch(p *proc.Process) {
@@ -114,97 +121,29 @@ func (g *Gateway) watch(p *proc.Process) {
 	}
 }
 
-func (g *Gateway) installCRDs(ctx context.Context) error {
-	content, err := os.ReadFile(g.cfg.CRDs)
+func (g *Gateway) installCRDs(ctx context.Context, path string) error {
+	content, err := os.ReadFile(path)
 	if err != nil {
-		return fmt.Errorf("gateway: %w", err)
+		return err
 	}
 	applier, err := manifest.NewApplier(g.cfg.Admin)
 	if err != nil {
-		return fmt.Errorf("gateway: %w", err)
+		return err
 	}
-	if err := applier.Apply(ctx, content, ""); err != nil {
-		return fmt.Errorf("gateway: %w", err)
-	}
-	return nil
+	return applier.Apply(ctx, content, "")
 }
 
-// contourSettings logs requests only if they failed: at some hundred requests
-// a second a full log would cost more than it tells.
-const contourSettings = "accesslog-level: error\naccesslog-format: envoy\n"
-
-// writeFiles writes Contour's configuration and has it write that of Envoy,
-// whose path is returned.
-func (g *Gateway) writeFiles(ctx context.Context) (string, error) {
-	for _, dir := range []string{g.cfg.Dir, adminDir} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return "", fmt.Errorf("gateway: %w", err)
-		}
-	}
-	if err := os.WriteFile(g.path("contour.yaml"), []byte(contourSettings), 0o600); err != nil {
-		return "", fmt.Errorf("gateway: %w", err)
-	}
-	bootstrap := g.path("envoy.json")
-	// Without certificates Contour's stream to Envoy is plain text, which
-	// stays on the loopback of a network namespace of its own.
-	p, err := proc.Start(ctx, proc.Spec{
-		Name: "contour-bootstrap", Path: g.cfg.Contour, LogDir: g.cfg.LogDir,
-		Args: []string{
-			"bootstrap", bootstrap, "--admin-address=" + filepath.Join(adminDir, "admin.sock"),
-			"--xds-address=127.0.0.1", "--xds-port=" + strconv.Itoa(xdsPort), "--xds-resource-version=v3",
-		},
-	})
-	if err != nil {
-		return "", err
-	}
-	<-p.Done()
-	if _, err := os.Stat(bootstrap); err != nil {
-		return "", fmt.Errorf("gateway: %w", errors.Join(p.Err(), err))
-	}
-	return bootstrap, nil
-}
-
-func (g *Gateway) path(name string) string { return filepath.Join(g.cfg.Dir, name) }
-
-func (g *Gateway) contour() proc.Spec {
-	return proc.Spec{
-		Name: ContourProgram, Path: g.cfg.Contour, LogDir: g.cfg.LogDir, Dir: g.cfg.Dir,
-		Args: []string{
-			"serve", "--config-path=" + g.path("contour.yaml"), "--kubeconfig=" + g.cfg.Kubeconfig,
-			"--disable-leader-election", "--kubernetes-client-qps=100", "--kubernetes-client-burst=200",
-			"--insecure", "--xds-address=127.0.0.1", "--xds-port=" + strconv.Itoa(xdsPort),
-			"--http-address=127.0.0.1", "--http-port=" + strconv.Itoa(contourPort),
-			"--health-address=127.0.0.1", "--health-port=" + strconv.Itoa(contourPort),
-			"--debug-http-address=127.0.0.1", "--debug-http-port=" + strconv.Itoa(debugPort),
-			"--envoy-service-http-address=" + g.cfg.NodeIP, "--envoy-service-http-port=" + strconv.Itoa(HTTPPort),
-			"--stats-address=" + g.cfg.NodeIP, "--stats-port=" + strconv.Itoa(StatsPort),
-			"--ingress-status-address=" + g.cfg.NodeIP,
-		},
-	}
-}
-
-// drain is how long Envoy may take to end.
+// drain is how long a proxy may take to end.
 const drain = 2 * time.Second
 
-func (g *Gateway) envoy(bootstrap string) proc.Spec {
-	return proc.Spec{
-		Name: EnvoyProgram, Path: g.cfg.Envoy, LogDir: g.cfg.LogDir, Dir: g.cfg.Dir, Grace: drain,
-		Args: []string{
-			"--config-path", bootstrap, "--service-cluster", "testbed", "--service-node", "gateway",
-			// Hot restart needs shared memory that testbeds side by side would share.
-			"--disable-hot-restart", "--log-level", "warning",
-		},
-	}
-}
-
-// Limits of the wait for Envoy's first configuration.
+// Limits of the wait for the first configuration.
 const (
 	readyTimeout = time.Minute
 	readyPoll    = 25 * time.Millisecond
 )
 
-func (g *Gateway) waitReady(ctx context.Context) error {
-	url := "http://" + net.JoinHostPort(g.cfg.NodeIP, strconv.Itoa(StatsPort)) + "/ready"
+// waitReady returns when the URL answers 200.
+func (g *Gateway) waitReady(ctx context.Context, url string) error {
 	var last error
 	poll := func(ctx context.Context) (bool, error) {
 		select {
@@ -217,7 +156,7 @@ func (g *Gateway) waitReady(ctx context.Context) error {
 	}
 	err := wait.PollUntilContextTimeout(ctx, readyPoll, readyTimeout, true, poll)
 	if wait.Interrupted(err) && ctx.Err() == nil {
-		return fmt.Errorf("gateway: not ready after %s: %w; logs are in %s", readyTimeout, last, g.cfg.LogDir)
+		return fmt.Errorf("not ready after %s: %w; logs are in %s", readyTimeout, last, g.cfg.LogDir)
 	}
 	return err
 }
