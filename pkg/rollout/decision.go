@@ -62,7 +62,7 @@ type EnsureBackendServices struct{}
 type EnsureApexService struct{}
 
 // EnsurePrimary makes the primary workload a copy of the target at exactly this revision. It fails without a write when the
-// target has moved on.
+// target has moved on, unless the primary is gone and was at this revision: then it is rebuilt from the stored copy.
 type EnsurePrimary struct{ Revision Revision }
 
 // EnsureRoutes writes the provider's objects for the traffic that the new status wants.

@@ -237,7 +237,13 @@ func TestDecide(t *testing.T) {
 			want{rule: "primary-missing", actions: []Action{EnsurePrimary{Revision: rev("1", 1)}}, reason: ReasonPrimaryNotReady, says: []string{"making it again"}}},
 		"A-08 a primary that is gone is not made from another revision": {
 			facts(failed, targetRuns("2", 2), func(f *Facts) { f.Primary = Workload{Name: "podinfo-primary"} }),
-			want{rule: "primary-missing", reason: ReasonPrimaryNotReady, says: []string{"set the template of podinfo.test back"}}},
+			want{rule: "primary-missing", actions: []Action{EnsurePrimary{Revision: rev("1", 1)}}, reason: ReasonPrimaryNotReady, says: []string{"making it again"}}},
+		"a primary that is gone and was never known": {
+			facts(failed, func(f *Facts) {
+				f.Primary = Workload{Name: "podinfo-primary"}
+				f.Canary.Status.Rollout.Promoted = &v1beta1.RevisionRef{Fingerprint: unknownRevision}
+			}),
+			want{rule: "primary-missing", reason: ReasonPrimaryNotReady, says: []string{"what it ran is not known"}}},
 		"missing metric providers are asked for again": {
 			facts(initialized, health(ReasonMetrics, "x", now)), want{rule: "settled", needs: 1}},
 		"providers that are back clear the condition": {

@@ -114,18 +114,19 @@ func blocked(p *pass) bool {
 	return true
 }
 
-// primaryMissing rebuilds a primary that somebody deleted, but only from the revision that it ran.
+// primaryMissing rebuilds a primary that somebody deleted, from the revision that was promoted last and whatever the target
+// asks for now.
 func primaryMissing(p *pass) bool {
 	if p.f.Primary.Exists {
 		return false
 	}
-	if p.st.Promoted == nil || p.f.Target.Revision.Fingerprint != p.st.Promoted.Fingerprint {
-		p.fail(ReasonPrimaryNotReady, "%s is missing and %s %s is not at the promoted revision: set the template of %s back to it, and the primary is made again",
-			p.primaryName(), p.f.Target.Kind, p.targetName(), p.targetName())
+	if p.st.Promoted == nil || p.st.Promoted.Fingerprint == unknownRevision {
+		p.fail(ReasonPrimaryNotReady, "%s is missing and what it ran is not known: set status.phase of %s to nothing, and it is made anew from %s",
+			p.primaryName(), p.canaryName(), p.targetName())
 		return true
 	}
 	p.fail(ReasonPrimaryNotReady, "%s is missing: making it again from the promoted revision", p.primaryName())
-	p.do(EnsurePrimary{Revision: p.f.Target.Revision})
+	p.do(EnsurePrimary{Revision: revisionOf(p.st.Promoted)})
 	return true
 }
 

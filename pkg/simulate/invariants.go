@@ -45,6 +45,9 @@ func (w *World) checkCopy(fingerprint string) {
 	if w.canary.Status.Phase != v1beta1.CanaryPhasePromoting || w.canary.SkipAnalysis() {
 		return
 	}
+	if promoted := w.canary.Status.Rollout.Promoted; !w.primary.exists && promoted != nil && promoted.Fingerprint == fingerprint {
+		return
+	}
 	if w.canary.Status.Rollout.Target.Fingerprint != fingerprint {
 		w.violate(3, "%s copied while %s was analysed", fingerprint, w.canary.Status.Rollout.Target.Fingerprint)
 	}

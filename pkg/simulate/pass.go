@@ -216,14 +216,18 @@ func (w *World) apply(a rollout.Action) {
 	}
 }
 
-// copyPrimary copies the target to the primary if the target still is at the revision that was meant.
+// copyPrimary copies the target to the primary if the target still is at the revision that was meant. A primary that is gone
+// is rebuilt from the copy that was stored when it was written last.
 func (w *World) copyPrimary(fingerprint string) {
-	if w.target.template != fingerprint {
+	rebuilt := !w.primary.exists && w.stored[fingerprint] > 0
+	if w.target.template != fingerprint && !rebuilt {
 		return
 	}
 	if !w.primary.exists {
-		w.primary = deployment{name: w.primary.name, exists: true, replicas: max(1, w.target.replicas), progressedAt: w.now}
+		replicas := max(1, w.target.replicas, w.stored[fingerprint])
+		w.primary = deployment{name: w.primary.name, exists: true, replicas: replicas, progressedAt: w.now, faulty: w.primary.faulty}
 	}
 	w.primary.setTemplate(w.now, fingerprint)
 	w.primary.copyOf = fingerprint
+	w.stored[fingerprint] = w.primary.replicas
 }

@@ -114,6 +114,10 @@ func (s *schedule) event(b byte) {
 		})
 	case 13:
 		s.w.Lag(1 + int(b>>4))
+	case 14:
+		if b >= 192 {
+			s.w.DeletePrimary()
+		}
 	}
 	s.w.Run(time.Duration(1+b>>4) * time.Duration(1+b>>4) * time.Second)
 }

@@ -73,6 +73,9 @@ type World struct {
 	lag  int
 	last rollout.Facts
 
+	// stored are the copies of promoted revisions, with the replicas they ran.
+	stored map[string]int32
+
 	// judged counts passing judgements by template, for the check that nothing is promoted without one.
 	judged map[string]int
 
@@ -94,7 +97,7 @@ func New(o Options) *World {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	w := &World{
 		opts: o, start: start, now: start, canary: o.Canary.DeepCopy(),
-		seen: map[int64]bool{}, killAfter: map[int]bool{}, failAt: map[int]bool{}, judged: map[string]int{},
+		seen: map[int64]bool{}, killAfter: map[int]bool{}, failAt: map[int]bool{}, judged: map[string]int{}, stored: map[string]int32{},
 	}
 	name := o.Canary.Spec.TargetRef.Name
 	w.canary.UID, w.canary.CreationTimestamp = "uid-canary", metav1.NewTime(start)
@@ -177,6 +180,14 @@ func (w *World) KillAfter(n int) { w.killAfter[w.writes+n] = true }
 
 // FailAt makes the nth write fail, counted from now.
 func (w *World) FailAt(n int) { w.failAt[w.writes+n] = true }
+
+// DeletePrimary removes the primary and its pods.
+func (w *World) DeletePrimary() {
+	if w.primary.exists {
+		w.note("somebody deletes the primary")
+		w.primary = deployment{name: w.primary.name, faulty: w.primary.faulty}
+	}
+}
 
 // Lag makes the caches miss what happens in the next n passes, as long as no time goes by.
 func (w *World) Lag(n int) { w.lag = n }
