@@ -45,6 +45,9 @@ func (w *World) checkCopy(fingerprint string) {
 	if w.canary.Status.Phase != v1beta1.CanaryPhasePromoting || w.canary.SkipAnalysis() {
 		return
 	}
+	if w.primary.exists && w.primary.template == fingerprint {
+		return
+	}
 	if promoted := w.canary.Status.Rollout.Promoted; !w.primary.exists && promoted != nil && promoted.Fingerprint == fingerprint {
 		return
 	}
