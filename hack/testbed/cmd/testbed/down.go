@@ -63,7 +63,8 @@ func buildCommand(ctx context.Context, args []string) error {
 	}
 	var failed []string
 	for _, name := range names {
-		result, err := handles[name].Wait(ctx)
+		// Builds end when ctx does, and clean up; that is worth waiting for.
+		result, err := handles[name].Wait(context.WithoutCancel(ctx))
 		if err != nil {
 			reporter.Println(err.Error())
 			failed = append(failed, name)

@@ -61,9 +61,14 @@ func (s *supervisor) start(ctx context.Context) error {
 	go func() {
 		defer close(s.done)
 		defer func() { _ = lock.Close() }()
-		defer cancel()
 		s.err = s.supervise(ctx, handles)
-		if ctx.Err() != nil && !s.keep {
+		asked := ctx.Err() != nil
+		cancel()
+		for _, h := range handles {
+			// A build that was begun cleans up.
+			<-h.Done()
+		}
+		if asked && !s.keep {
 			s.err = s.dir.Remove()
 		}
 	}()

@@ -191,7 +191,8 @@ func TestBuildsKeepTheGivenOrder(t *testing.T) {
 
 func TestCancelledBuildEnds(t *testing.T) {
 	order := make(chan string, 1)
-	b := newTestBuilder(t, t.TempDir(),
+	cache := t.TempDir()
+	b := newTestBuilder(t, cache,
 		Component{Name: "slow", Recipe: &recipe{key: "1", gate: make(chan struct{}), order: order}},
 		Component{Name: "queued", Recipe: &recipe{key: "2"}})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -205,6 +206,9 @@ func TestCancelledBuildEnds(t *testing.T) {
 		if _, err := h.Wait(t.Context()); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: error %v, want it canceled", name, err)
 		}
+	}
+	if left, err := filepath.Glob(filepath.Join(cache, ".tmp-*")); err != nil || len(left) > 0 {
+		t.Errorf("left in the cache: %v, %v", left, err)
 	}
 }
 

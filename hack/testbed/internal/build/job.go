@@ -82,8 +82,12 @@ func (j *job) build(ctx context.Context, dir string) error {
 		return context.Cause(ctx)
 	}
 	j.passTurn()
-	tmp, err := os.MkdirTemp(j.cacheDir, ".tmp-"+j.component.Name+"-")
-	if err != nil {
+	tmp := filepath.Join(j.cacheDir, ".tmp-"+filepath.Base(dir))
+	// We hold the lock: what is there was left by a builder that was killed.
+	if err := os.RemoveAll(tmp); err != nil {
+		return err
+	}
+	if err := os.Mkdir(tmp, 0o755); err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(tmp) }()
@@ -98,9 +102,6 @@ func (j *job) build(ctx context.Context, dir string) error {
 		if err := os.Symlink(j.component.Name, filepath.Join(tmp, name)); err != nil {
 			return err
 		}
-	}
-	if err := os.Chmod(tmp, 0o755); err != nil {
-		return err
 	}
 	return j.publish(tmp, dir)
 }
