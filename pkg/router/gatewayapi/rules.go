@@ -27,7 +27,9 @@ func renderRules(c *v1beta1.Canary, t router.Traffic) ([]gatewayv1.HTTPRouteRule
 	if err != nil {
 		return nil, err
 	}
-	build := func(matches []gatewayv1.HTTPRouteMatch, filters []gatewayv1.HTTPRouteFilter, backends ...gatewayv1.HTTPBackendRef) gatewayv1.HTTPRouteRule {
+	build := func(
+		matches []gatewayv1.HTTPRouteMatch, filters []gatewayv1.HTTPRouteFilter, backends ...gatewayv1.HTTPBackendRef,
+	) gatewayv1.HTTPRouteRule {
 		return gatewayv1.HTTPRouteRule{
 			Matches: complete(matches), Filters: filters, BackendRefs: backends, Timeouts: timeouts(c),
 		}
