@@ -1,0 +1,600 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	zapobserver "go.uber.org/zap/zaptest/observer"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	kubefake "k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
+	clocktesting "k8s.io/utils/clock/testing"
+
+	"flagger.app/flagger/pkg/analysis"
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/hook"
+	"flagger.app/flagger/pkg/notify"
+	"flagger.app/flagger/pkg/rollout"
+	"flagger.app/flagger/pkg/router/registry"
+	"flagger.app/flagger/pkg/telemetry"
+)
+
+// loop is a Controller on a fake API server.
+type loop struct {
+	*Controller
+	t        *testing.T
+	api      *api
+	kube     *kubefake.Clientset
+	clock    *clocktesting.FakeClock
+	hooks    *hooks
+	metrics  *metricsFunc
+	notifier *notifier
+	logs     *zapobserver.ObservedLogs
+	stop     context.CancelFunc
+	stopped  chan struct{}
+}
+
+// hooks answers webhooks, by default with a pass.
+type hooks struct {
+	mu     sync.Mutex
+	called []string
+	answer func(ctx context.Context, h v1beta1.CanaryWebhook) hook.Result
+}
+
+func (h *hooks) Call(ctx context.Context, w v1beta1.CanaryWebhook, _ hook.Payload, _ string) hook.Result {
+	h.mu.Lock()
+	h.called = append(h.called, w.Name)
+	answer := h.answer
+	h.mu.Unlock()
+	if answer == nil {
+		return hook.Result{Passed: true, Status: 200}
+	}
+	return answer(ctx, w)
+}
+
+func (h *hooks) CallAll(ctx context.Context, all []v1beta1.CanaryWebhook, p hook.Payload, key string) []hook.Result {
+	var results []hook.Result
+	for _, w := range all {
+		results = append(results, h.Call(ctx, w, p, key))
+	}
+	return results
+}
+
+func (h *hooks) names() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.called)
+}
+
+// metricsFunc has no values and fails or panics on demand.
+type metricsFunc struct {
+	mu    sync.Mutex
+	check func(c *v1beta1.Canary) error
+}
+
+func (m *metricsFunc) Read(context.Context, *v1beta1.Canary) []analysis.Reading { return nil }
+
+func (m *metricsFunc) Check(_ context.Context, c *v1beta1.Canary) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.check == nil {
+		return nil
+	}
+	return m.check(c)
+}
+
+func (m *metricsFunc) set(check func(*v1beta1.Canary) error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.check = check
+}
+
+// notifier records alerts.
+type notifier struct {
+	mu     sync.Mutex
+	alerts []string
+	wait   chan struct{}
+}
+
+func (n *notifier) Notify(ctx context.Context, a notify.Alert) error {
+	n.mu.Lock()
+	wait := n.wait
+	n.alerts = append(n.alerts, a.Message)
+	n.mu.Unlock()
+	if wait == nil {
+		return nil
+	}
+	select {
+	case <-wait:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (n *notifier) sent() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.alerts)
+}
+
+func newLoop(t *testing.T, a *api, workers int) *loop {
+	t.Helper()
+	core, logs := zapobserver.New(zapcore.DebugLevel)
+	l := &loop{
+		t: t, api: a, kube: kubefake.NewClientset(), hooks: &hooks{}, metrics: &metricsFunc{}, notifier: &notifier{}, logs: logs,
+		clock:   clocktesting.NewFakeClock(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)),
+		stopped: make(chan struct{}),
+	}
+	var err error
+	l.Controller, err = New(Config{
+		Main: a.cluster(), Kube: l.kube,
+		Providers: registry.New(registry.Config{}), Metrics: l.metrics, Hooks: l.hooks, Notifier: l.notifier,
+		Telemetry: telemetry.New("test", "kubernetes"), Clock: l.clock, Log: zap.New(core),
+		DefaultProvider: "kubernetes", Workers: workers,
+		Settings: rollout.Settings{MinInterval: time.Second, PropagationDelay: time.Second},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// start runs the loop until the end of the test, or until stop is called.
+func (l *loop) start() *loop {
+	ctx, cancel := context.WithCancel(context.Background())
+	l.stop = cancel
+	var wait sync.WaitGroup
+	wait.Go(func() { l.Watch(ctx) })
+	wait.Go(func() {
+		if err := l.Run(ctx); err != nil {
+			l.t.Error(err)
+		}
+	})
+	go func() {
+		wait.Wait()
+		close(l.stopped)
+	}()
+	l.t.Cleanup(l.end)
+	return l
+}
+
+// end stops the loop and waits until nothing runs anymore.
+func (l *loop) end() {
+	l.stop()
+	select {
+	case <-l.stopped:
+	case <-time.After(20 * time.Second):
+		l.t.Error("the loop did not stop")
+	}
+}
+
+// until lets time pass and pods become ready until a condition holds.
+func (l *loop) until(what string, ok func() bool) {
+	l.t.Helper()
+	eventually(l.t, what, func() bool {
+		if ok() {
+			return true
+		}
+		l.api.makePodsReady()
+		l.clock.Step(time.Second)
+		return false
+	})
+}
+
+func (l *loop) phase(name string) v1beta1.CanaryPhase { return l.api.canary(name).Status.Phase }
+
+func (l *loop) untilPhase(name string, want v1beta1.CanaryPhase) {
+	l.t.Helper()
+	l.until(fmt.Sprintf("%s to be %s", name, want), func() bool { return l.phase(name) == want })
+}
+
+// atRest waits until a Canary has told everything.
+func (l *loop) atRest(name string) {
+	l.t.Helper()
+	l.until("an empty outbox", func() bool { return len(l.api.canary(name).Status.Rollout.Outbox) == 0 })
+}
+
+// passes counts the finished passes.
+func (l *loop) passes() int { return l.logs.FilterMessage("pass").Len() }
+
+// untilIdle waits until no pass is at work or due, and nothing is left to tell.
+func (l *loop) untilIdle() {
+	l.t.Helper()
+	eventually(l.t, "the loop to be idle", func() bool {
+		return l.queue.Len() == 0 && l.publisher.queue.Len() == 0 && len(l.slots) == 0 && len(l.publisher.slots) == 0
+	})
+}
+
+func (l *loop) healthy(name string) v1beta1.CanaryCondition {
+	for _, condition := range l.api.canary(name).Status.Conditions {
+		if condition.Type == v1beta1.HealthyType {
+			return condition
+		}
+	}
+	return v1beta1.CanaryCondition{}
+}
+
+func (l *loop) events() []*corev1.Event {
+	list, err := l.kube.Tracker().List(corev1.SchemeGroupVersion.WithResource("events"), corev1.SchemeGroupVersion.WithKind("Event"), "test")
+	if err != nil {
+		return nil
+	}
+	var events []*corev1.Event
+	for i := range list.(*corev1.EventList).Items {
+		events = append(events, &list.(*corev1.EventList).Items[i])
+	}
+	return events
+}
+
+func (l *loop) messages() []string {
+	var all []string
+	for _, e := range l.events() {
+		all = append(all, e.Message)
+	}
+	return all
+}
+
+func TestRolloutOnAFakeCluster(t *testing.T) {
+	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
+	l := newLoop(t, a, 1).start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	l.until("the target to be scaled down", func() bool { return replicasOf(a, "podinfo") == 0 })
+
+	a.edit(deploymentResource, "podinfo", "podinfo:2", "spec", "template", "metadata", "annotations", "image")
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseSucceeded)
+	l.atRest("podinfo")
+	if got := a.get(deploymentResource, primaryOf("podinfo")).GetAnnotations(); len(got) == 0 {
+		t.Error("the primary has no record of its revision")
+	}
+	for _, want := range []string{"Initialization done! podinfo.test", "New revision detected! Scaling up podinfo.test", "Promotion completed! Scaling down podinfo.test"} {
+		if !slices.Contains(l.messages(), want) {
+			t.Errorf("no event %q in %q", want, l.messages())
+		}
+	}
+	for _, e := range l.events() {
+		if e.Reason != "Synced" || e.Source.Component != "flagger" || e.Annotations[RuleAnnotation] == "" {
+			t.Errorf("event %s: reason %q, component %q, rule %q", e.Name, e.Reason, e.Source.Component, e.Annotations[RuleAnnotation])
+		}
+	}
+}
+
+func TestSettledCanaryCallsNothing(t *testing.T) {
+	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
+	l := newLoop(t, a, 2).start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	l.until("the target to be scaled down", func() bool { return replicasOf(a, "podinfo") == 0 })
+	l.atRest("podinfo")
+	l.untilIdle()
+	before := l.passes()
+	a.reset()
+	l.kube.ClearActions()
+	// A change that concerns no rule makes a pass, but no call.
+	a.edit(deploymentResource, "podinfo", "x", "metadata", "labels", "touched")
+	eventually(t, "a pass", func() bool { return l.passes() > before })
+	l.untilIdle()
+	if calls := a.recorded(); len(calls) != 0 {
+		t.Errorf("calls of a settled Canary: %v", calls)
+	}
+	for _, action := range l.kube.Actions() {
+		t.Errorf("unexpected %s %s", action.GetVerb(), action.GetResource().Resource)
+	}
+}
+
+// A-10, D-05: one Canary that does not fit our types stops neither the others nor the process.
+func TestA10_UndecodableCanaryIsConfined(t *testing.T) {
+	broken := canaryFor("broken")
+	spec := broken.Object["spec"].(map[string]any)
+	spec["analysis"].(map[string]any)["threshold"] = 1.5
+	a := newAPI(t, broken, readyDeployment("broken", 1), readyDeployment("podinfo", 2), canaryFor("podinfo"))
+	l := newLoop(t, a, 2).start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	l.until("a condition", func() bool { return a.get(canaryResource, "broken").Object["status"] != nil })
+	status := fmt.Sprint(a.get(canaryResource, "broken").Object["status"])
+	for _, want := range []string{"spec.analysis.threshold", "whole number", "InvalidSpec"} {
+		if !strings.Contains(status, want) {
+			t.Errorf("status does not mention %q: %s", want, status)
+		}
+	}
+	if !slices.ContainsFunc(l.messages(), func(m string) bool { return strings.Contains(m, "spec.analysis.threshold") }) {
+		t.Errorf("no event about it in %q", l.messages())
+	}
+
+	a.edit(canaryResource, "broken", int64(2), "spec", "analysis", "threshold")
+	l.untilPhase("broken", v1beta1.CanaryPhaseInitialized)
+	l.until("to be healthy again", func() bool { return l.healthy("broken").Status == corev1.ConditionTrue })
+}
+
+// C-08: a panic in the pass of one Canary stops neither the others nor the process.
+func TestC08_PanicIsConfined(t *testing.T) {
+	bad := canaryFor("bad")
+	bad.Object["spec"].(map[string]any)["analysis"].(map[string]any)["metrics"] = []any{
+		map[string]any{"name": "request-success-rate", "interval": "1m", "thresholdRange": map[string]any{"min": int64(99)}},
+	}
+	a := newAPI(t, readyDeployment("bad", 1), bad, readyDeployment("podinfo", 2), canaryFor("podinfo"))
+	l := newLoop(t, a, 2)
+	l.metrics.set(func(c *v1beta1.Canary) error {
+		if c.Name == "bad" {
+			panic("of metrics")
+		}
+		return nil
+	})
+	l.start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	l.until("a condition", func() bool { return l.healthy("bad").Reason == string(rollout.ReasonInternalError) })
+	if message := l.healthy("bad").Message; !strings.Contains(message, "of metrics") {
+		t.Errorf("message %q", message)
+	}
+	if l.logs.FilterMessage("panic in a pass").Len() == 0 {
+		t.Error("the panic was not logged")
+	}
+	l.metrics.set(nil)
+	l.untilPhase("bad", v1beta1.CanaryPhaseInitialized)
+}
+
+// B-34: a second Canary for the same target is refused, the first goes on; when it is deleted, the second takes over.
+func TestB34_DuplicateTarget(t *testing.T) {
+	twin := canaryFor("podinfo")
+	twin.SetName("twin")
+	twin.SetUID("uid-twin")
+	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
+	l := newLoop(t, a, 2).start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	a.put(twin)
+	l.until("the twin to be refused", func() bool { return l.healthy("twin").Reason == string(rollout.ReasonDuplicateTarget) })
+	if got := l.healthy("twin").Message; !strings.Contains(got, "spec.targetRef") || !strings.Contains(got, "podinfo.test") {
+		t.Errorf("message %q", got)
+	}
+	if got := l.healthy("podinfo").Reason; got == string(rollout.ReasonDuplicateTarget) {
+		t.Error("the first Canary is refused as well")
+	}
+	if err := a.client.Tracker().Delete(canaryResource, "test", "podinfo"); err != nil {
+		t.Fatal(err)
+	}
+	l.until("the twin to be accepted", func() bool { return l.healthy("twin").Reason != string(rollout.ReasonDuplicateTarget) })
+}
+
+func TestConflictOnTheStatusStartsAgainWithNothingDone(t *testing.T) {
+	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
+	l := newLoop(t, a, 1)
+	conflicts := 0
+	a.failWith(func(call string) error {
+		if call == "update canaries/status" && conflicts < 3 {
+			conflicts++
+			return apierrors.NewConflict(canaryResource.GroupResource(), "podinfo", errors.New("changed"))
+		}
+		if conflicts < 3 && (strings.HasPrefix(call, "create") || strings.HasPrefix(call, "patch")) {
+			t.Errorf("%s before the status was written", call)
+		}
+		return nil
+	})
+	l.start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	if conflicts != 3 {
+		t.Errorf("met %d conflicts", conflicts)
+	}
+	if errors := l.logs.FilterMessage("pass failed").Len(); errors != 0 {
+		t.Errorf("%d conflicts were logged as errors", errors)
+	}
+}
+
+func TestFailedActionIsTriedAgainAndTold(t *testing.T) {
+	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
+	l := newLoop(t, a, 1)
+	a.failWith(func(call string) error {
+		if call == "create services" {
+			return apierrors.NewForbidden(serviceResource.GroupResource(), "podinfo", errors.New("quota"))
+		}
+		return nil
+	})
+	l.start()
+	l.until("a condition", func() bool { return l.healthy("podinfo").Reason == string(rollout.ReasonApplyFailed) })
+	if got := l.healthy("podinfo").Message; !strings.Contains(got, "quota") {
+		t.Errorf("message %q", got)
+	}
+	a.failWith(nil)
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+}
+
+// C-02, C-03: when the lease is lost, or the process stops, nothing is in flight anymore when Run returns.
+func TestC02_StopCancelsCallsInFlight(t *testing.T) {
+	canary := canaryFor("podinfo")
+	withWebhooks(canary, map[string]any{"name": "gate", "type": "confirm-rollout", "url": "http://gate.test/"})
+	a := newAPI(t, readyDeployment("podinfo", 2), canary)
+	l := newLoop(t, a, 1)
+	called, cancelled := make(chan struct{}), make(chan struct{})
+	l.hooks.answer = func(ctx context.Context, _ v1beta1.CanaryWebhook) hook.Result {
+		close(called)
+		<-ctx.Done()
+		close(cancelled)
+		return hook.Result{Passed: true}
+	}
+	l.start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	a.edit(deploymentResource, "podinfo", "2", "spec", "template", "metadata", "annotations", "version")
+	l.until("the gate to be asked", func() bool { return closed(called) })
+	l.end()
+	if !closed(cancelled) {
+		t.Error("Run returned while a webhook was in flight")
+	}
+	if got := l.phase("podinfo"); got != v1beta1.CanaryPhaseInitialized {
+		t.Errorf("an answer that came after the end was acted on: phase %s", got)
+	}
+}
+
+// DESIGN §3: -threadiness bounds passes at work, not passes that wait for webhooks.
+func TestSlowWebhookDoesNotHoldAWorker(t *testing.T) {
+	slow := canaryFor("slow")
+	withWebhooks(slow, map[string]any{"name": "gate", "type": "confirm-rollout", "url": "http://gate.test/"})
+	a := newAPI(t, readyDeployment("slow", 2), slow)
+	l := newLoop(t, a, 1)
+	called, answer := make(chan struct{}), make(chan struct{})
+	l.hooks.answer = func(ctx context.Context, _ v1beta1.CanaryWebhook) hook.Result {
+		if !closed(called) {
+			close(called)
+		}
+		select {
+		case <-answer:
+		case <-ctx.Done():
+		}
+		return hook.Result{Passed: true}
+	}
+	l.start()
+	l.untilPhase("slow", v1beta1.CanaryPhaseInitialized)
+	a.edit(deploymentResource, "slow", "2", "spec", "template", "metadata", "annotations", "version")
+	l.until("the gate to be asked", func() bool { return closed(called) })
+
+	a.put(readyDeployment("podinfo", 2))
+	a.put(canaryFor("podinfo"))
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	if got := l.phase("slow"); got != v1beta1.CanaryPhaseInitialized {
+		t.Errorf("phase %s while the gate is silent", got)
+	}
+	close(answer)
+	l.untilPhase("slow", v1beta1.CanaryPhaseSucceeded)
+}
+
+// Invariant 3: an answer about a revision that is history is void, and nobody waits for it.
+func TestNewRevisionInterruptsTheWaiting(t *testing.T) {
+	canary := canaryFor("podinfo")
+	withWebhooks(canary, map[string]any{"name": "gate", "type": "confirm-rollout", "url": "http://gate.test/"})
+	a := newAPI(t, readyDeployment("podinfo", 2), canary)
+	l := newLoop(t, a, 1)
+	calls := make(chan context.Context, 10)
+	l.hooks.answer = func(ctx context.Context, _ v1beta1.CanaryWebhook) hook.Result {
+		calls <- ctx
+		<-ctx.Done()
+		return hook.Result{Passed: true}
+	}
+	l.start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	a.edit(deploymentResource, "podinfo", "2", "spec", "template", "metadata", "annotations", "version")
+	first := <-calls
+	a.edit(deploymentResource, "podinfo", "3", "spec", "template", "metadata", "annotations", "version")
+	second := <-calls
+	if first.Err() == nil {
+		t.Error("the question about the old revision was not cancelled")
+	}
+	if second.Err() != nil {
+		t.Error("the question about the new revision was cancelled")
+	}
+	if got := l.phase("podinfo"); got != v1beta1.CanaryPhaseInitialized {
+		t.Errorf("a void answer was acted on: phase %s", got)
+	}
+}
+
+// C-07: receivers that do not answer delay neither the rollout nor its events.
+func TestC07_SlowReceiverDelaysNothing(t *testing.T) {
+	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
+	l := newLoop(t, a, 1)
+	l.notifier.wait = make(chan struct{})
+	l.start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	a.edit(deploymentResource, "podinfo", "2", "spec", "template", "metadata", "annotations", "version")
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseSucceeded)
+	if got := l.notifier.sent(); len(got) != 1 {
+		t.Errorf("sent %q while the first alert was under way", got)
+	}
+	close(l.notifier.wait)
+	l.atRest("podinfo")
+	if got := l.notifier.sent(); len(got) < 3 || got[0] != "New Deployment detected, initialization completed." {
+		t.Errorf("sent %q", got)
+	}
+}
+
+func TestMissingResourceOfAProviderIsTold(t *testing.T) {
+	canary := canaryFor("podinfo")
+	canary.Object["spec"].(map[string]any)["provider"] = "contour"
+	a := newAPI(t, readyDeployment("podinfo", 2), canary)
+	l := newLoop(t, a, 1).start()
+	l.until("a condition", func() bool { return strings.Contains(l.healthy("podinfo").Message, "httpproxies") })
+	got := l.healthy("podinfo")
+	if !strings.Contains(got.Message, "not installed") || !strings.Contains(got.Message, "spec.provider") || replicasOf(a, "podinfo") != 2 {
+		t.Errorf("reason %s: %s; target has %d replicas", got.Reason, got.Message, replicasOf(a, "podinfo"))
+	}
+}
+
+// C-01: a deleted Canary is forgotten: no timer, no index, no series.
+func TestC01_DeletedCanaryIsForgotten(t *testing.T) {
+	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
+	l := newLoop(t, a, 1).start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	l.atRest("podinfo")
+	if err := a.client.Tracker().Delete(canaryResource, "test", "podinfo"); err != nil {
+		t.Fatal(err)
+	}
+	l.until("to be forgotten", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.publisher.mu.Lock()
+		defer l.publisher.mu.Unlock()
+		l.index.mu.Lock()
+		defer l.index.mu.Unlock()
+		return len(l.known) == 0 && len(l.publisher.outboxes) == 0 && len(l.index.objects) == 0
+	})
+	a.reset()
+	l.clock.Step(time.Hour)
+	l.untilIdle()
+	if calls := a.recorded(); len(calls) != 0 {
+		t.Errorf("calls for a Canary that is gone: %v", calls)
+	}
+}
+
+func TestEventIsNotLostWhenTheAPIServerFails(t *testing.T) {
+	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
+	l := newLoop(t, a, 1)
+	var mu sync.Mutex
+	failures := 5
+	l.kube.PrependReactor("create", "events", func(clienttesting.Action) (bool, runtime.Object, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if failures == 0 {
+			return false, nil, nil
+		}
+		failures--
+		return true, nil, apierrors.NewInternalError(errors.New("etcd is away"))
+	})
+	l.start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	l.until("the event", func() bool { return slices.Contains(l.messages(), "Initialization done! podinfo.test") })
+}
+
+// After a crash between the status and the events the next process tells the rest, and nobody sees an event twice.
+func TestNextProcessTellsTheRestOnce(t *testing.T) {
+	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
+	first := newLoop(t, a, 1)
+	first.notifier.wait = make(chan struct{})
+	first.start()
+	first.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	first.until("the event", func() bool { return slices.Contains(first.messages(), "Initialization done! podinfo.test") })
+	// The alert is under way when the process dies: it was not delivered.
+	first.end()
+
+	second := newLoop(t, a, 1)
+	second.kube = first.kube
+	second.publisher.events.client = first.kube
+	second.start()
+	second.atRest("podinfo")
+	if got := second.notifier.sent(); !slices.Contains(got, "New Deployment detected, initialization completed.") {
+		t.Errorf("the alert was lost: %q", got)
+	}
+	count := 0
+	for _, m := range second.messages() {
+		if m == "Initialization done! podinfo.test" {
+			count++
+		}
+	}
+	if count != 1 {
+		t.Errorf("the event is there %d times", count)
+	}
+}

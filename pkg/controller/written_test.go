@@ -1,0 +1,103 @@
+package controller
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic/fake"
+	clocktesting "k8s.io/utils/clock/testing"
+
+	"flagger.app/flagger/pkg/router/services"
+)
+
+var serviceResource = services.Ref("", "").Resource
+
+func service(version string) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Service"}}
+	u.SetNamespace("test")
+	u.SetName("podinfo")
+	u.SetResourceVersion(version)
+	return u
+}
+
+func TestOwnWritesAreReadBackUntilTheCacheShowsThem(t *testing.T) {
+	w := newWritten(clocktesting.NewFakeClock(time.Unix(0, 0)))
+	o := keyOfObject(serviceResource, service("1"))
+	w.record(serviceResource, service("10"))
+	for _, step := range []struct {
+		name   string
+		cached *unstructured.Unstructured
+		want   string
+	}{
+		{"not in the cache yet", nil, "10"},
+		// As texts "9" is more than "10": versions are numbers.
+		{"older in the cache", service("9"), "10"},
+		{"newer in the cache", service("11"), "11"},
+		{"the cache wins for good", service("9"), "9"},
+	} {
+		if got := w.newest(o, step.cached); got.GetResourceVersion() != step.want {
+			t.Errorf("%s: version %s, want %s", step.name, got.GetResourceVersion(), step.want)
+		}
+	}
+}
+
+func TestDeletedObjectIsNotReadBack(t *testing.T) {
+	w := newWritten(clocktesting.NewFakeClock(time.Unix(0, 0)))
+	o := keyOfObject(serviceResource, service("1"))
+	w.record(serviceResource, service("10"))
+	w.forget(o)
+	if got := w.newest(o, nil); got != nil {
+		t.Fatalf("got version %s of a deleted object", got.GetResourceVersion())
+	}
+}
+
+func TestMissedDeletionIsBelievedAfterAWhile(t *testing.T) {
+	clock := clocktesting.NewFakeClock(time.Unix(0, 0))
+	w := newWritten(clock)
+	o := keyOfObject(serviceResource, service("1"))
+	w.record(serviceResource, service("10"))
+	clock.Step(writtenFor + time.Second)
+	if got := w.newest(o, nil); got != nil {
+		t.Fatal("an object that no cache shows was believed in forever")
+	}
+}
+
+func TestEveryWriteIsRecorded(t *testing.T) {
+	ctx := context.Background()
+	for name, write := range map[string]func(recordingClient, *unstructured.Unstructured) error{
+		"create": func(c recordingClient, u *unstructured.Unstructured) error {
+			u.SetName("other")
+			_, err := c.Resource(serviceResource).Namespace("test").Create(ctx, u, metav1.CreateOptions{})
+			return err
+		},
+		"update": func(c recordingClient, u *unstructured.Unstructured) error {
+			_, err := c.Resource(serviceResource).Namespace("test").Update(ctx, u, metav1.UpdateOptions{})
+			return err
+		},
+		"status": func(c recordingClient, u *unstructured.Unstructured) error {
+			_, err := c.Resource(serviceResource).Namespace("test").UpdateStatus(ctx, u, metav1.UpdateOptions{})
+			return err
+		},
+		"patch": func(c recordingClient, _ *unstructured.Unstructured) error {
+			_, err := c.Resource(serviceResource).Namespace("test").Patch(ctx, "podinfo", types.MergePatchType, []byte(`{"spec":{"type":"NodePort"}}`), metav1.PatchOptions{})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWritten(clocktesting.NewFakeClock(time.Unix(0, 0)))
+			client := recordingClient{fake.NewSimpleDynamicClient(runtime.NewScheme(), service("1")), w}
+			u := service("2")
+			if err := write(client, u); err != nil {
+				t.Fatal(err)
+			}
+			if w.newest(keyOfObject(serviceResource, u), nil) == nil {
+				t.Fatal("the answer was not recorded")
+			}
+		})
+	}
+}
