@@ -1,0 +1,148 @@
+package registry_test
+
+import (
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/router"
+	"flagger.app/flagger/pkg/router/conformance"
+	"flagger.app/flagger/pkg/router/registry"
+)
+
+// metadata as Flagger leaves it. Its Service router adds the label of the selector to the apex metadata in passing, so the
+// routing objects have it too.
+const metadata = `
+  name: podinfo
+  namespace: test
+  labels: {team: a, app: podinfo}
+  annotations:
+    example.com/owner: a
+    helm.toolkit.fluxcd.io/driftDetection: disabled
+    kustomize.toolkit.fluxcd.io/reconcile: disabled
+  ownerReferences:
+  - {apiVersion: flagger.app/v1beta1, kind: Canary, name: podinfo, uid: 9a3f, controller: true, blockOwnerDeletion: true}
+`
+
+// flaggers are the objects that Flagger 1.44 leaves behind an idle Canary, as the API server stores them.
+var flaggers = map[string][]string{
+	"contour": {`
+apiVersion: projectcontour.io/v1
+kind: HTTPProxy
+metadata:` + metadata + `
+spec:
+  routes:
+  - conditions:
+    - prefix: /
+    retryPolicy: {count: 3, perTryTimeout: 1s, retryOn: [5xx]}
+    timeoutPolicy: {response: 15s, idle: 5m}
+    services:
+    - name: podinfo-primary
+      port: 9898
+      weight: 100
+      requestHeadersPolicy: {set: [{name: l5d-dst-override, value: "podinfo-primary.test.svc.cluster.local:9898"}]}
+    - name: podinfo-canary
+      port: 9898
+      requestHeadersPolicy: {set: [{name: l5d-dst-override, value: "podinfo-canary.test.svc.cluster.local:9898"}]}
+status: {currentStatus: valid, description: valid HTTPProxy}
+`},
+	"istio": {`
+apiVersion: networking.istio.io/v1beta1
+kind: DestinationRule
+metadata: {name: podinfo-canary, namespace: test}
+spec: {host: podinfo-canary}
+`, `
+apiVersion: networking.istio.io/v1beta1
+kind: DestinationRule
+metadata: {name: podinfo-primary, namespace: test}
+spec: {host: podinfo-primary}
+`, `
+apiVersion: networking.istio.io/v1beta1
+kind: VirtualService
+metadata:` + metadata + `
+spec:
+  hosts: [podinfo]
+  gateways: [mesh]
+  http:
+  - timeout: 15s
+    retries: {attempts: 3, perTryTimeout: 1s, retryOn: 5xx}
+    route:
+    - {destination: {host: podinfo-primary}, weight: 100}
+    - {destination: {host: podinfo-canary}, weight: 0}
+`},
+	"gatewayapi:v1": {`
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata:` + metadata + `
+spec:
+  parentRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: gateway}]
+  rules:
+  - matches: [{path: {type: PathPrefix, value: /}}]
+    timeouts: {request: 15s}
+    backendRefs:
+    - {group: "", kind: Service, name: podinfo-primary, port: 9898, weight: 100}
+    - {group: "", kind: Service, name: podinfo-canary, port: 9898, weight: 0}
+`},
+	"traefik": {`
+apiVersion: traefik.io/v1alpha1
+kind: TraefikService
+metadata:` + metadata + `
+spec:
+  weighted:
+    services:
+    - {name: podinfo-primary, namespace: test, port: 9898, weight: 100}
+`},
+}
+
+// Taking over from Flagger costs no write at all.
+func TestFlaggersObjectsAreInPlace(t *testing.T) {
+	c := conformance.Podinfo()
+	c.Spec.Service.GatewayRefs = []v1beta1.ParentReference{{Name: "gateway"}}
+	c.Spec.Service.Timeout = "15s"
+	c.Spec.Service.Retries = &v1beta1.HTTPRetry{Attempts: 3, PerTryTimeout: "1s", RetryOn: "5xx"}
+	r := registry.New(registry.Config{})
+	for name, manifests := range flaggers {
+		t.Run(name, func(t *testing.T) {
+			provider, err := r.Provider(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			store := conformance.NewStore(nil)
+			for _, manifest := range manifests {
+				put(t, store, provider, manifest)
+			}
+			want := router.Traffic{Primary: 100}
+			objects, err := provider.Render(c, want, store)
+			if err != nil {
+				t.Fatal(err)
+			}
+			changes, err := router.NewApplier(store, store).Diff(c, objects)
+			if err != nil || len(changes) > 0 {
+				t.Errorf("Diff() = %+v, %v; want nothing", changes, err)
+			}
+			if observed, err := provider.Read(c, store); err != nil || observed.Traffic != want {
+				t.Errorf("Read() = %+v, %v; want %s", observed, err, want)
+			}
+		})
+	}
+}
+
+func put(t *testing.T, store *conformance.Store, provider router.Provider, manifest string) {
+	t.Helper()
+	o := &unstructured.Unstructured{}
+	if err := utilyaml.NewYAMLOrJSONDecoder(strings.NewReader(manifest), 4096).Decode(o); err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range provider.Resources() {
+		if ref.Kind != o.GetKind() {
+			continue
+		}
+		ref.Namespace, ref.Name = o.GetNamespace(), o.GetName()
+		if err := store.Put(ref, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
