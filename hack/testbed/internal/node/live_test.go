@@ -26,6 +26,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"flagger.app/flagger/hack/testbed/internal/build"
+	"flagger.app/flagger/hack/testbed/internal/node"
 )
 
 // insideEnv is set for the part of the tests that runs in a testbed.
@@ -33,6 +34,7 @@ const insideEnv = "TESTBED_NODE_TEST_INSIDE"
 
 // TestMain makes this binary the image "app" as well.
 func TestMain(m *testing.M) {
+	node.MaybeRunContainerInit()
 	if len(os.Args) > 1 && os.Args[1] == "app" {
 		if err := app(os.Args[2:]); err != nil {
 			fmt.Println(err)
@@ -614,4 +616,55 @@ spec:
 		}
 	}
 	t.Errorf("the gate's condition is gone: %+v", pod.Status.Conditions)
+}
+
+// Not in parallel with the others, whose pods would be put on the node.
+func TestInsideSecondNode(t *testing.T) {
+	c := inside(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- node.Run(ctx, node.Config{
+			Client: c.client, NodeName: "node-1", PodCIDR: "10.244.1.0/24", KubeletPort: 10251, StateDir: t.TempDir(),
+			Images: map[string]node.Image{"test/other:*": {Path: self, Args: []string{"app"}}},
+		})
+	}()
+	c.apply(`
+apiVersion: v1
+kind: Pod
+metadata: {name: near}
+spec:
+  containers: [{name: app, image: "test/app:1", readinessProbe: {tcpSocket: {port: 8080}}}]
+  nodeName: node-0
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: far}
+spec:
+  nodeName: node-1
+  containers: [{name: app, image: "test/other:1", readinessProbe: {tcpSocket: {port: 8080}}}]
+`)
+	near, far := c.await("near", "ready", isReady), c.await("far", "ready", isReady)
+	if !strings.HasPrefix(far.Status.PodIP, "10.244.1.") {
+		t.Errorf("the second node gave address %s", far.Status.PodIP)
+	}
+	for from, to := range map[*corev1.Pod]*corev1.Pod{near: far, far: near} {
+		script := "exec 3<>/dev/tcp/" + to.Status.PodIP + "/8080; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; tail -n 1 <&3"
+		if got := c.kubectl("-n", c.namespace, "exec", from.Name, "--", "bash", "-c", script); got != to.Name {
+			t.Errorf("from %s the pod %s answers as %q", from.Name, to.Name, got)
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("the node ended with %v", err)
+	}
+	if _, err := net.DialTimeout("tcp4", far.Status.PodIP+":8080", time.Second); err == nil {
+		t.Error("the pod of a node that has ended still answers")
+	}
+	c.kubectl("delete", "node", "node-1")
 }
