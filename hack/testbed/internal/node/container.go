@@ -64,7 +64,7 @@ type launch struct {
 	image Image
 }
 
-// backOff doubles from first to limit; the first delay is 0 if eager.
+// backOff gives next, then first and its doubles up to limit.
 type backOff struct {
 	next, first, limit time.Duration
 }
