@@ -32,12 +32,15 @@ func promoting(p *pass) bool {
 	return true
 }
 
-// copyAgain repeats a copy that was not carried out. When the target has moved on meanwhile, the analysed revision is gone
+// copyAgain repeats a copy that was not carried out, or that somebody undid. When the target has moved on meanwhile, the analysed revision is gone
 // and the newer one has to be analysed.
 func (p *pass) copyAgain() {
 	if p.moved() {
 		p.startOver()
 		return
+	}
+	if p.next.Phase != v1beta1.CanaryPhasePromoting {
+		p.enter(v1beta1.CanaryPhasePromoting, p.st.Stage)
 	}
 	p.do(EnsurePrimary{Revision: revisionOf(p.st.Target)})
 }
@@ -96,6 +99,10 @@ func (p *pass) routeToPrimary() {
 func finalising(p *pass) bool {
 	if !p.inPhase(v1beta1.CanaryPhaseFinalising) {
 		return false
+	}
+	if p.f.Primary.Copy != p.st.Target.Fingerprint {
+		p.copyAgain()
+		return true
 	}
 	if p.f.Primary.Health.State != Ready {
 		p.primaryFellBack()

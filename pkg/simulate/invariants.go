@@ -42,7 +42,7 @@ func (w *World) checkTraffic(t rollout.TrafficState) {
 
 // checkCopy demands that what is promoted after bootstrap was judged good, unless the analysis is skipped.
 func (w *World) checkCopy(fingerprint string) {
-	if w.canary.Status.Phase != v1beta1.CanaryPhasePromoting || w.canary.SkipAnalysis() {
+	if w.canary.Status.Phase != v1beta1.CanaryPhasePromoting || w.canary.Status.Rollout.Stage == "skip" {
 		return
 	}
 	if w.primary.exists && w.primary.template == fingerprint {
