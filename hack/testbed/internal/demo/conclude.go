@@ -113,8 +113,7 @@ func (d *demo) printRequests(w load.Window) {
 func (r results) checks(weights []weightSpan, total load.Window) []check {
 	worst, steps, exposed := weightSpan{}, []int64{}, int64(0)
 	for _, s := range weights {
-		// A comparison with not-a-number is false: no answers are no measurement.
-		if !(s.deviation() <= worst.deviation()) {
+		if s.deviation() > worst.deviation() {
 			worst = s
 		}
 		if s.run == GoodVersion && s.wanted > 0 && !slices.Contains(steps, s.wanted) {

@@ -61,8 +61,14 @@ type weightSpan struct {
 	measured float64
 }
 
-// deviation is the distance of measured from wanted, in points.
-func (s weightSpan) deviation() float64 { return math.Abs(100*s.measured - float64(s.wanted)) }
+// deviation is the distance of measured from wanted, in points; infinite if
+// nobody answered.
+func (s weightSpan) deviation() float64 {
+	if math.IsNaN(s.measured) {
+		return math.Inf(1)
+	}
+	return math.Abs(100*s.measured - float64(s.wanted))
+}
 
 // measurer tells what became of the requests of a time.
 type measurer interface {
