@@ -2,6 +2,7 @@ package controller
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/discovery"
 	fakediscovery "k8s.io/client-go/discovery/fake"
 	"k8s.io/client-go/dynamic/fake"
 	clienttesting "k8s.io/client-go/testing"
@@ -365,4 +367,11 @@ func closed(c <-chan struct{}) bool {
 	default:
 		return false
 	}
+}
+
+// failingDiscovery can't reach the API server.
+type failingDiscovery struct{ discovery.DiscoveryInterface }
+
+func (failingDiscovery) ServerResourcesForGroupVersion(string) (*metav1.APIResourceList, error) {
+	return nil, errors.New("no route to host")
 }

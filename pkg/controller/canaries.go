@@ -208,4 +208,3 @@ func (s *canaries) resource(u *unstructured.Unstructured) dynamic.ResourceInterf
 func keyOf(o metav1.Object) string {
 	return cache.NewObjectName(o.GetNamespace(), o.GetName()).String()
 }
-

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/klog/v2"
+)
+
+var update = flag.Bool("update", false, "write docs/flags.md")
+
+func noEnvironment(string) (string, bool) { return "", false }
+
+func TestDefaults(t *testing.T) {
+	o, err := parse(nil, noEnvironment, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, pair := range map[string][2]any{
+		"metrics-server":                 {o.metricsServer, "http://prometheus:9090"},
+		"mesh-provider":                  {o.meshProvider, "istio"},
+		"port":                           {o.port, "8080"},
+		"threadiness":                    {o.threadiness, 2},
+		"kubeconfig-qps":                 {o.qps, 100},
+		"kubeconfig-burst":               {o.burst, 250},
+		"control-loop-interval":          {o.controlLoopInterval, 10 * time.Second},
+		"min-analysis-interval":          {o.minAnalysisInterval, 10 * time.Second},
+		"route-propagation-delay":        {o.propagationDelay, 3 * time.Second},
+		"selector-labels":                {o.selectorLabels, "app,name,app.kubernetes.io/name"},
+		"enable-config-tracking":         {o.configTracking, true},
+		"enable-leader-election":         {o.election.enabled, false},
+		"leader-election-namespace":      {o.election.namespace, "kube-system"},
+		"leader-election-lease-duration": {o.election.leaseDuration, time.Minute},
+		"leader-election-renew-deadline": {o.election.renewDeadline, 15 * time.Second},
+		"leader-election-retry-period":   {o.election.period, 5 * time.Second},
+		"slack-user":                     {o.slack.user, "flagger"},
+		"log-level":                      {o.logLevel, "debug"},
+		"zap-encoding":                   {o.zapEncoding, "json"},
+	} {
+		if pair[0] != pair[1] {
+			t.Errorf("-%s is %v, want %v", name, pair[0], pair[1])
+		}
+	}
+}
+
+func TestEnvironmentWinsOverFlags(t *testing.T) {
+	environment := map[string]string{"SLACK_URL": "https://env", "EVENT_WEBHOOK_URL": "https://events", "MSTEAMS_URL": ""}
+	lookup := func(name string) (string, bool) {
+		value, ok := environment[name]
+		return value, ok
+	}
+	o, err := parse([]string{"-slack-url=https://flag", "-msteams-url=https://teams"}, lookup, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.slack.url != "https://env" || o.eventWebhook != "https://events" {
+		t.Errorf("slack %q, events %q", o.slack.url, o.eventWebhook)
+	}
+	if o.msteams.url != "https://teams" {
+		t.Errorf("an empty variable replaced the flag: %q", o.msteams.url)
+	}
+}
+
+func TestFlagsOfFlaggerAreAccepted(t *testing.T) {
+	args := []string{
+		"-v=2", "-vmodule=x=1", "-logtostderr", "-alsologtostderr", "-log_dir=/tmp", "-log_file=x", "-log_file_max_size=1",
+		"-stderrthreshold=2", "-add_dir_header", "-skip_headers", "-skip_log_headers", "-one_output", "-log_backtrace_at=x.go:1",
+		"-kubeconfig=", "-master=", "-kubeconfig-service-mesh=", "-log-level=info", "-slack-url=", "-slack-token=",
+		"-slack-proxy-url=", "-slack-channel=", "-msteams-proxy-url=", "-include-label-prefix=", "-zap-replace-globals",
+		"-namespace=", "-ingress-annotations-prefix=", "-ingress-class=", "-cluster-name=", "-no-cross-namespace-refs", "--port=1",
+	}
+	if _, err := parse(args, noEnvironment, io.Discard); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWrongFlagsNameTheFlag(t *testing.T) {
+	for arg, want := range map[string]string{
+		"-control-loop-interval=0s":    "-control-loop-interval",
+		"-min-analysis-interval=-1s":   "-min-analysis-interval",
+		"-route-propagation-delay=-1s": "-route-propagation-delay",
+		"-threadiness=0":               "-threadiness",
+		"mesh-provider=istio":          "mesh-provider=istio",
+		"-nonsense":                    "nonsense",
+	} {
+		if _, err := parse([]string{arg}, noEnvironment, io.Discard); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", arg, err)
+		}
+	}
+}
+
+func TestLists(t *testing.T) {
+	if got := list(" app, name,,"); !slices.Equal(got, []string{"app", "name"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestFlagDocs(t *testing.T) {
+	path := filepath.Join("..", "..", "docs", "flags.md")
+	want := flagDocs()
+	if *update {
+		if err := os.WriteFile(path, want, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("docs/flags.md is not what the flags say: run go test ./cmd/flagger -update")
+	}
+}
+
+// flagDocs renders docs/flags.md.
+func flagDocs() []byte {
+	klogFlags := flag.NewFlagSet("", flag.ContinueOnError)
+	klog.InitFlags(klogFlags)
+	var own, logging bytes.Buffer
+	newFlagSet(&options{}, io.Discard).VisitAll(func(f *flag.Flag) {
+		if klogFlags.Lookup(f.Name) != nil {
+			fmt.Fprintf(&logging, "| `-%s` | %s |\n", f.Name, f.Usage)
+			return
+		}
+		fmt.Fprintf(&own, "| `-%s` | %s | %s | %s |\n", f.Name, code(f.DefValue), code(environment[f.Name]), f.Usage)
+	})
+	var b bytes.Buffer
+	fmt.Fprintln(&b, "# Flags of the operator")
+	fmt.Fprintln(&b, "\nWritten by `go test ./cmd/flagger -update` from the flags themselves. A variable of the environment that is set and not\nempty wins over its flag.")
+	fmt.Fprintln(&b, "\n| Flag | Default | Environment | Meaning |\n|---|---|---|---|")
+	b.Write(own.Bytes())
+	fmt.Fprintln(&b, "\n## Client library\n\nThe client library of Kubernetes logs to the log of the operator. Its own flags are accepted; of them `-v` and\n`-vmodule` choose how much it says.")
+	fmt.Fprintln(&b, "\n| Flag | Meaning |\n|---|---|")
+	b.Write(logging.Bytes())
+	return b.Bytes()
+}
+
+func code(text string) string {
+	if text == "" {
+		return ""
+	}
+	return "`" + text + "`"
+}

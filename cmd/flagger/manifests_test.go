@@ -1,0 +1,82 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"sigs.k8s.io/yaml"
+)
+
+func readManifest(t *testing.T, parts ...string) []byte {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(append([]string{"..", ".."}, parts...)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+func TestDeploymentStartsTheOperator(t *testing.T) {
+	var deployment appsv1.Deployment
+	if err := yaml.UnmarshalStrict(readManifest(t, "artifacts", "flagger", "deployment.yaml"), &deployment); err != nil {
+		t.Fatal(err)
+	}
+	container := deployment.Spec.Template.Spec.Containers[0]
+	o, err := parse(container.Args, noEnvironment, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if port := container.Ports[0]; port.Name != "http" || port.ContainerPort != 8080 || o.port != "8080" {
+		t.Errorf("the container declares %v, the operator listens on %s", port, o.port)
+	}
+	if container.ReadinessProbe.HTTPGet.Path != "/readyz" || container.LivenessProbe.HTTPGet.Path != "/healthz" {
+		t.Error("wrong probes")
+	}
+}
+
+// D-04: the operator may read single Secrets and nothing else of them.
+func TestD04_SecretsAreOnlyRead(t *testing.T) {
+	for _, document := range bytes.Split(readManifest(t, "artifacts", "flagger", "account.yaml"), []byte("\n---\n")) {
+		var role rbacv1.ClusterRole
+		if err := yaml.Unmarshal(document, &role); err != nil {
+			t.Fatal(err)
+		}
+		for _, rule := range role.Rules {
+			if slices.Contains(rule.Resources, "secrets") && !slices.Equal(rule.Verbs, []string{"get"}) {
+				t.Errorf("secrets: %v", rule.Verbs)
+			}
+		}
+	}
+}
+
+func TestKustomizeBaseInstallsTheSame(t *testing.T) {
+	for _, name := range []string{"account.yaml", "deployment.yaml"} {
+		published := bytes.Split(readManifest(t, "artifacts", "flagger", name), []byte("\n---\n"))
+		base := bytes.Split(readManifest(t, "kustomize", "base", "flagger", name), []byte("\n---\n"))
+		if len(published) != len(base) {
+			t.Fatalf("%s: %d and %d objects", name, len(published), len(base))
+		}
+		for i := range published {
+			if diff := cmp.Diff(withoutNamespace(t, published[i]), withoutNamespace(t, base[i])); diff != "" {
+				t.Errorf("%s: artifacts/flagger and kustomize/base/flagger differ (-artifacts +base):\n%s", name, diff)
+			}
+		}
+	}
+}
+
+func withoutNamespace(t *testing.T, document []byte) map[string]any {
+	t.Helper()
+	var object map[string]any
+	if err := yaml.Unmarshal(document, &object); err != nil {
+		t.Fatal(err)
+	}
+	delete(object["metadata"].(map[string]any), "namespace")
+	return object
+}
