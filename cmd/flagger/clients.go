@@ -72,13 +72,21 @@ func (c *clients) connectMesh(o *options, mainHost string) error {
 }
 
 func restConfig(o *options, kubeconfig string) (*rest.Config, error) {
-	cfg, err := clientcmd.BuildConfigFromFlags(o.master, kubeconfig)
+	cfg, err := loadConfig(o.master, kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %q: %w: check -kubeconfig, -kubeconfig-service-mesh and -master", kubeconfig, err)
 	}
 	cfg.QPS, cfg.Burst = float32(o.qps), o.burst
 	cfg.UserAgent = "flagger/" + version.Version
 	return cfg, nil
+}
+
+// loadConfig reads a kubeconfig; without one and without a master the process runs in the cluster.
+func loadConfig(master, kubeconfig string) (*rest.Config, error) {
+	if master == "" && kubeconfig == "" {
+		return rest.InClusterConfig()
+	}
+	return clientcmd.BuildConfigFromFlags(master, kubeconfig)
 }
 
 func cluster(cfg *rest.Config, kube kubernetes.Interface) (controller.Cluster, error) {

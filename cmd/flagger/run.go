@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,10 +30,24 @@ import (
 	"flagger.app/flagger/pkg/workload"
 )
 
+// operator is everything that runs.
+type operator struct {
+	options    *options
+	clients    *clients
+	log        *zap.Logger
+	recorder   *telemetry.Recorder
+	factory    externalversions.SharedInformerFactory
+	templates  cache.InformerSynced
+	controller *controller.Controller
+}
+
 // run is the life of the operator. It returns nil when ctx ends, and an error when it can't go on.
 func run(ctx context.Context, o *options, log *zap.Logger) error {
 	log.Info("starting flagger", zap.String("version", version.Version), zap.String("revision", version.Revision),
 		zap.String("mesh-provider", o.meshProvider), zap.String("namespace", o.namespace))
+	if o.slack.url != "" || o.msteams.url != "" {
+		log.Warn("alerts are written to the log only: this version has no Slack and MS Teams notifiers")
+	}
 	c, err := connect(o)
 	if err != nil {
 		return err
@@ -44,46 +59,58 @@ func run(ctx context.Context, o *options, log *zap.Logger) error {
 	if err := controller.CheckServer(ctx, c.kube.Discovery(), c.main.Dynamic, o.namespace); err != nil {
 		return err
 	}
-	factory := externalversions.NewSharedInformerFactoryWithOptions(c.flagger, 0, externalversions.WithNamespace(o.namespace))
-	templateInformer := factory.Flagger().V1beta1().MetricTemplates()
-	templatesSynced := templateInformer.Informer().HasSynced
-	recorder := telemetry.New(version.Version, o.meshProvider)
+	op, err := newOperator(o, c, log, providers)
+	if err != nil {
+		return err
+	}
+	return op.run(ctx)
+}
+
+func newOperator(o *options, c *clients, log *zap.Logger, providers controller.Providers) (*operator, error) {
+	op := &operator{
+		options:  o,
+		clients:  c,
+		log:      log,
+		recorder: telemetry.New(version.Version, o.meshProvider),
+		factory:  externalversions.NewSharedInformerFactoryWithOptions(c.flagger, 0, externalversions.WithNamespace(o.namespace)),
+	}
+	found := op.factory.Flagger().V1beta1().MetricTemplates()
+	op.templates = found.Informer().HasSynced
 	evaluator := &metrics.Evaluator{
 		DefaultAddress:       o.metricsServer,
 		FlagProvider:         o.meshProvider,
 		NoCrossNamespaceRefs: o.noCrossNamespaceRefs,
-		Templates:            templates{templateInformer.Lister()},
+		Templates:            templates{found.Lister()},
 		Secrets:              secrets{c.kube},
 		Registry:             metrics.NewRegistry(),
 	}
-	ctl, err := controller.New(config(o, c, log, providers, recorder, evaluator))
-	if err != nil {
-		return err
-	}
+	var err error
+	op.controller, err = controller.New(config(o, c, log, providers, op.recorder, evaluator))
+	return op, err
+}
 
+// run watches, serves and leads until ctx ends or one of them fails.
+func (op *operator) run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
 	var wait sync.WaitGroup
-	defer wait.Wait()
-	defer stop(nil)
-	wait.Go(func() { checkMetricsServer(ctx, o, log) })
-	factory.StartWithContext(ctx)
-	defer factory.Shutdown()
-	wait.Go(func() { ctl.Watch(ctx) })
+	op.factory.StartWithContext(ctx)
+	wait.Go(func() { op.controller.Watch(ctx) })
+	wait.Go(func() { checkMetricsServer(ctx, op.options, op.log) })
 	wait.Go(func() {
-		ready := func() error { return readiness(ctl, templatesSynced) }
-		if err := server.ListenAndServe(ctx, ":"+o.port, server.Options{Metrics: recorder.Handler(), Ready: ready}); err != nil {
+		err := server.ListenAndServe(ctx, ":"+op.options.port, server.Options{Metrics: op.recorder.Handler(), Ready: op.ready})
+		if err != nil {
 			stop(err)
 		}
 	})
-	if cache.WaitForCacheSync(ctx.Done(), templatesSynced) {
-		err = lead(ctx, o, c, log, ctl)
+	var err error
+	if cache.WaitForCacheSync(ctx.Done(), op.templates) {
+		err = op.lead(ctx)
 	}
-	if err == nil {
+	stop(err)
+	wait.Wait()
+	op.factory.Shutdown()
+	if err == nil && !errors.Is(context.Cause(ctx), context.Canceled) {
 		err = context.Cause(ctx)
-	}
-	if errors.Is(err, context.Canceled) {
-		return nil
 	}
 	return err
 }
@@ -119,39 +146,32 @@ func config(o *options, c *clients, log *zap.Logger, providers controller.Provid
 }
 
 // lead acts, at once or for as long as this process has the lease.
-func lead(ctx context.Context, o *options, c *clients, log *zap.Logger, ctl *controller.Controller) error {
-	if !o.election.enabled {
-		return ctl.Run(ctx)
+func (op *operator) lead(ctx context.Context) error {
+	election := op.options.election
+	if !election.enabled {
+		return op.controller.Run(ctx)
 	}
 	host, err := os.Hostname()
 	if err != nil {
 		return fmt.Errorf("identity for the leader election: %w", err)
 	}
-	namespace := o.election.namespace
-	if o.namespace != "" {
-		namespace = o.namespace
-	}
 	lease := controller.Lease{
-		Client:        c.lease.CoordinationV1(),
-		Namespace:     namespace,
+		Client:        op.clients.lease.CoordinationV1(),
+		Namespace:     cmp.Or(op.options.namespace, election.namespace),
 		Identity:      host + "_" + uuid.NewString(),
-		Duration:      o.election.leaseDuration,
-		RenewDeadline: o.election.renewDeadline,
-		RetryPeriod:   o.election.period,
+		Duration:      election.leaseDuration,
+		RenewDeadline: election.renewDeadline,
+		RetryPeriod:   election.period,
 	}
 	return lease.Hold(ctx, func(ctx context.Context) error {
-		log.Info("acting as elected leader", zap.String("identity", lease.Identity))
-		return ctl.Run(ctx)
+		op.log.Info("acting as elected leader", zap.String("identity", lease.Identity))
+		return op.controller.Run(ctx)
 	})
 }
 
-func readiness(ctl *controller.Controller, others ...cache.InformerSynced) error {
-	for _, synced := range others {
-		if !synced() {
-			return errors.New("caches of MetricTemplates are not filled")
-		}
-	}
-	if !ctl.Synced() {
+// ready is whether the caches are filled. A process that waits for the lease is ready, too.
+func (op *operator) ready() error {
+	if !op.templates() || !op.controller.Synced() {
 		return errors.New("caches are not filled")
 	}
 	return nil
