@@ -1,0 +1,235 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	kubefake "k8s.io/client-go/kubernetes/fake"
+	clocktesting "k8s.io/utils/clock/testing"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/hook"
+	"flagger.app/flagger/pkg/notify"
+)
+
+// teller is a publisher at work and what it told.
+type teller struct {
+	*publisher
+	kube     *kubefake.Clientset
+	notifier *notifier
+	calls    *payloads
+
+	mu       sync.Mutex
+	finished int
+}
+
+// payloads records the payloads of webhooks and passes those that are not named "bad".
+type payloads struct {
+	mu   sync.Mutex
+	sent []hook.Payload
+	keys []string
+}
+
+func (p *payloads) Call(_ context.Context, h v1beta1.CanaryWebhook, payload hook.Payload, key string) hook.Result {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sent = append(p.sent, payload)
+	p.keys = append(p.keys, h.URL+" "+key)
+	if h.Name == "bad" {
+		return hook.Result{Text: "no thanks"}
+	}
+	return hook.Result{Passed: true}
+}
+
+func (p *payloads) CallAll(ctx context.Context, all []v1beta1.CanaryWebhook, payload hook.Payload, key string) []hook.Result {
+	var results []hook.Result
+	for _, h := range all {
+		results = append(results, p.Call(ctx, h, payload, key+"/"+h.Name))
+		if !results[len(results)-1].Passed {
+			break
+		}
+	}
+	return results
+}
+
+func newTeller(t *testing.T, eventWebhook string) *teller {
+	t.Helper()
+	tell := &teller{kube: kubefake.NewClientset(), notifier: &notifier{}, calls: &payloads{}}
+	tell.publisher = newPublisher(Config{
+		Kube: tell.kube, Hooks: tell.calls, Notifier: tell.notifier, Log: zap.NewNop(), EventWebhook: eventWebhook,
+		Clock: clocktesting.NewFakeClock(time.Unix(1_000_000, 0)),
+	}, func(string) {
+		tell.mu.Lock()
+		defer tell.mu.Unlock()
+		tell.finished++
+	})
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		tell.run(ctx)
+		close(done)
+	}()
+	t.Cleanup(func() {
+		stop()
+		<-done
+	})
+	return tell
+}
+
+// tell offers an outbox and waits until all is told.
+func (tell *teller) tell(t *testing.T, c *v1beta1.Canary) {
+	t.Helper()
+	tell.offer("test/podinfo", c)
+	eventually(t, "the outbox to be told", func() bool { return tell.deliveredTo("test/podinfo", c.UID) == lastNotice(c) })
+}
+
+func (tell *teller) messages(t *testing.T) []string {
+	t.Helper()
+	list, err := tell.kube.CoreV1().Events("test").List(context.Background(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, e := range list.Items {
+		all = append(all, e.Type+" "+e.Message)
+	}
+	slices.Sort(all)
+	return all
+}
+
+func canaryWithOutbox(webhooks []v1beta1.CanaryWebhook, notices ...v1beta1.Notice) *v1beta1.Canary {
+	c := eventOwner("podinfo")
+	c.Spec.Analysis = &v1beta1.CanaryAnalysis{Webhooks: webhooks}
+	for i := range notices {
+		notices[i].Sequence = int64(i + 1)
+	}
+	c.Status.Rollout = &v1beta1.RolloutStatus{Outbox: notices}
+	return c
+}
+
+func TestPostRolloutHooksAreCalledAndTold(t *testing.T) {
+	tell := newTeller(t, "")
+	tell.tell(t, canaryWithOutbox([]v1beta1.CanaryWebhook{
+		{Name: "good", Type: v1beta1.PostRolloutHook, URL: "http://good"},
+		{Name: "bad", Type: v1beta1.PostRolloutHook, URL: "http://bad"},
+		{Name: "never", Type: v1beta1.PostRolloutHook, URL: "http://never"},
+		{Name: "load", Type: v1beta1.RolloutHook, URL: "http://load"},
+	}, v1beta1.Notice{Hooks: v1beta1.PostRolloutHook, Phase: v1beta1.CanaryPhaseSucceeded}))
+	want := []string{"Normal Post-rollout check good passed", "Warning Post-rollout hook bad failed no thanks"}
+	if got := tell.messages(t); !slices.Equal(got, want) {
+		t.Errorf("events %q, want %q", got, want)
+	}
+	if len(tell.calls.sent) != 2 || tell.calls.sent[0].Phase != v1beta1.CanaryPhaseSucceeded {
+		t.Errorf("called with %v", tell.calls.sent)
+	}
+	if want := "http://good 7d2b/notice/1/good"; tell.calls.keys[0] != want {
+		t.Errorf("idempotency key %q, want %q", tell.calls.keys[0], want)
+	}
+}
+
+func TestEventWebhooks(t *testing.T) {
+	notice := v1beta1.Notice{Type: "Warning", Message: "Halt", Phase: v1beta1.CanaryPhaseProgressing}
+	own := []v1beta1.CanaryWebhook{{Name: "own", Type: v1beta1.EventHook, URL: "http://own"}}
+	for name, test := range map[string]struct {
+		flag     string
+		webhooks []v1beta1.CanaryWebhook
+		want     string
+	}{
+		"of the Canary":             {webhooks: own, want: "http://own 7d2b/notice/1/own"},
+		"of the operator":           {flag: "http://flag", want: "http://flag 7d2b/notice/1/events"},
+		"of the Canary goes before": {flag: "http://flag", webhooks: own, want: "http://own 7d2b/notice/1/own"},
+		"none":                      {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tell := newTeller(t, test.flag)
+			tell.tell(t, canaryWithOutbox(test.webhooks, notice))
+			if test.want == "" {
+				if len(tell.calls.sent) != 0 {
+					t.Errorf("called %v", tell.calls.keys)
+				}
+				return
+			}
+			if len(tell.calls.sent) != 1 || tell.calls.keys[0] != test.want {
+				t.Fatalf("called %v, want %s", tell.calls.keys, test.want)
+			}
+			sent := tell.calls.sent[0]
+			if sent.Metadata["eventMessage"] != "Halt" || sent.Metadata["eventType"] != "Warning" || sent.Metadata["timestamp"] != "1000000000" || sent.Phase != v1beta1.CanaryPhaseProgressing {
+				t.Errorf("payload %+v", sent)
+			}
+		})
+	}
+}
+
+func TestNoticeIsToldOnce(t *testing.T) {
+	tell := newTeller(t, "")
+	c := canaryWithOutbox(nil, v1beta1.Notice{Type: "Normal", Message: "one", Alert: &v1beta1.NoticeAlert{Severity: v1beta1.SeverityInfo, Message: "alert one"}})
+	tell.tell(t, c)
+	tell.tell(t, c)
+	c = canaryWithOutbox(nil, c.Status.Rollout.Outbox[0], v1beta1.Notice{Type: "Normal", Message: "two", Alert: &v1beta1.NoticeAlert{Severity: v1beta1.SeverityInfo, Message: "alert two"}})
+	tell.tell(t, c)
+	if got := tell.notifier.sent(); !slices.Equal(got, []string{"alert one", "alert two"}) {
+		t.Errorf("alerts %q", got)
+	}
+	if got := tell.messages(t); !slices.Equal(got, []string{"Normal one", "Normal two"}) {
+		t.Errorf("events %q", got)
+	}
+}
+
+// A Canary that was deleted and made again counts its notices from 1 again.
+func TestNoticesOfANewCanaryOfTheSameName(t *testing.T) {
+	tell := newTeller(t, "")
+	tell.tell(t, canaryWithOutbox(nil, v1beta1.Notice{Type: "Normal", Message: "old"}))
+	reborn := canaryWithOutbox(nil, v1beta1.Notice{Type: "Normal", Message: "new"})
+	reborn.UID = "other"
+	tell.tell(t, reborn)
+	if got := tell.messages(t); !slices.Equal(got, []string{"Normal new", "Normal old"}) {
+		t.Errorf("events %q", got)
+	}
+}
+
+func TestLastWordsOfADeletedCanaryAreTold(t *testing.T) {
+	tell := newTeller(t, "")
+	tell.offer("test/podinfo", canaryWithOutbox(nil, v1beta1.Notice{Type: "Normal", Message: "Terminated canary podinfo.test"}))
+	tell.forget("test/podinfo")
+	eventually(t, "the outbox to go", func() bool {
+		tell.publisher.mu.Lock()
+		defer tell.publisher.mu.Unlock()
+		return len(tell.outboxes) == 0
+	})
+	if got := tell.messages(t); len(got) != 1 {
+		t.Errorf("events %q", got)
+	}
+}
+
+func TestAlertThatFailsIsNoObstacle(t *testing.T) {
+	tell := newTeller(t, "")
+	tell.cfg.Notifier = failingNotifier{}
+	tell.tell(t, canaryWithOutbox(nil, v1beta1.Notice{Type: "Normal", Message: "one", Alert: &v1beta1.NoticeAlert{Severity: v1beta1.SeverityInfo, Message: "alert"}}))
+}
+
+func TestTimeForWebhooks(t *testing.T) {
+	for name, test := range map[string]struct {
+		hooks []v1beta1.CanaryWebhook
+		want  time.Duration
+	}{
+		"none":         {nil, time.Second},
+		"default":      {[]v1beta1.CanaryWebhook{{}}, 11 * time.Second},
+		"own timeouts": {[]v1beta1.CanaryWebhook{{Timeout: "5m"}, {Timeout: "30s", Retries: 2}}, time.Second + 5*time.Minute + 90*time.Second + time.Minute},
+		"bounded":      {[]v1beta1.CanaryWebhook{{Timeout: "9000h"}}, time.Hour},
+	} {
+		if got := timeFor(test.hooks); got != test.want {
+			t.Errorf("%s: %s, want %s", name, got, test.want)
+		}
+	}
+}
+
+// failingNotifier has no receiver.
+type failingNotifier struct{}
+
+func (failingNotifier) Notify(context.Context, notify.Alert) error { return errors.New("no receiver") }
