@@ -48,15 +48,11 @@ func (d *demo) conclude() error {
 }
 
 func (d *demo) printWeights(weights []weightSpan) {
-	d.out.plain("%-10s %15s %8s %10s %10s %12s %10s  %s", "Release", "time", "wanted", "measured", "requests", "success", "P99", "versions")
+	d.out.plain("Release         time      wanted  measured  requests   success        P99  answered by")
 	for _, s := range weights {
-		name := s.run
-		if name == "" {
-			name = "-"
-		}
-		d.out.plain("%-10s %6.1fs–%6.1fs %6d %% %10s %10s %12s %10s  %s", name,
-			s.from.Sub(d.out.begin).Seconds(), s.to.Sub(d.out.begin).Seconds(), s.wanted, percent(s.measured),
-			thousands(s.window.Sent), percent(s.window.Success()), milliseconds(s.window.Latency.P99), versions(s.window))
+		d.out.plain("%-7s  %5.1f–%5.1f s  %4d %%  %7.2f %%  %8s  %8.2f %%  %9s  %s", orDefault(s.run, "-"),
+			s.from.Sub(d.out.begin).Seconds(), s.to.Sub(d.out.begin).Seconds(), s.wanted, 100*s.measured,
+			thousands(s.window.Sent), 100*s.window.Success(), milliseconds(s.window.Latency.P99), versions(s.window))
 	}
 	d.out.plain("")
 }
@@ -72,7 +68,7 @@ func versions(w load.Window) string {
 }
 
 func (d *demo) printPhases(phases []phaseSpan) {
-	d.out.plain("%-10s %-16s %10s", "Release", "phase", "duration")
+	d.out.plain("Release  phase          duration")
 	for _, p := range phases {
 		if p.phase == "" {
 			continue
@@ -82,7 +78,7 @@ func (d *demo) printPhases(phases []phaseSpan) {
 			// It stays in this phase until the next release.
 			duration = "-"
 		}
-		d.out.plain("%-10s %-16s %10s", orDefault(p.run, "-"), p.phase, duration)
+		d.out.plain("%-7s  %-13s  %8s", orDefault(p.run, "-"), p.phase, duration)
 	}
 	d.out.plain("")
 }

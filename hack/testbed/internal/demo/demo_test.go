@@ -212,3 +212,17 @@ func TestThousands(t *testing.T) {
 		}
 	}
 }
+
+func TestWrap(t *testing.T) {
+	for text, want := range map[string][]string{
+		"short":               {"short"},
+		"exactly te":          {"exactly te"},
+		"a few words more":    {"a few", "words more"},
+		"unbreakablylong":     {"unbreakablylong"},
+		"  wanted 10 percent": {"  wanted", "10 percent"},
+	} {
+		if diff := cmp.Diff(want, wrap(text, 10)); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", text, diff)
+		}
+	}
+}

@@ -43,12 +43,30 @@ func (p *printer) setPhase(phase string) {
 	p.phase = phase
 }
 
-// step writes a line of the story.
+// step writes an entry of the story, on several lines if it is long.
 func (p *printer) step(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	since := p.clock.Since(p.begin).Seconds()
-	fmt.Fprintf(p.out, "%7.1fs  %-12s  %s\n", since, p.phase, fmt.Sprintf(format, args...))
+	head := fmt.Sprintf("%7.1fs  %-12s  ", p.clock.Since(p.begin).Seconds(), p.phase)
+	for _, line := range wrap(fmt.Sprintf(format, args...), width-len(head)) {
+		fmt.Fprintln(p.out, head+line)
+		head = strings.Repeat(" ", len(head)+2)
+	}
+}
+
+// wrap breaks a text between words so that lines have at most the given
+// length, if words allow.
+func wrap(text string, most int) []string {
+	var lines []string
+	for len(text) > most {
+		end := strings.LastIndexByte(text[:most+1], ' ')
+		if end <= 0 || strings.TrimSpace(text[:end]) == "" {
+			break
+		}
+		lines = append(lines, text[:end])
+		text = text[end+1:]
+	}
+	return append(lines, text)
 }
 
 // plain writes a line without time and phase.
