@@ -22,7 +22,7 @@ func bootstrap(p *pass) bool {
 }
 
 // beginBootstrap decides what the primary is to run. A primary that is there already, because the status was lost, is taken
-// as it is: it serves, and a target that differs from it is a change to analyse.
+// as it is: it serves, and a target that differs from it is a change to analyze.
 func (p *pass) beginBootstrap() {
 	p.enter(v1beta1.CanaryPhaseInitializing, stageCopying)
 	if !p.f.Primary.Exists {

@@ -4,11 +4,11 @@ import (
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
 
-func (p *pass) promoteAnalysed() {
+func (p *pass) promoteAnalyzed() {
 	p.promote("Copying %s template spec to %s", p.targetName(), p.primaryName())
 }
 
-// promote begins to copy the analysed revision, and no other, to the primary.
+// promote begins to copy the analyzed revision, and no other, to the primary.
 func (p *pass) promote(format string, args ...any) {
 	p.normal(format, args...)
 	p.enter(v1beta1.CanaryPhasePromoting, "")
@@ -16,7 +16,7 @@ func (p *pass) promote(format string, args ...any) {
 	p.do(EnsurePrimary{Revision: revisionOf(p.st.Target)})
 }
 
-// promoting waits for the primary to serve the analysed revision and then gives it the traffic.
+// promoting waits for the primary to serve the analyzed revision and then gives it the traffic.
 func promoting(p *pass) bool {
 	if !p.inPhase(v1beta1.CanaryPhasePromoting) {
 		return false
@@ -32,8 +32,8 @@ func promoting(p *pass) bool {
 	return true
 }
 
-// copyAgain repeats a copy that was not carried out, or that somebody undid. When the target has moved on meanwhile, the analysed revision is gone
-// and the newer one has to be analysed.
+// copyAgain repeats a copy that was not carried out, or that somebody undid. When the target has moved on meanwhile, the analyzed revision is gone
+// and the newer one has to be analyzed.
 func (p *pass) copyAgain() {
 	if p.moved() {
 		p.startOver()
@@ -95,7 +95,7 @@ func (p *pass) routeToPrimary() {
 }
 
 // finalising takes the pods of the target away once it was seen to get nothing any more. A target that has moved on keeps
-// them: its new revision is analysed next.
+// them: its new revision is analyzed next.
 func finalising(p *pass) bool {
 	if !p.inPhase(v1beta1.CanaryPhaseFinalising) {
 		return false
@@ -130,7 +130,7 @@ func (p *pass) primaryFellBack() {
 	p.fail(ReasonPrimaryNotReady, "%s not ready: %s", p.primaryName(), h.Reason)
 }
 
-// succeed records what was observed: the primary is ready with the analysed revision and has all the traffic.
+// succeed records what was observed: the primary is ready with the analyzed revision and has all the traffic.
 func (p *pass) succeed() {
 	skipped := p.st.Stage == stageSkip
 	p.st.Promoted = p.st.Target.DeepCopy()

@@ -20,7 +20,7 @@ func (p *pass) finish(rule string) Decision {
 		p.settleCookies()
 	}
 	p.repair()
-	p.settleHealth(rule)
+	p.settleHealth()
 	p.settlePromoted()
 	p.settleTransition()
 	p.settleOutbox(rule)
@@ -88,7 +88,7 @@ func (p *pass) healthReason() ProblemReason {
 }
 
 // settleHealth writes the Healthy condition, and tells about a problem when it is new or reads differently.
-func (p *pass) settleHealth(rule string) {
+func (p *pass) settleHealth() {
 	if p.problem == nil && p.f.ApplyError != "" && !p.keepHealth {
 		p.problem = &Problem{Reason: ReasonApplyFailed, Message: p.f.ApplyError}
 	}

@@ -385,7 +385,7 @@ func TestDecideRunning(t *testing.T) {
 		"a passed check takes the next step": {
 			facts(progressing, running(10), verdict(analysis.Pass)),
 			want{rule: "advance", weight: 20, actions: []Action{EnsureRoutes{}}, says: []string{"Advance podinfo.test canary weight 20"}, wake: later}},
-		"at the maximum the analysed revision is promoted": {
+		"at the maximum the analyzed revision is promoted": {
 			facts(progressing, running(30)),
 			want{rule: "advance", phase: promotingTo, weight: 30, actions: []Action{EnsurePrimary{Revision: rev("2", 2)}},
 				says: []string{"Copying podinfo.test template spec to podinfo-primary.test"}}},
@@ -403,7 +403,7 @@ func TestDecideRunning(t *testing.T) {
 			facts(progressing, running(30), hook(v1beta1.ConfirmPromotionHook), answer(v1beta1.ConfirmPromotionHook, false)),
 			want{rule: "advance", phase: v1beta1.CanaryPhaseWaitingPromotion, weight: 30, reason: ReasonWaitingForGate,
 				says: []string{"waiting for promotion approval hook"}, wake: later}},
-		"A-06 a revision that moved on before the copy is analysed anew": {
+		"A-06 a revision that moved on before the copy is analyzed anew": {
 			facts(promotingTo, running(30), targetRuns("3", 3)),
 			want{rule: "promoting", phase: progressing, actions: []Action{EnsureRoutes{}}, says: []string{"Restarting analysis"}}},
 		"a copy that was lost is made again": {

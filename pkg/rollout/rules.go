@@ -146,12 +146,11 @@ func settled(p *pass) bool {
 	if !p.resting() || p.moved() {
 		return false
 	}
-	switch p.healthReason() {
-	case ReasonMetrics:
+	reason := p.healthReason()
+	if reason == ReasonMetrics {
 		return p.recheckProviders()
-	case ReasonPromotionFailed:
-		p.keepHealth = p.canaryServes()
 	}
+	p.keepHealth = reason == ReasonPromotionFailed && p.canaryServes()
 	return true
 }
 
@@ -208,10 +207,8 @@ func notDue(p *pass) bool {
 	if !p.running() || p.due() {
 		return false
 	}
-	switch p.healthReason() {
-	case ReasonCheckFailed, ReasonWaitingForGate:
-		p.keepHealth = true
-	}
+	reason := p.healthReason()
+	p.keepHealth = reason == ReasonCheckFailed || reason == ReasonWaitingForGate
 	return true
 }
 

@@ -189,7 +189,7 @@ func (p *pass) stepBlueGreen(iterations int32) {
 		p.st.Mirror = mirror
 		p.iterate(iterations)
 	case p.next.Iterations > iterations:
-		p.promoteAnalysed()
+		p.promoteAnalyzed()
 	case !p.promotionConfirmed():
 	default:
 		p.switchToCanary(mirror)
@@ -213,7 +213,7 @@ func (p *pass) switchToCanary(mirrored bool) {
 
 func (p *pass) confirmPromotion() {
 	if p.promotionConfirmed() {
-		p.promoteAnalysed()
+		p.promoteAnalyzed()
 	}
 }
 

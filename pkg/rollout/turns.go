@@ -191,7 +191,7 @@ func (p *pass) leaveDeadCanary() {
 	p.routeToPrimary()
 }
 
-// skip promotes at once what need not be analysed.
+// skip promotes at once what need not be analyzed.
 func skip(p *pass) bool {
 	if !p.running() || !p.c.SkipAnalysis() {
 		return false

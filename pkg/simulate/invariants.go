@@ -20,6 +20,7 @@ func (w *World) checkAction(a rollout.Action) {
 		if w.zeroSince.IsZero() || w.now.Sub(w.zeroSince) < Settings().PropagationDelay {
 			w.violate(2, "target scaled down although traffic may still reach it")
 		}
+	case rollout.EnsureBackendServices, rollout.ScaleTargetUp:
 	case rollout.EnsurePrimary:
 		w.checkCopy(a.Revision.Fingerprint)
 	}
@@ -52,7 +53,7 @@ func (w *World) checkCopy(fingerprint string) {
 		return
 	}
 	if w.canary.Status.Rollout.Target.Fingerprint != fingerprint {
-		w.violate(3, "%s copied while %s was analysed", fingerprint, w.canary.Status.Rollout.Target.Fingerprint)
+		w.violate(3, "%s copied while %s was analyzed", fingerprint, w.canary.Status.Rollout.Target.Fingerprint)
 	}
 	if len(w.canary.GetAnalysis().Metrics) > 0 && w.judged[fingerprint] == 0 {
 		w.violate(3, "%s promoted without a passed check", fingerprint)

@@ -245,11 +245,8 @@ func (w *World) Run(limit time.Duration) bool {
 }
 
 func (w *World) atRest() bool {
-	switch w.canary.Status.Phase {
-	case v1beta1.CanaryPhaseInitialized, v1beta1.CanaryPhaseSucceeded, v1beta1.CanaryPhaseFailed:
-		return true
-	}
-	return false
+	phase := w.canary.Status.Phase
+	return phase == v1beta1.CanaryPhaseInitialized || phase == v1beta1.CanaryPhaseSucceeded || phase == v1beta1.CanaryPhaseFailed
 }
 
 func (w *World) nextEvent() time.Time {

@@ -317,11 +317,6 @@ func (t *team) until(what string, done func(*v1beta1.Canary) bool) *v1beta1.Cana
 	return last
 }
 
-func (t *team) untilPhase(phase v1beta1.CanaryPhase) *v1beta1.Canary {
-	t.Helper()
-	return t.until("phase "+string(phase), func(c *v1beta1.Canary) bool { return c.Status.Phase == phase })
-}
-
 // settled waits for a phase that the rollout of the image ends in.
 func (t *team) settled(phase v1beta1.CanaryPhase) *v1beta1.Canary {
 	t.Helper()

@@ -42,7 +42,7 @@ func TestPromotionAndRollback(tt *testing.T) {
 		t.Errorf("routes end at %d/%d", p, c)
 	}
 	if done.Status.LastPromotedSpec != done.Status.Rollout.Target.Fingerprint {
-		t.Errorf("promoted %s, analysed %s", done.Status.LastPromotedSpec, done.Status.Rollout.Target.Fingerprint)
+		t.Errorf("promoted %s, analyzed %s", done.Status.LastPromotedSpec, done.Status.Rollout.Target.Fingerprint)
 	}
 
 	t.edit(func(s *v1beta1.CanarySpec) { s.Analysis.Metrics[0].TemplateVariables["value"] = "50" })
