@@ -162,6 +162,7 @@ func (op *operator) lead(ctx context.Context) error {
 		Duration:      election.leaseDuration,
 		RenewDeadline: election.renewDeadline,
 		RetryPeriod:   election.period,
+		Clock:         clock.RealClock{},
 	}
 	return lease.Hold(ctx, func(ctx context.Context) error {
 		op.log.Info("acting as elected leader", zap.String("identity", lease.Identity))

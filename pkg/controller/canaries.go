@@ -153,7 +153,7 @@ func (s *canaries) rivals(u *unstructured.Unstructured) ([]*unstructured.Unstruc
 // older orders Canaries by age, then by name.
 func older(a, b *unstructured.Unstructured) int {
 	at, bt := a.GetCreationTimestamp(), b.GetCreationTimestamp()
-	if order := at.Time.Compare(bt.Time); order != 0 {
+	if order := at.Compare(bt.Time); order != 0 {
 		return order
 	}
 	return strings.Compare(a.GetName(), b.GetName())

@@ -176,6 +176,8 @@ func (c *Controller) Watch(ctx context.Context) {
 	}
 	wait.Go(func() { c.canaries.informer.RunWithContext(ctx) })
 	<-ctx.Done()
+	c.main.informers.stop()
+	c.mesh.informers.stop()
 	wait.Wait()
 }
 
@@ -198,7 +200,7 @@ func (c *Controller) baseResources() []router.Ref {
 	return append(c.workloads.Resources(), services)
 }
 
-// Run acts on the Canaries until ctx ends. It needs Watch to run. All calls in flight are cancelled and have come back when
+// Run acts on the Canaries until ctx ends. It needs Watch to run. All calls in flight are canceled and have come back when
 // it returns.
 func (c *Controller) Run(ctx context.Context) error {
 	// A process that becomes the leader late has been watching for long: all Canaries are due.

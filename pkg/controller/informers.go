@@ -50,6 +50,7 @@ type informers struct {
 	run       context.Context
 	wait      *sync.WaitGroup
 	resources map[schema.GroupVersionResource]*watched
+	stopped   bool
 }
 
 // watched is one resource that somebody asked for.
@@ -68,12 +69,22 @@ func (i *informers) start(ctx context.Context, wait *sync.WaitGroup) {
 	i.resources = map[schema.GroupVersionResource]*watched{}
 }
 
+// stop keeps new informers from being started, so that the wait for the others can come to an end.
+func (i *informers) stop() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.stopped = true
+}
+
 // ensure makes sure that a resource is watched and tells whether it can be read. If not, the reason says why, and the key is
 // woken when that changes.
 func (i *informers) ensure(resource schema.GroupVersionResource, key string) (availability, string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	w, ok := i.resources[resource]
+	if !ok && i.stopped {
+		return syncing, "the operator is stopping"
+	}
 	if !ok {
 		w = &watched{waiters: map[string]struct{}{}}
 		i.resources[resource] = w

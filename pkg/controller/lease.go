@@ -10,6 +10,7 @@ import (
 	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"k8s.io/utils/clock"
 )
 
 // leaseName is the name of the Lease, shared with Flagger so that the two never act at the same time.
@@ -29,6 +30,7 @@ type Lease struct {
 	// Duration is how long others wait for a renewal, RenewDeadline how long this process tries to renew before it gives
 	// up, RetryPeriod the pause between two tries.
 	Duration, RenewDeadline, RetryPeriod time.Duration
+	Clock                                clock.Clock
 }
 
 // Hold waits for the lease and calls lead while it is held. The context of lead ends when ctx ends or the lease is lost.
@@ -94,12 +96,12 @@ func (l *Lease) wait(started <-chan struct{}, ended <-chan error) error {
 		// Without a lease lead was never called.
 		return nil
 	}
-	grace := time.NewTimer((l.Duration - l.RenewDeadline) / 2)
+	grace := l.Clock.NewTimer((l.Duration - l.RenewDeadline) / 2)
 	defer grace.Stop()
 	select {
 	case err := <-ended:
 		return err
-	case <-grace.C:
+	case <-grace.C():
 		return errors.New("work in progress did not stop in time")
 	}
 }

@@ -11,12 +11,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	kubefake "k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/utils/clock"
 )
 
 func newLease(client *kubefake.Clientset, identity string) *Lease {
 	return &Lease{
 		Client: client.CoordinationV1(), Namespace: "flagger-system", Identity: identity,
 		Duration: 2 * time.Second, RenewDeadline: 500 * time.Millisecond, RetryPeriod: 50 * time.Millisecond,
+		Clock: clock.RealClock{},
 	}
 }
 
@@ -34,18 +36,18 @@ func TestC02_LeaseIsReleasedAfterTheWork(t *testing.T) {
 	client := kubefake.NewClientset()
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error)
-	cancelled, finish := make(chan struct{}), make(chan struct{})
+	canceled, finish := make(chan struct{}), make(chan struct{})
 	go func() {
 		ended <- newLease(client, "a").Hold(ctx, func(ctx context.Context) error {
 			<-ctx.Done()
-			close(cancelled)
+			close(canceled)
 			<-finish
 			return nil
 		})
 	}()
 	eventually(t, "the lease", func() bool { return holder(t, client) == "a" })
 	stop()
-	<-cancelled
+	<-canceled
 	if got := holder(t, client); got != "a" {
 		t.Errorf("the lease is held by %q while work is in progress", got)
 	}

@@ -49,7 +49,10 @@ func (c *Controller) pass(ctx context.Context, key string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	wake := until(decision.Wake, v.seen.RecheckAt)
+	wake := decision.Wake
+	if v.seen.RecheckAt.After(v.facts.Now) {
+		wake = until(wake, v.seen.RecheckAt)
+	}
 	stored, err := c.store(ctx, v, decision)
 	if apierrors.IsNotFound(err) {
 		// Deleted meanwhile; the event is on its way.

@@ -279,7 +279,7 @@ func payloadOf(c *v1beta1.Canary, n *v1beta1.Notice) hook.Payload {
 	return hook.Payload{Name: c.Name, Namespace: c.Namespace, Phase: n.Phase, Checksum: c.Status.LastAppliedSpec}
 }
 
-// keyOfNotice lets receivers recognise a notice that is told again.
+// keyOfNotice lets receivers recognize a notice that is told again.
 func keyOfNotice(c *v1beta1.Canary, n *v1beta1.Notice) string {
 	return fmt.Sprintf("%s/notice/%d", c.UID, n.Sequence)
 }

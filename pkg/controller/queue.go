@@ -18,12 +18,17 @@ const (
 	lastConflict  = time.Second
 )
 
+// shortestWake is the least time until a pass that another pass asked for. It bounds what a rule could burn that asks for
+// the next pass again and again without getting anywhere.
+const shortestWake = 10 * time.Millisecond
+
 // Queue holds the keys that want a pass, and for each key at most one time at which it wants the next one. A key that is
 // added while it is processed comes back afterwards; it is never handed out twice at a time.
 type Queue struct {
-	clock  clock.WithDelayedExecution
-	jitter func(time.Duration) time.Duration
-	ready  workqueue.TypedInterface[string]
+	clock clock.WithDelayedExecution
+	// jitter lengthens pauses after failures, spread those until the next step.
+	jitter, spread func(time.Duration) time.Duration
+	ready          workqueue.TypedInterface[string]
 
 	mu       sync.Mutex
 	wakes    map[string]clock.Timer
@@ -35,6 +40,7 @@ func NewQueue(c clock.WithDelayedExecution) *Queue {
 	return &Queue{
 		clock:    c,
 		jitter:   addTenth,
+		spread:   addLittle,
 		ready:    workqueue.NewTyped[string](),
 		wakes:    map[string]clock.Timer{},
 		failures: map[string]int{},
@@ -44,6 +50,12 @@ func NewQueue(c clock.WithDelayedExecution) *Queue {
 // addTenth lengthens a pause by up to a tenth, so that keys that failed together don't come back together.
 func addTenth(d time.Duration) time.Duration {
 	return d + time.Duration(rand.Float64()*0.1*float64(d))
+}
+
+// addLittle lengthens the pause until a step by up to a fiftieth and no more than a second, so that Canaries that started
+// together, because they share a ConfigMap or a deployment pipeline, don't ask Prometheus at the same instant forever.
+func addLittle(d time.Duration) time.Duration {
+	return d + time.Duration(rand.Float64()*float64(min(d/50, time.Second)))
 }
 
 // Add asks for a pass as soon as a worker is free.
@@ -68,7 +80,7 @@ func (q *Queue) Succeeded(key string, wake time.Time) {
 		q.cancel(key)
 		return
 	}
-	q.schedule(key, wake.Sub(q.clock.Now()))
+	q.schedule(key, q.spread(max(shortestWake, wake.Sub(q.clock.Now()))))
 }
 
 // Failed brings a key back after a pause that doubles with each failure, from a second to a minute. It returns the pause.

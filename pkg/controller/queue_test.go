@@ -11,7 +11,8 @@ import (
 func newTestQueue() (*Queue, *clocktesting.FakeClock) {
 	clock := clocktesting.NewFakeClock(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
 	q := NewQueue(clock)
-	q.jitter = func(d time.Duration) time.Duration { return d }
+	exactly := func(d time.Duration) time.Duration { return d }
+	q.jitter, q.spread = exactly, exactly
 	return q, clock
 }
 
@@ -67,9 +68,13 @@ func TestNoWakeMeansOnlyEvents(t *testing.T) {
 	take(t, q)
 }
 
-func TestWakeInThePastIsDueAtOnce(t *testing.T) {
+func TestWakeInThePastIsDueAtOnceButBurnsNothing(t *testing.T) {
 	q, clock := newTestQueue()
 	q.Succeeded("a", clock.Now().Add(-time.Second))
+	if due(q) != 0 {
+		t.Fatal("a pass that asks for the next one in the past is repeated without a pause")
+	}
+	clock.Step(shortestWake)
 	take(t, q)
 }
 
@@ -108,6 +113,24 @@ func TestJitterNeverShortensAPause(t *testing.T) {
 		if got := addTenth(time.Second); got < time.Second || got > 1100*time.Millisecond {
 			t.Fatalf("jittered to %s", got)
 		}
+	}
+}
+
+// C-14: Canaries that started together drift apart.
+func TestC14_StepsAreSpread(t *testing.T) {
+	seen := map[time.Duration]bool{}
+	for range 100 {
+		d := addLittle(10 * time.Second)
+		if d < 10*time.Second || d > 10200*time.Millisecond {
+			t.Fatalf("10s became %s", d)
+		}
+		seen[d] = true
+	}
+	if len(seen) < 50 {
+		t.Errorf("only %d different pauses", len(seen))
+	}
+	if d := addLittle(time.Hour); d > time.Hour+time.Second {
+		t.Errorf("1h became %s", d)
 	}
 }
 

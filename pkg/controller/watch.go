@@ -46,7 +46,7 @@ func (c *Controller) onObject(w *written, resource schema.GroupVersionResource, 
 	newRevision := old != nil && current != nil && !sameField(old, current, "spec", "template")
 	for _, key := range c.index.lookup(keyOfObject(resource, present)) {
 		c.queue.Add(key)
-		if newRevision {
+		if newRevision && c.isTarget(key, present.GetName()) {
 			c.interrupt(key)
 		}
 	}
@@ -59,6 +59,14 @@ func (c *Controller) onResource(resource schema.GroupVersionResource, waiters []
 			c.queue.Add(key)
 		}
 	}
+}
+
+// isTarget is whether a workload of this name is the target of a Canary, and not its primary.
+func (c *Controller) isTarget(key, name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m, ok := c.known[key]
+	return ok && m.canary.Spec.TargetRef.Name == name
 }
 
 // interrupt ends the waiting of a pass for webhooks and metrics that are about a revision or a spec that is history.
