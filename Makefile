@@ -14,7 +14,7 @@ SEEDS    ?= 10000
 
 export CGO_ENABLED ?= 1
 
-.PHONY: help build demo test test-unit test-sim test-api test-testbed cover verify lint generate clean FORCE
+.PHONY: help build demo test test-unit test-sim test-api test-testbed test-gateway cover verify lint generate clean FORCE
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,12 @@ test-api: $(TESTBED) ## Run the suite on a real API server and controllers
 	go test -race -c -o bin/e2e.test ./test/e2e
 	$(TESTBED) run --with prometheus --images hack/testbed/demo/images.yaml -- \
 	  env FLAGGER=$(CURDIR)/bin/flagger-race ROOT=$(CURDIR) bin/e2e.test -test.v -test.timeout 15m
+
+test-gateway: $(TESTBED) ## Kill the operator at random moments while requests go through a real gateway
+	go build -o bin/flagger-killed ./cmd/flagger
+	go test -c -o bin/gateway.test ./test/e2e
+	$(TESTBED) run --with prometheus,contour --images hack/testbed/demo/images.yaml -- \
+	  env FLAGGER=$(CURDIR)/bin/flagger-killed ROOT=$(CURDIR) GATEWAY=10.244.255.1:80 bin/gateway.test -test.v -test.run TestKilled -test.timeout 15m
 
 cover: ## Fail when the pure packages are covered by less than 95 %
 	hack/cover.sh

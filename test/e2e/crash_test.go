@@ -8,12 +8,14 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
@@ -27,7 +29,10 @@ type requests struct {
 }
 
 // load sends requests to the Service of the team, each on a connection of its own, until end is called.
-func (t *team) load() *requests {
+func (t *team) load() *requests { return t.loadTo("podinfo."+t.ns+".svc.cluster.local:9898", "") }
+
+// loadTo sends them to an address, for a host if it is not empty.
+func (t *team) loadTo(address, host string) *requests {
 	ctx, stop := context.WithCancel(t.Context())
 	r := &requests{stop: stop}
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
@@ -38,7 +43,7 @@ func (t *team) load() *requests {
 		for ctx.Err() == nil {
 			<-pace.C
 			r.sent++
-			if err := ask(client, "http://podinfo."+t.ns+".svc.cluster.local:9898/version"); err != nil {
+			if err := ask(client, address, host); err != nil {
 				r.lost++
 				r.first += fmt.Sprintf("%s %v\n", time.Now().Format(time.TimeOnly), err)
 			}
@@ -47,8 +52,13 @@ func (t *team) load() *requests {
 	return r
 }
 
-func ask(client *http.Client, url string) error {
-	response, err := client.Get(url)
+func ask(client *http.Client, address, host string) error {
+	request, err := http.NewRequest(http.MethodGet, "http://"+address+"/version", http.NoBody)
+	if err != nil {
+		return err
+	}
+	request.Host = host
+	response, err := client.Do(request)
 	if err != nil {
 		return err
 	}
@@ -80,9 +90,7 @@ func TestKilled(tt *testing.T) {
 			t.apply(podinfo(1))
 			t.available("podinfo")
 			o := t.operate()
-			t.create(canary())
-			t.settled(v1beta1.CanaryPhaseInitialized)
-			load := t.load()
+			load := t.onboard()
 			for k := range kills {
 				o = t.surviveKill(o, []string{v2, v1}[k%2], time.Duration(random.IntN(7000))*time.Millisecond)
 			}
@@ -101,6 +109,33 @@ func TestKilled(tt *testing.T) {
 	}
 }
 
+// onboard creates the Canary and begins to send requests: through the gateway where there is one, else to the Service.
+func (t *team) onboard() *requests {
+	t.Helper()
+	gateway := os.Getenv("GATEWAY")
+	if gateway == "" {
+		t.create(canary())
+		t.settled(v1beta1.CanaryPhaseInitialized)
+		return t.load()
+	}
+	t.create(canary(func(c *v1beta1.Canary) { c.Spec.Provider = "contour" }))
+	t.settled(v1beta1.CanaryPhaseInitialized)
+	host := t.ns + ".example.com"
+	_, err := t.dynamic.Resource(httpProxies).Namespace(t.ns).Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "projectcontour.io/v1", "kind": "HTTPProxy",
+		"metadata": map[string]any{"name": "ingress"},
+		"spec": map[string]any{
+			"virtualhost": map[string]any{"fqdn": host},
+			"includes":    []any{map[string]any{"name": "podinfo"}},
+		},
+	}}, metav1.CreateOptions{})
+	t.must(err)
+	for client := (&http.Client{Timeout: time.Second}); ask(client, gateway, host) != nil; {
+		t.must(t.Context().Err())
+	}
+	return t.loadTo(gateway, host)
+}
+
 // surviveKill ships an image, kills the operator after a while, and sees another one finish the rollout.
 func (t *team) surviveKill(o *operator, image string, after time.Duration) *operator {
 	t.Helper()
@@ -116,7 +151,7 @@ func (t *team) surviveKill(o *operator, image string, after time.Duration) *oper
 	if c.Status.Rollout.Promoted.Fingerprint != c.Status.LastPromotedSpec || c.Status.CanaryWeight != 0 {
 		t.Errorf("killed after %s: status %+v", after, c.Status)
 	}
-	if p, w := t.weights(); p != 100 || w != 0 {
+	if p, w := t.weights(c.Spec.Provider); p != 100 || w != 0 {
 		t.Errorf("killed after %s: routes end at %d/%d", after, p, w)
 	}
 	if n, _ := t.replicas("podinfo"); n != 0 {

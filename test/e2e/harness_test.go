@@ -48,6 +48,7 @@ const (
 
 var (
 	deployments     = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
+	httpProxies     = schema.GroupVersionResource{Group: "projectcontour.io", Version: "v1", Resource: "httpproxies"}
 	virtualServices = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1beta1", Resource: "virtualservices"}
 )
 
@@ -352,16 +353,22 @@ func (t *team) replicas(name string) (replicas int32, image string) {
 	return *d.Spec.Replicas, d.Spec.Template.Spec.Containers[0].Image
 }
 
-// weights returns what the VirtualService says.
-func (t *team) weights() (primary, canary int64) {
+// weights returns what the route of the provider says.
+func (t *team) weights(provider string) (primary, canary int64) {
 	t.Helper()
-	u, err := t.dynamic.Resource(virtualServices).Namespace(t.ns).Get(t.Context(), "podinfo", metav1.GetOptions{})
+	resource, fields, host := virtualServices, []string{"spec", "http"}, []string{"destination", "host"}
+	list := "route"
+	if provider == "contour" {
+		resource, fields, host = httpProxies, []string{"spec", "routes"}, []string{"name"}
+		list = "services"
+	}
+	u, err := t.dynamic.Resource(resource).Namespace(t.ns).Get(t.Context(), "podinfo", metav1.GetOptions{})
 	t.must(err)
-	http, _, _ := unstructured.NestedSlice(u.Object, "spec", "http")
-	for _, route := range http[0].(map[string]any)["route"].([]any) {
-		r := route.(map[string]any)
-		weight, _, _ := unstructured.NestedInt64(r, "weight")
-		if host, _, _ := unstructured.NestedString(r, "destination", "host"); host == "podinfo-canary" {
+	routes, _, _ := unstructured.NestedSlice(u.Object, fields...)
+	for _, backend := range routes[0].(map[string]any)[list].([]any) {
+		b := backend.(map[string]any)
+		weight, _, _ := unstructured.NestedInt64(b, "weight")
+		if name, _, _ := unstructured.NestedString(b, host...); name == "podinfo-canary" {
 			canary = weight
 		} else {
 			primary = weight

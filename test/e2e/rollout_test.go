@@ -30,7 +30,7 @@ func TestPromotionAndRollback(tt *testing.T) {
 	for _, weight := range []int32{20, 40, 60} {
 		t.until("weight", func(c *v1beta1.Canary) bool { return c.Status.CanaryWeight == weight })
 		// The route follows the status; the next step is a second away.
-		if _, w := t.weights(); w != int64(weight) && w != int64(weight-20) {
+		if _, w := t.weights("istio"); w != int64(weight) && w != int64(weight-20) {
 			t.Errorf("route has weight %d at step %d", w, weight)
 		}
 	}
@@ -38,7 +38,7 @@ func TestPromotionAndRollback(tt *testing.T) {
 	if n, image := t.replicas("podinfo-primary"); n != 2 || image != v2 {
 		t.Errorf("primary has %d replicas of %s", n, image)
 	}
-	if p, c := t.weights(); p != 100 || c != 0 {
+	if p, c := t.weights("istio"); p != 100 || c != 0 {
 		t.Errorf("routes end at %d/%d", p, c)
 	}
 	if done.Status.LastPromotedSpec != done.Status.Rollout.Target.Fingerprint {
