@@ -5,12 +5,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -38,21 +36,6 @@ func TestDeploymentStartsTheOperator(t *testing.T) {
 	}
 	if container.ReadinessProbe.HTTPGet.Path != "/readyz" || container.LivenessProbe.HTTPGet.Path != "/healthz" {
 		t.Error("wrong probes")
-	}
-}
-
-// D-04: the operator may read single Secrets and nothing else of them.
-func TestD04_SecretsAreOnlyRead(t *testing.T) {
-	for _, document := range bytes.Split(readManifest(t, "artifacts", "flagger", "account.yaml"), []byte("\n---\n")) {
-		var role rbacv1.ClusterRole
-		if err := yaml.Unmarshal(document, &role); err != nil {
-			t.Fatal(err)
-		}
-		for _, rule := range role.Rules {
-			if slices.Contains(rule.Resources, "secrets") && !slices.Equal(rule.Verbs, []string{"get"}) {
-				t.Errorf("secrets: %v", rule.Verbs)
-			}
-		}
 	}
 }
 

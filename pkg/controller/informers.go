@@ -226,7 +226,11 @@ func (i *informers) become(resource schema.GroupVersionResource, w *watched, sta
 
 // dropManagedFields keeps what the rules never read out of memory.
 func dropManagedFields(item any) (any, error) {
-	if u, ok := item.(*unstructured.Unstructured); ok {
+	u, ok := item.(*unstructured.Unstructured)
+	if !ok {
+		return item, nil
+	}
+	if _, found, _ := unstructured.NestedFieldNoCopy(u.Object, "metadata", "managedFields"); found {
 		unstructured.RemoveNestedField(u.Object, "metadata", "managedFields")
 	}
 	return item, nil
