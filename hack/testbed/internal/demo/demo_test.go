@@ -205,6 +205,27 @@ func TestEventsOfTheRunBeforeDoNotCount(t *testing.T) {
 	}
 }
 
+func TestOnlyTheFirstOfARowOfWaitsIsShown(t *testing.T) {
+	clk := clocktesting.NewFakeClock(time.Unix(1000, 0))
+	var out bytes.Buffer
+	tracker := newTracker(clk, newPrinter(&out, clk), &measured{})
+	for _, message := range []string{
+		"a not ready: waiting for rollout to finish: 0 of 2",
+		"a not ready: waiting for rollout to finish: 1 of 2",
+		"b not ready: waiting for rollout to finish: 1 of 2",
+		"Advance",
+		"Advance",
+		"b not ready: waiting for rollout to finish: 0 of 2",
+	} {
+		tracker.observeEvent(&unstructured.Unstructured{Object: map[string]any{
+			"involvedObject": map[string]any{"kind": "Canary"}, "message": message,
+		}})
+	}
+	if shown := strings.Count(out.String(), "\n"); shown != 5 || len(tracker.now.events) != 6 {
+		t.Errorf("%d shown of %d, want 5 of 6:\n%s", shown, len(tracker.now.events), out.String())
+	}
+}
+
 func TestThousands(t *testing.T) {
 	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567"} {
 		if got := thousands(n); got != want {

@@ -168,9 +168,10 @@ func (d *demo) releaseGood(ctx context.Context) error {
 	return nil
 }
 
-// releaseFaulty releases a version that answers with errors, which is taken back.
+// releaseFaulty releases a version that answers half of its requests with
+// errors, which is taken back.
 func (d *demo) releaseFaulty(ctx context.Context) error {
-	d.out.chapter("Release of %s, which answers every request with an error", FaultyVersion)
+	d.out.chapter("Release of %s, which answers every other request with an error", FaultyVersion)
 	began, _, err := d.release(ctx, FaultyVersion)
 	if err != nil {
 		return err

@@ -86,6 +86,7 @@ type tracker struct {
 	changed chan struct{} // Closed and replaced at each change.
 	now     view
 	run     string
+	waits   string // What the last event waits for, if it does.
 	// measuring says that the gateway's route follows the wanted weight.
 	measuring  bool
 	weightFrom time.Time
@@ -173,7 +174,15 @@ func (t *tracker) observeEvent(o *unstructured.Unstructured) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.out.step("%s", message)
+	// Of a row of events that all wait for one rollout the first is enough.
+	waits, _, waiting := strings.Cut(message, "waiting for rollout to finish")
+	if !waiting || waits != t.waits {
+		t.out.step("%s", message)
+	}
+	t.waits = ""
+	if waiting {
+		t.waits = waits
+	}
 	t.now.events = append(t.now.events, notice{at: t.clock.Now(), message: message})
 	t.wake()
 }
@@ -217,7 +226,7 @@ func (t *tracker) endWeight(now time.Time) {
 	w := t.load.Window(from, now)
 	s := weightSpan{run: t.run, wanted: t.now.weight, from: t.weightFrom, to: now, window: w, measured: w.Share(isCanaryPod)}
 	t.weights = append(t.weights, s)
-	t.out.step("  wanted %d %%, measured %s of %s requests; success %s, P99 %s",
+	t.out.step("  wanted %d %%, measured %s of %s; success %s, P99 %s",
 		s.wanted, percent(s.measured), thousands(w.Sent), percent(w.Success()), milliseconds(w.Latency.P99))
 }
 
