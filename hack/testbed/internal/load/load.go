@@ -100,7 +100,7 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// Generator sends requests and remembers the outcome of each, in 32 bytes.
+// Generator sends requests and remembers the outcome of each, in 40 bytes.
 type Generator struct {
 	cfg         Config
 	kept, fresh *http.Client
