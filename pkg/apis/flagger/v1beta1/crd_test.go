@@ -33,7 +33,6 @@ const crdFile = "../../../../artifacts/flagger/crd.yaml"
 // admission does to an object what the API server does on create: drop nulls and unknown fields,
 // set defaults, validate.
 type admission struct {
-	crd       *apiextensionsv1.CustomResourceDefinition
 	schema    *structuralschema.Structural
 	validator validation.SchemaValidator
 	cel       *cel.Validator
@@ -73,26 +72,35 @@ func internalCRD(t *testing.T, crd *apiextensionsv1.CustomResourceDefinition) *a
 	return internal
 }
 
-func newAdmissions(t *testing.T) map[string]*admission {
+// newAdmissions returns one for each kind that has the version.
+func newAdmissions(t *testing.T, version string) map[string]*admission {
 	t.Helper()
 	admissions := map[string]*admission{}
 	for kind, crd := range readCRDs(t, crdFile) {
-		internal := &apiextensions.JSONSchemaProps{}
-		props := crd.Spec.Versions[0].Schema.OpenAPIV3Schema
-		if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(props, internal, nil); err != nil {
-			t.Fatal(err)
+		for _, v := range crd.Spec.Versions {
+			if v.Name == version {
+				admissions[kind] = newAdmission(t, v.Schema.OpenAPIV3Schema)
+			}
 		}
-		schema, err := structuralschema.NewStructural(internal)
-		if err != nil {
-			t.Fatal(err)
-		}
-		validator, _, err := validation.NewSchemaValidator(internal)
-		if err != nil {
-			t.Fatal(err)
-		}
-		admissions[kind] = &admission{crd, schema, validator, cel.NewValidator(schema, true, celconfig.PerCallLimit)}
 	}
 	return admissions
+}
+
+func newAdmission(t *testing.T, props *apiextensionsv1.JSONSchemaProps) *admission {
+	t.Helper()
+	internal := &apiextensions.JSONSchemaProps{}
+	if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(props, internal, nil); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := structuralschema.NewStructural(internal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	validator, _, err := validation.NewSchemaValidator(internal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &admission{schema, validator, cel.NewValidator(schema, true, celconfig.PerCallLimit)}
 }
 
 func decode(t *testing.T, manifest string) map[string]any {
@@ -154,7 +162,12 @@ func TestCRDSurface(t *testing.T) {
 		Priority         int32
 	}
 	want := map[string][]column{
-		"Canary": {
+		"Canary/v1alpha3": {
+			{"Status", "string", ".status.phase", 0},
+			{"Weight", "string", ".status.canaryWeight", 0},
+			{"LastTransitionTime", "string", ".status.lastTransitionTime", 0},
+		},
+		"Canary/v1beta1": {
 			{"Status", "string", ".status.phase", 0},
 			{"Weight", "string", ".status.canaryWeight", 0},
 			{"Suspended", "boolean", ".spec.suspend", 1},
@@ -166,25 +179,29 @@ func TestCRDSurface(t *testing.T) {
 			{"MaxWeight", "string", ".spec.analysis.maxWeight", 1},
 			{"LastTransitionTime", "string", ".status.lastTransitionTime", 0},
 		},
-		"MetricTemplate": {{"Provider", "string", ".spec.provider.type", 0}},
-		"AlertProvider":  {{"Type", "string", ".spec.type", 0}},
+		"MetricTemplate/v1beta1": {{"Provider", "string", ".spec.provider.type", 0}},
+		"AlertProvider/v1beta1":  {{"Type", "string", ".spec.type", 0}},
 	}
 	crds := readCRDs(t, crdFile)
-	if len(crds) != len(want) {
-		t.Errorf("%d kinds, want %d", len(crds), len(want))
+	got := map[string][]column{}
+	for kind, crd := range crds {
+		for _, version := range crd.Spec.Versions {
+			id := kind + "/" + version.Name
+			for _, c := range version.AdditionalPrinterColumns {
+				got[id] = append(got[id], column{c.Name, c.Type, c.JSONPath, c.Priority})
+			}
+			if version.Subresources == nil || version.Subresources.Status == nil {
+				t.Errorf("%s: no status subresource", id)
+			}
+			if !version.Served || version.Storage != (version.Name == "v1beta1") {
+				t.Errorf("%s: served %v, stored %v", id, version.Served, version.Storage)
+			}
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("columns (-want +got):\n%s", diff)
 	}
 	for kind, crd := range crds {
-		var got []column
-		version := crd.Spec.Versions[0]
-		for _, c := range version.AdditionalPrinterColumns {
-			got = append(got, column{c.Name, c.Type, c.JSONPath, c.Priority})
-		}
-		if diff := cmp.Diff(want[kind], got); diff != "" {
-			t.Errorf("%s: columns (-want +got):\n%s", kind, diff)
-		}
-		if version.Subresources == nil || version.Subresources.Status == nil {
-			t.Errorf("%s: no status subresource", kind)
-		}
 		plural := strings.ToLower(kind) + "s"
 		if kind == "Canary" {
 			plural = "canaries"
@@ -204,9 +221,10 @@ func TestCRDSurface(t *testing.T) {
 // Everything in kubectl explain has a text.
 func TestCRDFieldsAreDescribed(t *testing.T) {
 	for kind, crd := range readCRDs(t, crdFile) {
-		props := crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties
-		for _, part := range []string{"spec", "status"} {
-			checkDescribed(t, kind+"."+part, props[part])
+		for _, version := range crd.Spec.Versions {
+			for _, part := range []string{"spec", "status"} {
+				checkDescribed(t, kind+"/"+version.Name+"."+part, version.Schema.OpenAPIV3Schema.Properties[part])
+			}
 		}
 	}
 }
@@ -228,7 +246,10 @@ func checkDescribed(t *testing.T, path string, props apiextensionsv1.JSONSchemaP
 }
 
 func TestAdmissionAccepts(t *testing.T) {
-	admissions := newAdmissions(t)
+	admissions := map[string]map[string]*admission{}
+	for _, version := range []string{"v1beta1", "v1alpha3"} {
+		admissions["flagger.app/"+version] = newAdmissions(t, version)
+	}
 	files, err := filepath.Glob("testdata/accept/*.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no manifests: %v", err)
@@ -240,10 +261,11 @@ func TestAdmissionAccepts(t *testing.T) {
 		}
 		for _, doc := range strings.Split(string(data), "\n---\n") {
 			obj := decode(t, doc)
+			version, _ := obj["apiVersion"].(string)
 			kind, _ := obj["kind"].(string)
 			name, _ := obj["metadata"].(map[string]any)["name"].(string)
 			t.Run(filepath.Base(file)+"/"+name, func(t *testing.T) {
-				for _, err := range admissions[kind].create(t, obj) {
+				for _, err := range admissions[version][kind].create(t, obj) {
 					t.Error(err)
 				}
 				roundTrip(t, kind, obj)
@@ -329,10 +351,14 @@ spec:
   analysis: {interval: 1m, threshold: 5, stepWeight: 10}
 `
 
-// set returns the minimal Canary with values at dotted paths; a nil value removes the field.
+// set returns the minimal Canary with changes.
 func set(t *testing.T, changes map[string]any) map[string]any {
 	t.Helper()
-	obj := decode(t, minimalCanary)
+	return change(decode(t, minimalCanary), changes)
+}
+
+// change sets values at dotted paths; a nil value removes the field.
+func change(obj, changes map[string]any) map[string]any {
 	for path, value := range changes {
 		parts := strings.Split(path, ".")
 		at := obj
@@ -450,7 +476,7 @@ func TestCanaryAdmission(t *testing.T) {
 		"hook timeout in hours":  {object{"spec.analysis.webhooks": list{object{"name": "a", "url": "HTTPS://a", "timeout": "1h"}}}, ""},
 		"hook timeout":           {object{"spec.analysis.webhooks": list{object{"name": "a", "url": "http://a", "timeout": "1min"}}}, "spec.analysis.webhooks[0].timeout: Invalid value"},
 	}
-	canary := newAdmissions(t)["Canary"]
+	canary := newAdmissions(t, "v1beta1")["Canary"]
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			errs := canary.create(t, set(t, test.change))
@@ -484,7 +510,7 @@ func TestAlertProviderAdmission(t *testing.T) {
 		"unknown type":   {`{type: irc, address: "https://hooks.example.com"}`, "spec.type: Unsupported value"},
 		"type is needed": {`{address: "https://hooks.example.com"}`, "spec.type: Required value"},
 	}
-	provider := newAdmissions(t)["AlertProvider"]
+	provider := newAdmissions(t, "v1beta1")["AlertProvider"]
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			obj := decode(t, "apiVersion: flagger.app/v1beta1\nkind: AlertProvider\nmetadata: {name: a}\nspec: "+test.spec)
@@ -499,7 +525,7 @@ func TestMetricTemplateAdmission(t *testing.T) {
 		"unknown type":    {`{provider: {type: mimir}, query: q}`, "spec.provider.type: Unsupported value"},
 		"query is needed": {`{provider: {type: prometheus}}`, "spec.query: Required value"},
 	}
-	template := newAdmissions(t)["MetricTemplate"]
+	template := newAdmissions(t, "v1beta1")["MetricTemplate"]
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			obj := decode(t, "apiVersion: flagger.app/v1beta1\nkind: MetricTemplate\nmetadata: {name: a}\nspec: "+test.spec)
@@ -510,7 +536,7 @@ func TestMetricTemplateAdmission(t *testing.T) {
 
 // The operator writes this status first, and the API server must take it as it is.
 func TestStatusOfGoClientIsAccepted(t *testing.T) {
-	canary := newAdmissions(t)["Canary"]
+	canary := newAdmissions(t, "v1beta1")["Canary"]
 	statuses := map[string]flaggerv1.CanaryStatus{
 		"zero": {},
 		"full": {
@@ -547,7 +573,7 @@ func TestStatusOfGoClientIsAccepted(t *testing.T) {
 
 // kubectl wait --for=condition=promoted relies on one entry per type.
 func TestConditionsAreKeyedByType(t *testing.T) {
-	canary := newAdmissions(t)["Canary"]
+	canary := newAdmissions(t, "v1beta1")["Canary"]
 	promoted := object{"type": "Promoted", "status": "True", "reason": "Succeeded"}
 	errs := canary.create(t, set(t, object{"status": object{"phase": "Succeeded", "conditions": list{promoted, promoted}}}))
 	checkErrors(t, errs, "status.conditions[1]: Duplicate value")

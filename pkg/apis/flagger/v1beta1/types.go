@@ -8,6 +8,7 @@ import (
 // +genclient
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 // +kubebuilder:object:root=true
+// +kubebuilder:storageversion
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:path=canaries,singular=canary,scope=Namespaced,categories=all
 // +kubebuilder:metadata:annotations="helm.sh/resource-policy=keep"
