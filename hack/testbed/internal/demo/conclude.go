@@ -102,6 +102,10 @@ func (d *demo) printRequests(w load.Window) {
 	for _, cause := range sortedKeys(w.Losses) {
 		d.out.plain("            LOST %d: %s", w.Losses[cause], cause)
 	}
+	if w.Lost > 0 {
+		d.out.plain("            the first of them at %.1f s, the last at %.1f s",
+			w.FirstLoss.Sub(d.out.begin).Seconds(), w.LastLoss.Sub(d.out.begin).Seconds())
+	}
 	d.out.plain("")
 }
 

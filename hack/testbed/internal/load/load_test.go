@@ -73,6 +73,9 @@ func TestOutcomesAreToldApart(t *testing.T) {
 			t.Errorf("no loss by cause %q in %v", cause, w.Losses)
 		}
 	}
+	if w.FirstLoss.Before(w.From) || !w.LastLoss.After(w.FirstLoss) || w.LastLoss.After(w.To) {
+		t.Errorf("losses from %s to %s, want that inside %s to %s", w.FirstLoss, w.LastLoss, w.From, w.To)
+	}
 	if w.Losses["500 from version bad"] != 0 {
 		t.Errorf("the faulty version's own errors count as lost: %v", w.Losses)
 	}

@@ -21,8 +21,11 @@ type Window struct {
 	// Lost requests got no answer, or a 5xx that did not come from a version
 	// declared faulty.
 	Lost int `json:"lost"`
-	// Losses counts lost requests by cause.
-	Losses map[string]int `json:"losses,omitempty"`
+	// Losses counts lost requests by cause; FirstLoss and LastLoss are when the
+	// first and the last of them were due.
+	Losses    map[string]int `json:"losses,omitempty"`
+	FirstLoss time.Time      `json:"firstLoss,omitzero"`
+	LastLoss  time.Time      `json:"lastLoss,omitzero"`
 	// Status counts answers by status code.
 	Status map[string]int `json:"status"`
 	// Version and Pod tell the answers apart by who gave them; the key is
@@ -109,6 +112,7 @@ func (t *tally) add(s sample, r *record) {
 	if r.isLost(s) {
 		w.Lost++
 		w.Losses[cause(s, r.table)]++
+		w.extendLosses(r.begin.Add(time.Duration(s.due)))
 	}
 	if s.fail != 0 {
 		w.Unanswered++
@@ -119,6 +123,14 @@ func (t *tally) add(s sample, r *record) {
 	t.latencies = append(t.latencies, s.latency)
 	addTo(t.versions, s.version, s)
 	addTo(t.pods, s.pod, s)
+}
+
+// extendLosses takes in a loss; answers do not come in the order of requests.
+func (w *Window) extendLosses(due time.Time) {
+	if w.FirstLoss.IsZero() || due.Before(w.FirstLoss) {
+		w.FirstLoss = due
+	}
+	w.LastLoss = later(due, w.LastLoss)
 }
 
 func addTo(groups map[uint16]*groupTally, name uint16, s sample) {
