@@ -12,7 +12,8 @@ LINTER   := $(CACHE)/golangci-lint-v2.15.0
 TESTBED  := bin/testbed
 SEEDS    ?= 10000
 
-export CGO_ENABLED ?= 1
+# The programs of the testbed are built this way, so what is built the same way shares their packages in Go's cache.
+SHARED := CGO_ENABLED=0 GOFLAGS='-trimpath -buildvcs=false'
 
 .PHONY: help build demo test test-unit test-sim test-api test-testbed test-gateway cover verify lint generate clean FORCE
 
@@ -22,10 +23,10 @@ help: ## Show this list
 build: bin/flagger ## Build the operator into bin/
 
 bin/flagger: FORCE
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/flagger
+	$(SHARED) go build -ldflags '$(LDFLAGS)' -o $@ ./cmd/flagger
 
 $(TESTBED): FORCE
-	go -C hack/testbed build -o $(CURDIR)/$@ ./cmd/testbed
+	$(SHARED) go -C hack/testbed build -o $(CURDIR)/$@ ./cmd/testbed
 
 demo: $(TESTBED) ## Promote a good version and take a bad one back on a testbed, with real traffic
 	$(TESTBED) demo
@@ -43,7 +44,7 @@ test-sim: ## Play SEEDS random schedules (default 10000) of faults and changes; 
 	SEEDS=$(SEEDS) go test -count=1 -timeout 0 -run 'TestSchedules' ./pkg/simulate
 
 test-testbed: ## Run the tests of the testbed itself
-	go -C hack/testbed test ./...
+	$(SHARED) go -C hack/testbed test ./...
 
 # The suite starts the operator itself, as many times as it kills it.
 test-api: $(TESTBED) ## Run the suite on a real API server and controllers
@@ -53,8 +54,8 @@ test-api: $(TESTBED) ## Run the suite on a real API server and controllers
 	  env FLAGGER=$(CURDIR)/bin/flagger-race ROOT=$(CURDIR) bin/e2e.test -test.v -test.timeout 15m
 
 test-gateway: $(TESTBED) ## Kill the operator at random moments while requests go through a real gateway
-	go build -o bin/flagger-killed ./cmd/flagger
-	go test -c -o bin/gateway.test ./test/e2e
+	$(SHARED) go build -o bin/flagger-killed ./cmd/flagger
+	$(SHARED) go test -c -o bin/gateway.test ./test/e2e
 	$(TESTBED) run --with prometheus,contour --images hack/testbed/demo/images.yaml -- \
 	  env FLAGGER=$(CURDIR)/bin/flagger-killed ROOT=$(CURDIR) GATEWAY=10.244.255.1:80 bin/gateway.test -test.v -test.run TestKilled -test.timeout 15m
 
