@@ -38,6 +38,8 @@ type deployment struct {
 	progressedAt time.Time
 	// faulty pods of the newest template never get ready here, whatever the template.
 	faulty bool
+	// patient makes the Deployment controller never report it stuck, as when few enough pods are missing.
+	patient bool
 	// copyOf is the recorded origin of a primary.
 	copyOf string
 }
@@ -157,7 +159,7 @@ func (d *deployment) health(now time.Time, deadline time.Duration) rollout.Healt
 	switch {
 	case d.replicas == 0:
 		return rollout.Health{State: rollout.Waiting, Reason: wait + "scaled to zero"}
-	case ready < d.replicas && !now.Before(d.progressedAt.Add(deadline)):
+	case !d.patient && ready < d.replicas && !now.Before(d.progressedAt.Add(deadline)):
 		return rollout.Health{State: rollout.Stuck, Since: d.progressedAt.Add(deadline),
 			Reason: fmt.Sprintf("deployment %q exceeded its progress deadline", d.name)}
 	case fresh < d.replicas:

@@ -19,7 +19,12 @@ var (
 // observe gathers the facts as a controller would.
 func (w *World) observe() rollout.Facts {
 	want := rollout.Traffic(&w.canary.Status)
+	var nonces [2]string
+	if w.nonces != nil {
+		nonces = w.nonces()
+	}
 	return rollout.Facts{
+		Nonces:   nonces,
 		Now:      w.now,
 		Canary:   w.canary.DeepCopy(),
 		Settings: Settings(),
@@ -103,6 +108,7 @@ func (w *World) answer(f *rollout.Facts, needs []rollout.Need) {
 				f.Checks.Providers.Error = w.opts.Providers(w)
 			}
 		case rollout.NeedHooks:
+			w.asked = append(w.asked, n)
 			f.Checks.Hooks[n.Type] = w.callHooks(n)
 		}
 	}
@@ -151,6 +157,9 @@ func (w *World) carryOut(d *rollout.Decision) (wrote bool, err error) {
 		}
 	}
 	for _, a := range d.Actions {
+		if w.refuse != nil && w.refuse(a) {
+			return wrote, errFault
+		}
 		if err := w.write(func() { w.apply(a) }); err != nil {
 			return wrote, err
 		}
@@ -163,6 +172,7 @@ func (w *World) storeStatus(d *rollout.Decision) {
 	old := w.canary.Status
 	w.canary.Status = *d.Status.DeepCopy()
 	s := &w.canary.Status
+	w.statuses++
 	if old.Phase != s.Phase || old.CanaryWeight != s.CanaryWeight || old.Iterations != s.Iterations || old.FailedChecks != s.FailedChecks {
 		w.note("status %s weight=%d iterations=%d failedChecks=%d  [%s]", s.Phase, s.CanaryWeight, s.Iterations, s.FailedChecks, d.Rule)
 	}
@@ -178,6 +188,9 @@ func (w *World) publish() {
 			continue
 		}
 		w.delivered = n.Sequence
+		if n.Hooks != "" {
+			w.posted++
+		}
 		if w.seen[n.Sequence] || n.Message == "" {
 			continue
 		}

@@ -79,6 +79,16 @@ type World struct {
 	// judged counts passing judgements by template, for the check that nothing is promoted without one.
 	judged map[string]int
 
+	// refuse makes the API server reject an action; nil rejects none.
+	refuse func(rollout.Action) bool
+	// nonces are the random values of the next pass; nil makes none.
+	nonces func() [2]string
+	// asked are the questions to webhooks, posted counts the calls of webhooks that decide nothing.
+	asked  []rollout.NeedHooks
+	posted int
+	// statuses counts the writes of the status.
+	statuses int
+
 	Events []Event
 	// Trace is the readable record: events and changes of phase and weight.
 	Trace      []string

@@ -1,0 +1,818 @@
+package simulate
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"flagger.app/flagger/pkg/analysis"
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/rollout"
+)
+
+// The tests in this file are named after the entries of the list of oddities of Flagger 1.44 (A, B) and of the list of
+// production incidents (IncidentB) that they rule out.
+
+const (
+	initialized      = v1beta1.CanaryPhaseInitialized
+	progressing      = v1beta1.CanaryPhaseProgressing
+	waiting          = v1beta1.CanaryPhaseWaiting
+	waitingPromotion = v1beta1.CanaryPhaseWaitingPromotion
+	promoting        = v1beta1.CanaryPhasePromoting
+	finalising       = v1beta1.CanaryPhaseFinalising
+	succeeded        = v1beta1.CanaryPhaseSucceeded
+	failed           = v1beta1.CanaryPhaseFailed
+)
+
+// world is a cluster with two pods of v1 on a mesh.
+func world(canary *v1beta1.Canary, edits ...func(*Options)) *World {
+	o := Options{Canary: canary, Provider: mesh(), Template: "v1", Replicas: 2, Behaviors: map[string]Behavior{}}
+	for _, e := range edits {
+		e(&o)
+	}
+	return New(o)
+}
+
+// ready is a world whose Canary was initialized.
+func ready(t *testing.T, canary *v1beta1.Canary, edits ...func(*Options)) *World {
+	t.Helper()
+	w := world(canary, edits...)
+	rest(t, w, initialized)
+	return w
+}
+
+func provider(p rollout.ProviderFact) func(*Options) { return func(o *Options) { o.Provider = p } }
+
+func withHook(types ...v1beta1.HookType) func(*v1beta1.CanarySpec) {
+	return func(s *v1beta1.CanarySpec) {
+		for _, h := range types {
+			s.Analysis.Webhooks = append(s.Analysis.Webhooks, v1beta1.CanaryWebhook{Name: string(h), Type: h, URL: "http://x"})
+		}
+	}
+}
+
+// until passes until done reports true. Done is called before each pass and may change the cluster.
+func until(t *testing.T, w *World, what string, limit time.Duration, done func() bool) {
+	t.Helper()
+	end := w.now.Add(limit)
+	for range 20000 {
+		if done() {
+			return
+		}
+		if w.Pass() {
+			continue
+		}
+		next := w.nextEvent()
+		if next.IsZero() || next.After(end) {
+			t.Fatalf("at %s: %s did not happen, phase %s stage %q weight %d\n%s", w.Now(), what, w.Status().Phase, w.Status().Rollout.Stage,
+				w.Status().CanaryWeight, trace(w))
+		}
+		w.now = next
+		w.settleCluster()
+	}
+	t.Fatalf("at %s: %s did not happen within 20000 passes, rule %s\n%s", w.Now(), what, w.lastRule, trace(w))
+}
+
+func untilPhase(t *testing.T, w *World, phase v1beta1.CanaryPhase) {
+	t.Helper()
+	until(t, w, "phase "+string(phase), 6*time.Hour, func() bool { return w.Status().Phase == phase })
+}
+
+func untilWeight(t *testing.T, w *World, weight int32) {
+	t.Helper()
+	until(t, w, "canary weight", 6*time.Hour, func() bool { return w.routed.CanaryWeight == weight && w.Status().Phase == progressing })
+}
+
+func trace(w *World) string {
+	lines := w.Trace
+	if len(lines) > 60 {
+		lines = lines[len(lines)-60:]
+	}
+	return strings.Join(lines, "\n")
+}
+
+// sound fails the test with the trace if an invariant was broken.
+func sound(t *testing.T, w *World) {
+	t.Helper()
+	for _, v := range w.Violations() {
+		t.Error(v)
+	}
+	if t.Failed() {
+		t.Log("\n" + trace(w))
+	}
+}
+
+func serves(t *testing.T, w *World, template string) {
+	t.Helper()
+	if w.primary.template != template || w.primary.available(w.now) == 0 || w.routed.CanaryWeight != 0 {
+		t.Errorf("primary runs %s with %d pods and canary weight %d, want %s to serve", w.primary.template, w.primary.available(w.now),
+			w.routed.CanaryWeight, template)
+	}
+}
+
+func TestA01_RevisionPushedAfterFailureIsAnalysed(t *testing.T) {
+	for kill := range 4 {
+		w := ready(t, podinfo(threshold(2)), func(o *Options) { o.Metrics = badSuccessRate("v2") })
+		w.Ship("v2")
+		rest(t, w, failed)
+		w.primary.pods[0].readyAt = w.now.Add(5 * time.Minute)
+		if kill > 0 {
+			w.KillAfter(kill)
+		}
+		w.Ship("v3")
+		rest(t, w, succeeded)
+		serves(t, w, "v3")
+		sound(t, w)
+	}
+}
+
+func TestA02_BrokenPrimaryIsMendedByTheNextRevision(t *testing.T) {
+	for _, p := range []rollout.ProviderFact{mesh(), noMesh()} {
+		for _, wait := range []time.Duration{0, time.Minute, time.Hour} {
+			w := ready(t, podinfo(blueGreen(2)), provider(p))
+			w.Break("v1", true)
+			w.Run(wait)
+			w.Ship("v2")
+			rest(t, w, succeeded)
+			serves(t, w, "v2")
+			sound(t, w)
+		}
+	}
+}
+
+func TestA03_FailedPromotionKeepsTheCanaryThroughABadRevision(t *testing.T) {
+	w := ready(t, podinfo(threshold(2)), func(o *Options) { o.Metrics = badSuccessRate("v3") })
+	w.Ship("v2")
+	untilWeight(t, w, 50)
+	w.breakPrimary()
+	rest(t, w, failed)
+	w.Break("v1", true)
+	w.Ship("v3")
+	rest(t, w, failed)
+	if w.routed.CanaryWeight != 100 || w.target.available(w.now) == 0 {
+		t.Errorf("canary weight %d with %d pods, want the only side with pods to serve", w.routed.CanaryWeight, w.target.available(w.now))
+	}
+	w.mendPrimary()
+	w.Ship("v4")
+	rest(t, w, succeeded)
+	serves(t, w, "v4")
+	sound(t, w)
+}
+
+func TestA04_BootstrapLeavesTheTargetAloneUntilThePrimaryServes(t *testing.T) {
+	for _, p := range []rollout.ProviderFact{mesh(), noMesh()} {
+		w := world(podinfo(), provider(p))
+		w.breakPrimary()
+		w.Run(5 * time.Hour)
+		if w.target.available(w.now) != 2 || w.apex {
+			t.Errorf("%s: %d pods of the target left, apex taken over: %t", p.Name, w.target.available(w.now), w.apex)
+		}
+		w.mendPrimary()
+		w.Break("v1", false)
+		rest(t, w, initialized)
+		serves(t, w, "v1")
+		sound(t, w)
+	}
+}
+
+func TestA05_RoutesThatCannotBeWrittenKeepTheTarget(t *testing.T) {
+	w := world(podinfo())
+	w.refuse = func(a rollout.Action) bool { _, routes := a.(rollout.EnsureRoutes); return routes }
+	w.Run(time.Hour)
+	if w.target.available(w.now) != 2 || w.Status().Phase != v1beta1.CanaryPhaseInitializing {
+		t.Errorf("phase %s with %d pods of the target", w.Status().Phase, w.target.available(w.now))
+	}
+	w.refuse = nil
+	rest(t, w, initialized)
+	sound(t, w)
+}
+
+func TestA06_WhatArrivesDuringTheLastCheckIsAnalysedFirst(t *testing.T) {
+	shipped := false
+	w := ready(t, podinfo(), func(o *Options) {
+		o.Metrics = func(w *World, template string) analysis.Verdict {
+			if template == "v3" {
+				return badSuccessRate("v3")(w, template)
+			}
+			if w.Status().CanaryWeight == 50 && !shipped {
+				shipped = true
+				w.target.setTemplate(w.now, "v3")
+			}
+			return analysis.Verdict{Outcome: analysis.Pass}
+		}
+	})
+	w.Ship("v2")
+	rest(t, w, failed)
+	serves(t, w, "v1")
+	sound(t, w)
+}
+
+func TestA07_ChangeDuringBootstrapIsDeployed(t *testing.T) {
+	for _, at := range []time.Duration{0, time.Second / 2, time.Second, 2 * time.Second, 3 * time.Second} {
+		w := world(podinfo())
+		w.Run(at)
+		w.Ship("v2")
+		w.Run(2 * time.Hour)
+		serves(t, w, "v2")
+		if w.Status().LastPromotedSpec != "v2" {
+			t.Errorf("changed after %s: status claims %s", at, w.Status().LastPromotedSpec)
+		}
+		sound(t, w)
+	}
+}
+
+func TestA08_DeletedPrimaryComesBackWithThePromotedRevision(t *testing.T) {
+	w := ready(t, podinfo(threshold(2)), func(o *Options) { o.Metrics = badSuccessRate("v2") })
+	w.Ship("v2")
+	untilWeight(t, w, 10)
+	w.DeletePrimary()
+	w.Run(30 * time.Second)
+	serving := w.primary.template
+	rest(t, w, failed)
+	w.DeletePrimary()
+	w.Run(time.Hour)
+	serves(t, w, "v1")
+	if serving != "v1" || w.primary.replicas != 2 {
+		t.Errorf("rebuilt as %s during the run, with %d replicas in the end", serving, w.primary.replicas)
+	}
+	sound(t, w)
+}
+
+func TestA16_DeadlineCountsFromTheRevision(t *testing.T) {
+	w := ready(t, podinfo())
+	w.Run(240 * time.Hour)
+	w.primary.pods[0].readyAt = w.now.Add(2 * time.Minute)
+	w.Ship("v2")
+	rest(t, w, succeeded)
+	sound(t, w)
+}
+
+func TestA19_NothingIsScaledDownBeforeTheProxiesFollow(t *testing.T) {
+	abort := false
+	play := map[string]func(*World){
+		"rollback": func(*World) { abort = true },
+		"skip":     func(w *World) { w.Edit(func(s *v1beta1.CanarySpec) { s.SkipAnalysis = true }) },
+		"cancel":   func(w *World) { w.Ship("v1") },
+	}
+	for name, act := range play {
+		abort = false
+		w := ready(t, podinfo(withHook(v1beta1.RollbackHook)), func(o *Options) {
+			o.Hooks = func(*World, v1beta1.HookType, string) rollout.HookResult { return rollout.HookResult{Passed: abort} }
+		})
+		w.Ship("v2")
+		untilWeight(t, w, 30)
+		act(w)
+		until(t, w, "canary weight 0", time.Hour, func() bool { return w.routed.CanaryWeight == 0 })
+		since := w.now
+		until(t, w, "no pods", time.Hour, func() bool { return w.target.replicas == 0 })
+		if grace := w.now.Sub(since); grace < Settings().PropagationDelay {
+			t.Errorf("%s: pods taken %s after the routes", name, grace)
+		}
+		sound(t, w)
+	}
+}
+
+func TestA20_RevertIsACancelAndNoRollout(t *testing.T) {
+	w := ready(t, podinfo())
+	w.Ship("v2")
+	untilWeight(t, w, 30)
+	w.Ship("v1")
+	rest(t, w, succeeded)
+	w.Run(time.Hour)
+	if w.Status().Rollout.Run != 1 || w.Status().LastPromotedSpec != "v1" || count(w.Events, "Copying") != 0 {
+		t.Errorf("run %d, promoted %s", w.Status().Rollout.Run, w.Status().LastPromotedSpec)
+	}
+	w.Ship("v2")
+	rest(t, w, succeeded)
+	serves(t, w, "v2")
+	sound(t, w)
+}
+
+func TestA21_RevertAfterAFailedPromotionRestoresTheOldRevision(t *testing.T) {
+	for _, p := range []rollout.ProviderFact{mesh(), noMesh()} {
+		w := ready(t, podinfo(blueGreen(2)), provider(p))
+		w.Ship("v2")
+		untilPhase(t, w, progressing)
+		w.breakPrimary()
+		rest(t, w, failed)
+		w.mendPrimary()
+		w.Ship("v1")
+		rest(t, w, succeeded)
+		serves(t, w, "v1")
+		sound(t, w)
+	}
+}
+
+func TestA22_EditedStepsNeitherJumpNorStall(t *testing.T) {
+	for name, c := range map[string]struct {
+		steps []int32
+		next  int32
+	}{
+		"not in the list": {[]int32{10, 25, 70}, 25},
+		"equal":           {[]int32{20, 20, 40}, 40},
+		"descending":      {[]int32{60, 30, 40}, 30},
+	} {
+		w := ready(t, podinfo(func(s *v1beta1.CanarySpec) { s.Analysis.StepWeight, s.Analysis.StepWeights = 0, []int32{20, 50} }))
+		w.Ship("v2")
+		untilWeight(t, w, 20)
+		w.Edit(func(s *v1beta1.CanarySpec) { s.Analysis.StepWeights = c.steps })
+		until(t, w, name, time.Hour, func() bool { return w.Status().CanaryWeight != 20 })
+		if got := w.Status().CanaryWeight; got != c.next {
+			t.Errorf("%s: from 20 to %d, want %d", name, got, c.next)
+		}
+		rest(t, w, succeeded)
+		sound(t, w)
+	}
+}
+
+func TestA23_NothingHappensDuringDeletion(t *testing.T) {
+	for _, phase := range []v1beta1.CanaryPhase{v1beta1.CanaryPhaseInitializing, initialized, progressing, promoting, finalising, succeeded} {
+		w := world(podinfo())
+		if phase != v1beta1.CanaryPhaseInitializing {
+			rest(t, w, initialized)
+		}
+		if phase != initialized && phase != v1beta1.CanaryPhaseInitializing {
+			w.Ship("v2")
+		}
+		untilPhase(t, w, phase)
+		w.Run(0)
+		w.canary.DeletionTimestamp = &metav1.Time{Time: w.now}
+		w.apex, w.backends = false, false
+		before := w.Writes()
+		w.DriftRoutes(100)
+		w.Ship("v3")
+		w.Run(time.Hour)
+		if w.Writes() != before {
+			t.Errorf("%s: %d writes while the Canary is deleted", phase, w.Writes()-before)
+		}
+	}
+}
+
+func TestA24_PromotionStepsWithoutCanaryTrafficFinish(t *testing.T) {
+	for _, p := range []rollout.ProviderFact{mesh(), noMesh()} {
+		w := ready(t, podinfo(func(s *v1beta1.CanarySpec) { s.SkipAnalysis = true; s.Analysis.StepWeightPromotion = 20 }), provider(p))
+		w.Ship("v2")
+		rest(t, w, succeeded)
+		w.Edit(func(s *v1beta1.CanarySpec) { s.SkipAnalysis = false })
+		w.Ship("v3")
+		untilPhase(t, w, promoting)
+		// Somebody takes the traffic away by hand, in the status as well.
+		w.canary.Status.CanaryWeight = 0
+		rest(t, w, succeeded)
+		serves(t, w, "v3")
+		sound(t, w)
+	}
+}
+
+// closed is a gate that stays closed as long as *open is false.
+func closedGate(gate v1beta1.HookType, open *bool) func(*Options) {
+	return func(o *Options) {
+		o.Hooks = func(_ *World, h v1beta1.HookType, _ string) rollout.HookResult {
+			if h == v1beta1.RollbackHook {
+				return rollout.HookResult{}
+			}
+			return rollout.HookResult{Passed: h != gate || *open, Text: "no"}
+		}
+	}
+}
+
+func TestB03_RollbackHookRefusesAWaitingRevision(t *testing.T) {
+	abort := false
+	w := ready(t, podinfo(withHook(v1beta1.ConfirmRolloutHook, v1beta1.RollbackHook)), func(o *Options) {
+		o.Hooks = func(_ *World, h v1beta1.HookType, _ string) rollout.HookResult {
+			return rollout.HookResult{Passed: h == v1beta1.RollbackHook && abort, Text: "no"}
+		}
+	})
+	w.Ship("v2")
+	untilPhase(t, w, waiting)
+	w.Run(3 * time.Minute)
+	abort = true
+	rest(t, w, failed)
+	serves(t, w, "v1")
+	sound(t, w)
+	// The refused revision is not asked about again, the next one is.
+	abort = false
+	w.Run(time.Hour)
+	if w.Status().Phase != failed {
+		t.Errorf("phase %s after the refusal", w.Status().Phase)
+	}
+	w.Ship("v3")
+	untilPhase(t, w, waiting)
+}
+
+// asked records the questions of the hooks of a type.
+func asked(w *World, h v1beta1.HookType) []rollout.NeedHooks {
+	var out []rollout.NeedHooks
+	for _, n := range w.asked {
+		if n.Type == h {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+func TestB05_TrafficIncreaseAlertsOncePerWait(t *testing.T) {
+	open := false
+	w := ready(t, podinfo(withHook(v1beta1.ConfirmTrafficIncreaseHook)), closedGate(v1beta1.ConfirmTrafficIncreaseHook, &open))
+	w.Ship("v2")
+	w.Run(30 * time.Minute)
+	if got := count(w.Events, "waiting for traffic increase approval"); got != 1 {
+		t.Errorf("told %d times in half an hour", got)
+	}
+	if polls := len(asked(w, v1beta1.ConfirmTrafficIncreaseHook)); polls > 31 {
+		t.Errorf("asked %d times in 30 intervals", polls)
+	}
+	open = true
+	rest(t, w, succeeded)
+	if got := count(w.Events, "Confirm-traffic-increase check"); got != 5 {
+		t.Errorf("asked before %d of 5 increases", got)
+	}
+	sound(t, w)
+}
+
+func TestB06_WaitingForPromotionShowsTrueNumbers(t *testing.T) {
+	for name, edit := range map[string]func(*v1beta1.CanarySpec){"weights": func(*v1beta1.CanarySpec) {}, "blue/green": blueGreen(2)} {
+		open := false
+		w := ready(t, podinfo(edit, withHook(v1beta1.ConfirmPromotionHook)), closedGate(v1beta1.ConfirmPromotionHook, &open))
+		w.Ship("v2")
+		untilPhase(t, w, waitingPromotion)
+		weight, iterations := w.Status().CanaryWeight, w.Status().Iterations
+		w.Run(20 * time.Minute)
+		if s := w.Status(); s.CanaryWeight != weight || s.Iterations != iterations || iterations < 0 || weight != w.routed.CanaryWeight {
+			t.Errorf("%s: weight %d iterations %d, want %d and %d", name, s.CanaryWeight, s.Iterations, weight, iterations)
+		}
+		if polls := len(asked(w, v1beta1.ConfirmPromotionHook)); polls < 19 || polls > 22 {
+			t.Errorf("%s: asked %d times in 20 intervals", name, polls)
+		}
+		if got := count(w.Events, "waiting for promotion approval"); got != 1 {
+			t.Errorf("%s: told %d times", name, got)
+		}
+		open = true
+		rest(t, w, succeeded)
+		sound(t, w)
+	}
+}
+
+func TestB08_FailedCanaryCostsNothing(t *testing.T) {
+	w := ready(t, podinfo(threshold(1)), func(o *Options) { o.Metrics = badSuccessRate("v2") })
+	w.Ship("v2")
+	rest(t, w, failed)
+	w.Pass()
+	before, at := w.Writes(), w.Status().LastTransitionTime
+	for range 1000 {
+		w.now = w.now.Add(time.Minute)
+		w.Pass()
+	}
+	if w.Writes() != before || !w.wake.IsZero() || w.Status().LastTransitionTime != at {
+		t.Errorf("%d writes, wake at %s", w.Writes()-before, w.wake)
+	}
+}
+
+func TestB18_EndIsToldAfterACrash(t *testing.T) {
+	w := ready(t, podinfo(withHook(v1beta1.PostRolloutHook)))
+	w.Ship("v2")
+	untilPhase(t, w, finalising)
+	until(t, w, "last write", time.Hour, func() bool { return w.target.replicas == 0 })
+	w.KillAfter(1)
+	rest(t, w, succeeded)
+	if got := count(w.Events, "Promotion completed!"); got != 1 {
+		t.Errorf("told %d times", got)
+	}
+	if w.posted != 1 {
+		t.Errorf("post-rollout hooks published %d times", w.posted)
+	}
+}
+
+func message(w *World, conditionType v1beta1.CanaryConditionType) string {
+	for _, c := range w.Status().Conditions {
+		if c.Type == conditionType {
+			return c.Message
+		}
+	}
+	return ""
+}
+
+func TestB20_PrimaryCookieIsRenewedWithEachStep(t *testing.T) {
+	n := 0
+	w := ready(t, podinfo(func(s *v1beta1.CanarySpec) {
+		s.Analysis.SessionAffinity = &v1beta1.SessionAffinity{CookieName: "c", PrimaryCookieName: "p"}
+	}))
+	w.nonces = func() [2]string { n++; return [2]string{strings.Repeat("a", n), strings.Repeat("b", n)} }
+	canary, primary := map[string]bool{}, map[string]bool{}
+	w.Ship("v2")
+	until(t, w, "end", time.Hour, func() bool {
+		if w.Status().CanaryWeight > 0 && w.Status().Phase == progressing {
+			canary[w.Status().SessionAffinityCookie], primary[w.Status().PrimarySessionAffinityCookie] = true, true
+		}
+		return w.Status().Phase == succeeded
+	})
+	w.Run(time.Minute)
+	if len(canary) != 1 || len(primary) != 5 {
+		t.Errorf("%d canary and %d primary cookies in five steps", len(canary), len(primary))
+	}
+	if s := w.Status(); s.SessionAffinityCookie != "" || s.PrimarySessionAffinityCookie != "" || s.PreviousSessionAffinityCookie == "" {
+		t.Errorf("in the end %q %q %q", s.SessionAffinityCookie, s.PrimarySessionAffinityCookie, s.PreviousSessionAffinityCookie)
+	}
+	sound(t, w)
+}
+
+func TestB22_WarnsOncePerRun(t *testing.T) {
+	w := ready(t, podinfo(), provider(noMesh()))
+	w.Ship("v2")
+	rest(t, w, succeeded)
+	if got := count(w.Events, "Progressive traffic is not supported"); got != 1 {
+		t.Errorf("warned %d times", got)
+	}
+}
+
+func TestB23_WeightIsTheRoutedOne(t *testing.T) {
+	for name, edit := range map[string]func(*v1beta1.CanarySpec){
+		"blue/green": blueGreen(2),
+		"A/B":        func(s *v1beta1.CanarySpec) { blueGreen(2)(s); s.Analysis.Match = []v1beta1.AnalysisMatch{{}} },
+	} {
+		w := ready(t, podinfo(edit))
+		w.Ship("v2")
+		untilWeight(t, w, 100)
+		if w.Status().CanaryWeight != 100 {
+			t.Errorf("%s: status says %d", name, w.Status().CanaryWeight)
+		}
+	}
+}
+
+// everyPhase plays to each phase of a rollout of v2 in turn.
+func everyPhase(t *testing.T, edits []func(*v1beta1.CanarySpec), play func(t *testing.T, w *World, phase v1beta1.CanaryPhase)) {
+	t.Helper()
+	for _, phase := range []v1beta1.CanaryPhase{waiting, progressing, waitingPromotion, promoting, finalising} {
+		t.Run(string(phase), func(t *testing.T) {
+			var gates []v1beta1.HookType
+			switch phase {
+			case waiting:
+				gates = append(gates, v1beta1.ConfirmRolloutHook)
+			case waitingPromotion:
+				gates = append(gates, v1beta1.ConfirmPromotionHook)
+			}
+			w := ready(t, podinfo(append(edits, withHook(gates...))...), func(o *Options) {
+				o.Hooks = func(w *World, _ v1beta1.HookType, _ string) rollout.HookResult {
+					return rollout.HookResult{Passed: w.target.template != "v2", Text: "no"}
+				}
+			})
+			w.Ship("v2")
+			untilPhase(t, w, phase)
+			play(t, w, phase)
+			sound(t, w)
+		})
+	}
+}
+
+func TestIncidentB1_TrafficStaysWithTheSideThatServes(t *testing.T) {
+	for name, edit := range map[string]func(*v1beta1.CanarySpec){
+		"weights":    func(*v1beta1.CanarySpec) {},
+		"in steps":   func(s *v1beta1.CanarySpec) { s.Analysis.StepWeightPromotion = 20 },
+		"blue/green": blueGreen(2),
+	} {
+		w := ready(t, podinfo(edit))
+		w.Ship("v2")
+		untilPhase(t, w, progressing)
+		w.breakPrimary()
+		rest(t, w, failed)
+		if w.routed.CanaryWeight != 100 || w.target.available(w.now) != 2 {
+			t.Errorf("%s: weight %d on a canary with %d pods", name, w.routed.CanaryWeight, w.target.available(w.now))
+		}
+		sound(t, w)
+	}
+}
+
+func TestIncidentB2_DrainStartsAnewWhenRoutesDrift(t *testing.T) {
+	w := ready(t, podinfo())
+	w.Ship("v2")
+	untilPhase(t, w, finalising)
+	for range 5 {
+		w.Run(2 * time.Second)
+		w.DriftRoutes(30)
+	}
+	rest(t, w, succeeded)
+	sound(t, w)
+}
+
+func TestIncidentB4_NewestRevisionStartsAtZero(t *testing.T) {
+	for _, at := range []int32{10, 30, 50} {
+		w := ready(t, podinfo())
+		w.Ship("v2")
+		untilWeight(t, w, at)
+		w.Ship("v3")
+		w.Run(0)
+		if w.routed.CanaryWeight != 0 {
+			t.Errorf("v3 starts with weight %d", w.routed.CanaryWeight)
+		}
+		w.Ship("v4")
+		rest(t, w, succeeded)
+		serves(t, w, "v4")
+		if w.judged["v4"] < 5 {
+			t.Errorf("v4 was judged %d times", w.judged["v4"])
+		}
+		sound(t, w)
+	}
+}
+
+func TestIncidentB5_RollbackWaitsForAPrimaryWithPods(t *testing.T) {
+	w := ready(t, podinfo(threshold(1)), func(o *Options) {
+		o.Metrics = func(w *World, template string) analysis.Verdict {
+			if w.Status().CanaryWeight == 50 {
+				return badSuccessRate(template)(w, template)
+			}
+			return analysis.Verdict{Outcome: analysis.Pass}
+		}
+	})
+	w.Ship("v2")
+	untilWeight(t, w, 50)
+	w.Break("v1", true)
+	w.Run(30 * time.Minute)
+	if w.routed.CanaryWeight != 50 || w.target.replicas == 0 {
+		t.Errorf("weight %d, %d replicas of the target, and the primary has no pod", w.routed.CanaryWeight, w.target.replicas)
+	}
+	w.Break("v1", false)
+	rest(t, w, failed)
+	serves(t, w, "v1")
+	sound(t, w)
+}
+
+func TestIncidentB6_TargetKeepsItsPodsUntilTrafficIsElsewhere(t *testing.T) {
+	for n := 1; n < 10; n++ {
+		w := world(podinfo())
+		w.FailAt(n)
+		w.KillAfter(n + 1)
+		rest(t, w, initialized)
+		sound(t, w)
+	}
+}
+
+func TestIncidentB10_SucceededMeansServing(t *testing.T) {
+	for name, edit := range map[string]func(*v1beta1.CanarySpec){
+		"maxWeight no multiple of stepWeight": func(s *v1beta1.CanarySpec) { s.Analysis.StepWeight, s.Analysis.MaxWeight = 20, 50 },
+		"step beyond 100":                     func(s *v1beta1.CanarySpec) { s.Analysis.StepWeight, s.Analysis.MaxWeight = 70, 100 },
+		"no maxWeight":                        func(s *v1beta1.CanarySpec) { s.Analysis.StepWeight, s.Analysis.MaxWeight = 30, 0 },
+	} {
+		w := ready(t, podinfo(edit))
+		w.Ship("v2")
+		rest(t, w, succeeded)
+		serves(t, w, "v2")
+		if t.Failed() {
+			t.Log(name)
+		}
+		sound(t, w)
+	}
+	w := ready(t, podinfo())
+	w.Ship("v2")
+	untilPhase(t, w, promoting)
+	w.primary.scale(w.now, 0)
+	w.Run(5 * time.Minute)
+	if w.Status().Phase != promoting || w.routed.CanaryWeight == 0 {
+		t.Errorf("phase %s weight %d with no primary pod wanted", w.Status().Phase, w.routed.CanaryWeight)
+	}
+}
+
+func TestIncidentB11_NewerRevisionLeadsOutOfEveryPhase(t *testing.T) {
+	everyPhase(t, nil, func(t *testing.T, w *World, _ v1beta1.CanaryPhase) {
+		w.Ship("v3")
+		rest(t, w, succeeded)
+		serves(t, w, "v3")
+	})
+}
+
+func TestIncidentB12_DeadlineIsThatOfTheRevision(t *testing.T) {
+	bad := Behavior{Broken: true}
+	w := ready(t, podinfo(), func(o *Options) { o.Behaviors["v2"], o.Behaviors["v3"] = bad, bad })
+	w.Ship("v2")
+	w.Run(9 * time.Minute)
+	w.Ship("v3")
+	w.Run(5 * time.Minute)
+	if w.Status().Phase != progressing {
+		t.Errorf("phase %s: v3 was judged by the clock of v2", w.Status().Phase)
+	}
+	rest(t, w, failed)
+	if w.Now() > 21*time.Minute {
+		t.Errorf("the second bad revision ended at %s", w.Now())
+	}
+	sound(t, w)
+}
+
+func TestIncidentB13_DriftIsRepairedToTheStep(t *testing.T) {
+	w := ready(t, podinfo())
+	w.Ship("v2")
+	for _, step := range []int32{10, 20, 30, 40, 50} {
+		untilWeight(t, w, step)
+		w.Run(0)
+		for _, wrong := range []int32{0, 100} {
+			w.DriftRoutes(wrong)
+			w.Run(0)
+			if w.routed.CanaryWeight != step || w.Status().CanaryWeight != step {
+				t.Errorf("step %d: routed %d after somebody set %d", step, w.routed.CanaryWeight, wrong)
+			}
+		}
+	}
+	rest(t, w, succeeded)
+	if got := count(w.Events, "Advance"); got != 5 {
+		t.Errorf("%d steps", got)
+	}
+	sound(t, w)
+}
+
+// Another controller undoes every write of the routes: the status must not grow, move or be written for that.
+func TestIncidentB14_FightOverRoutesWritesNoStatus(t *testing.T) {
+	w := ready(t, podinfo())
+	w.Ship("v2")
+	untilWeight(t, w, 20)
+	w.Run(0)
+	version := w.statuses
+	for range 200 {
+		w.routed.CanaryWeight = 0
+		w.Pass()
+	}
+	if w.statuses-version > 1 {
+		t.Errorf("%d status writes in 200 rounds", w.statuses-version)
+	}
+}
+
+func TestIncidentB18_HooksRunOncePerCheck(t *testing.T) {
+	open := false
+	w := ready(t, podinfo(withHook(v1beta1.PreRolloutHook, v1beta1.RolloutHook, v1beta1.ConfirmTrafficIncreaseHook)),
+		closedGate(v1beta1.ConfirmTrafficIncreaseHook, &open))
+	w.Ship("v2")
+	w.Run(30 * time.Minute)
+	if got := len(asked(w, v1beta1.PreRolloutHook)); got != 1 {
+		t.Errorf("pre-rollout hook called %d times while a gate waits", got)
+	}
+	open = true
+	rest(t, w, succeeded)
+	keys := map[string]int{}
+	for _, n := range asked(w, v1beta1.RolloutHook) {
+		keys[n.Key]++
+	}
+	for key, n := range keys {
+		if n > 1 {
+			t.Errorf("%d checks share the key %s", n, key)
+		}
+	}
+}
+
+func TestIncidentB19_CommandsAreObeyed(t *testing.T) {
+	for _, at := range []int32{10, 40} {
+		w := ready(t, podinfo(withHook(v1beta1.ConfirmPromotionHook)), func(o *Options) {
+			o.Metrics = badSuccessRate("v2")
+			o.Hooks = func(*World, v1beta1.HookType, string) rollout.HookResult { return rollout.HookResult{} }
+		})
+		w.opts.Metrics = nil
+		w.Ship("v2")
+		untilWeight(t, w, at)
+		w.Edit(func(s *v1beta1.CanarySpec) { s.SkipAnalysis = true })
+		rest(t, w, succeeded)
+		serves(t, w, "v2")
+		if w.Now() > time.Duration(at/10)*time.Minute+30*time.Second {
+			t.Errorf("skipped only at %s", w.Now())
+		}
+		sound(t, w)
+	}
+}
+
+func TestIncidentB20_EveryEndIsAlertedOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		edit func(*Options)
+		want v1beta1.CanaryPhase
+	}{
+		"succeeded": {func(*Options) {}, succeeded},
+		"threshold": {func(o *Options) { o.Metrics = badSuccessRate("v2") }, failed},
+		"deadline":  {func(o *Options) { o.Behaviors["v2"] = Behavior{Broken: true} }, failed},
+	} {
+		w := ready(t, podinfo(threshold(2)), c.edit)
+		w.Ship("v2")
+		untilPhase(t, w, progressing)
+		w.Pass()
+		seen := len(w.Events)
+		rest(t, w, c.want)
+		alerts := 0
+		for _, e := range w.Events[seen:] {
+			if e.Alert != "" && !strings.Contains(e.Alert, "New revision") {
+				alerts++
+			}
+		}
+		if alerts != 1 {
+			t.Errorf("%s: %d alerts\n%s", name, alerts, trace(w))
+		}
+	}
+}
+
+func TestIncidentB24_UnprovenRevisionNeverBecomesTheBase(t *testing.T) {
+	everyPhase(t, nil, func(t *testing.T, w *World, phase v1beta1.CanaryPhase) {
+		if phase == promoting || phase == finalising {
+			// v2 has passed its analysis.
+			return
+		}
+		w.DeletePrimary()
+		w.Run(10 * time.Second)
+		if w.primary.template != "v1" || w.primary.available(w.now) != 2 {
+			t.Errorf("rebuilt as %s with %d pods", w.primary.template, w.primary.available(w.now))
+		}
+	})
+}
