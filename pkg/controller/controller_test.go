@@ -346,10 +346,13 @@ func TestB34_DuplicateTarget(t *testing.T) {
 	if got := l.healthy("podinfo").Reason; got == string(rollout.ReasonDuplicateTarget) {
 		t.Error("the first Canary is refused as well")
 	}
+	l.atRest("podinfo")
+	l.untilIdle()
 	if err := a.client.Tracker().Delete(canaryResource, "test", "podinfo"); err != nil {
 		t.Fatal(err)
 	}
-	l.until("the twin to be accepted", func() bool { return l.healthy("twin").Reason != string(rollout.ReasonDuplicateTarget) })
+	// Nothing else happens in the cluster that would wake the twin.
+	eventually(t, "the twin to be accepted", func() bool { return l.healthy("twin").Reason != string(rollout.ReasonDuplicateTarget) })
 }
 
 func TestConflictOnTheStatusStartsAgainWithNothingDone(t *testing.T) {
@@ -455,7 +458,7 @@ func TestSlowWebhookDoesNotHoldAWorker(t *testing.T) {
 // Invariant 3: an answer about a revision that is history is void, and nobody waits for it.
 func TestNewRevisionInterruptsTheWaiting(t *testing.T) {
 	canary := canaryFor("podinfo")
-	withWebhooks(canary, map[string]any{"name": "gate", "type": "confirm-rollout", "url": "http://gate.test/"})
+	withWebhooks(canary, map[string]any{"name": "gate", "type": "confirm-rollout", "url": "http://gate.test/", "timeout": "5m"})
 	a := newAPI(t, readyDeployment("podinfo", 2), canary)
 	l := newLoop(t, a, 1)
 	calls := make(chan context.Context, 10)
@@ -469,6 +472,7 @@ func TestNewRevisionInterruptsTheWaiting(t *testing.T) {
 	a.edit(deploymentResource, "podinfo", "2", "spec", "template", "metadata", "annotations", "version")
 	first := <-calls
 	a.edit(deploymentResource, "podinfo", "3", "spec", "template", "metadata", "annotations", "version")
+	eventually(t, "a question about the new revision", func() bool { return len(calls) > 0 })
 	second := <-calls
 	if first.Err() == nil {
 		t.Error("the question about the old revision was not canceled")
