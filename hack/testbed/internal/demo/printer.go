@@ -33,7 +33,7 @@ func (p *printer) chapter(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	title := fmt.Sprintf(format, args...)
-	fmt.Fprintf(p.out, "\n== %s %s\n\n", title, strings.Repeat("=", max(2, width-len(title)-4)))
+	_, _ = fmt.Fprintf(p.out, "\n== %s %s\n\n", title, strings.Repeat("=", max(2, width-len(title)-4)))
 }
 
 // setPhase changes the phase that lines are headed by.
@@ -49,7 +49,7 @@ func (p *printer) step(format string, args ...any) {
 	defer p.mu.Unlock()
 	head := fmt.Sprintf("%7.1fs  %-12s  ", p.clock.Since(p.begin).Seconds(), p.phase)
 	for _, line := range wrap(fmt.Sprintf(format, args...), width-len(head)) {
-		fmt.Fprintln(p.out, head+line)
+		_, _ = fmt.Fprintln(p.out, head+line)
 		head = strings.Repeat(" ", len(head)+2)
 	}
 }
@@ -73,7 +73,7 @@ func wrap(text string, most int) []string {
 func (p *printer) plain(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	fmt.Fprintf(p.out, format+"\n", args...)
+	_, _ = fmt.Fprintf(p.out, format+"\n", args...)
 }
 
 // thousands writes a number with commas, as 12,345.

@@ -82,7 +82,7 @@ func (d *demo) waitServed(ctx context.Context, header string, accept func(load.O
 			last = err.Error()
 			return false, nil
 		}
-		defer response.Body.Close()
+		defer func() { _ = response.Body.Close() }()
 		body, err := io.ReadAll(response.Body)
 		last = response.Status
 		return err == nil && accept(load.PodinfoOrigin(response.Header, body)), nil

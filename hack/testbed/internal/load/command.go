@@ -81,7 +81,7 @@ func (g *Generator) printPeriods(ctx context.Context, out io.Writer, every time.
 		}
 		to := g.cfg.Clock.Now()
 		w := g.Window(from, to)
-		fmt.Fprintf(out, "%s  sent %d  lost %d  p50 %s  p99 %s  %s\n", to.Format(time.TimeOnly),
+		_, _ = fmt.Fprintf(out, "%s  sent %d  lost %d  p50 %s  p99 %s  %s\n", to.Format(time.TimeOnly),
 			w.Sent, w.Lost, ms(w.Latency.P50), ms(w.Latency.P99), shares(w))
 		from = to
 	}

@@ -73,7 +73,7 @@ func (g *Generator) request(ctx context.Context, client *http.Client) outcome {
 	if err != nil {
 		return outcome{err: reason(err), resent: connections.Load() > 1}
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	if err != nil {
 		err = fmt.Errorf("%w: %w", errNoAnswer, err)
