@@ -133,7 +133,8 @@ func (p *pass) drained() bool {
 
 // adopt makes a record for a status that another operator wrote, with that one write and no other.
 func adopt(p *pass) bool {
-	if p.c.Status.Rollout != nil || p.inPhase("", v1beta1.CanaryPhaseInitializing) {
+	// A record without a target only holds what was told while the Canary could not be looked at.
+	if r := p.c.Status.Rollout; r != nil && r.Target != nil || p.inPhase("", v1beta1.CanaryPhaseInitializing) {
 		return false
 	}
 	p.frozen, p.keepHealth = true, true
