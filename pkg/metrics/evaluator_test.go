@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -66,6 +67,16 @@ func (p *promServer) asked(part string) int {
 		}
 	}
 	return n
+}
+
+// take returns the queries since the last call, in alphabetical order.
+func (p *promServer) take() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	queries := p.queries
+	p.queries = nil
+	slices.Sort(queries)
+	return queries
 }
 
 // store holds templates and Secrets by namespace/name.
@@ -160,6 +171,42 @@ func TestRead(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// The names that metrics had in 2019 ask and judge what the names of today do, although the old duration is called seconds:
+// its threshold always was in milliseconds.
+func TestMetricsOf2019(t *testing.T) {
+	server := newPromServer(t, map[string]string{"istio_requests_total": "99.5", "istio_request_duration": "123.7", "vector(1)": "1"})
+	e := store{}.evaluator(server.URL)
+	e.Read(t.Context(), withMetrics(v1beta1.CanaryMetric{Name: "request-success-rate"}, v1beta1.CanaryMetric{Name: "request-duration"}))
+	today := server.take()
+	for name, tc := range map[string]struct {
+		rate, duration float64
+		want           string
+	}{
+		"kept":     {99, 500, ""},
+		"rate":     {99.9, 500, "Halt podinfo-canary.test advancement success rate 99.50% < 99.9%"},
+		"duration": {99, 100, "Halt podinfo-canary.test advancement request duration 123ms > 100ms"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := withMetrics(
+				v1beta1.CanaryMetric{Name: "istio_requests_total", Threshold: tc.rate},
+				v1beta1.CanaryMetric{Name: "istio_request_duration_seconds_bucket", Threshold: tc.duration},
+			)
+			c.Spec.CanaryAnalysis, c.Spec.Analysis = c.Spec.Analysis, nil
+			if err := e.Check(t.Context(), c); err != nil {
+				t.Error(err)
+			}
+			server.take()
+			got := analysis.Evaluate(analysis.ID{Name: c.Name, Namespace: c.Namespace, Target: c.Spec.TargetRef.Name}, e.Read(t.Context(), c))
+			if diff := cmp.Diff(today, server.take()); diff != "" {
+				t.Errorf("queries (-today +2019):\n%s", diff)
+			}
+			if got.Message != tc.want || (got.Outcome == analysis.Pass) != (tc.want == "") {
+				t.Errorf("got %s %q, want %q", got.Outcome, got.Message, tc.want)
+			}
+		})
 	}
 }
 
