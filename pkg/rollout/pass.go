@@ -162,7 +162,8 @@ func (p *pass) hooks(t v1beta1.HookType) bool {
 }
 
 // answers returns what the hooks of a type said, asking for it first. The second result is false while it is not known.
-// The key names the effect by run and step, so that a repeated call can be told from a new one.
+// The key names the effect by revision, step and the time for which it was planned, so that a call that is repeated after a
+// crash can be told from the next poll of a gate that stays closed.
 func (p *pass) answers(t v1beta1.HookType) ([]HookResult, bool) {
 	if got, ok := p.f.Checks.Hooks[t]; ok {
 		return got, true
@@ -176,10 +177,19 @@ func (p *pass) answers(t v1beta1.HookType) ([]HookResult, bool) {
 		Type:     t,
 		Phase:    phase,
 		Revision: p.f.Target.Revision.Fingerprint,
-		Key: fmt.Sprintf("%s/%d/%s/%d.%d.%d", p.c.UID, p.st.Run, t,
-			p.next.CanaryWeight, p.next.Iterations, p.next.FailedChecks),
+		Key: fmt.Sprintf("%s/%d/%s/%s/%d.%d.%d/%d", p.c.UID, p.st.Run, t, p.f.Target.Revision.Fingerprint,
+			p.next.CanaryWeight, p.next.Iterations, p.next.FailedChecks, p.checkNumber()),
 	})
 	return nil, false
+}
+
+// checkNumber tells the checks of one step apart. It is the time at which the check was due, which stands in the status until
+// the check has had its effect.
+func (p *pass) checkNumber() int64 {
+	if p.st.NextCheckAt == nil {
+		return 0
+	}
+	return p.st.NextCheckAt.Unix()
 }
 
 // refusal returns the answer that closes a gate, or nil when all passed.

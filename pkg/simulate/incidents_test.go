@@ -816,3 +816,59 @@ func TestIncidentB24_UnprovenRevisionNeverBecomesTheBase(t *testing.T) {
 		}
 	})
 }
+
+func TestB04_ChecksumNamesTheRevisionThatAsks(t *testing.T) {
+	open := false
+	w := ready(t, podinfo(withHook(v1beta1.ConfirmRolloutHook)), closedGate(v1beta1.ConfirmRolloutHook, &open))
+	w.Ship("v2")
+	untilPhase(t, w, waiting)
+	w.Run(90 * time.Second)
+	w.Ship("v3")
+	w.Run(90 * time.Second)
+	keys := map[string]string{}
+	for _, n := range asked(w, v1beta1.ConfirmRolloutHook) {
+		keys[n.Revision] = n.Key
+	}
+	if len(keys) != 2 || keys["v2"] == "" || keys["v3"] == "" {
+		t.Fatalf("asked about %v", keys)
+	}
+	if keys["v2"] == keys["v3"] {
+		t.Errorf("an answer for v2 can be taken for one for v3: both have the key %s", keys["v2"])
+	}
+}
+
+// Each check of a rollout that waits for its promotion is a check of its own; only a repetition after a crash is the same.
+func TestIncidentB18_ChecksOfAWaitingRolloutHaveTheirOwnKeys(t *testing.T) {
+	open := false
+	w := ready(t, podinfo(withHook(v1beta1.RolloutHook, v1beta1.ConfirmPromotionHook)), closedGate(v1beta1.ConfirmPromotionHook, &open))
+	w.Ship("v2")
+	untilPhase(t, w, waitingPromotion)
+	before := len(asked(w, v1beta1.RolloutHook))
+	w.Run(10 * time.Minute)
+	keys := map[string]bool{}
+	calls := asked(w, v1beta1.RolloutHook)[before:]
+	for _, n := range calls {
+		keys[n.Key] = true
+	}
+	if len(calls) < 9 || len(keys) != len(calls) {
+		t.Errorf("%d checks with %d keys", len(calls), len(keys))
+	}
+}
+
+func TestIncidentB18_RepetitionAfterACrashHasTheSameKey(t *testing.T) {
+	w := ready(t, podinfo(withHook(v1beta1.RolloutHook)))
+	w.Ship("v2")
+	untilWeight(t, w, 20)
+	until(t, w, "check", time.Hour, func() bool {
+		due := w.Status().Rollout.NextCheckAt
+		return due != nil && !w.now.Before(due.Time)
+	})
+	w.FailAt(1)
+	w.Pass()
+	w.now = w.now.Add(time.Second)
+	w.Pass()
+	calls := asked(w, v1beta1.RolloutHook)
+	if n := len(calls); n < 2 || calls[n-1].Key != calls[n-2].Key {
+		t.Errorf("calls %v", calls)
+	}
+}
