@@ -25,11 +25,22 @@ func promoting(p *pass) bool {
 		p.copyAgain()
 		return true
 	}
+	p.leaveUnfitCanary()
 	if !p.primaryCameUp() {
 		return true
 	}
 	p.leadBack()
 	return true
+}
+
+// leaveUnfitCanary takes traffic off a canary that died, or that became a revision which has passed no check, while the
+// primary is on its way.
+func (p *pass) leaveUnfitCanary() {
+	if p.leaveDeadCanary() || !p.moved() || p.canaryServes() || p.next.CanaryWeight == 0 || p.f.Primary.Available == 0 {
+		return
+	}
+	p.normal("New revision of %s detected, routing all traffic to primary", p.targetName())
+	p.routeToPrimary()
 }
 
 // copyAgain repeats a copy that was not carried out, or that somebody undid. When the target has moved on meanwhile, the analyzed revision is gone
@@ -91,6 +102,7 @@ func (p *pass) leadBack() {
 func (p *pass) routeToPrimary() {
 	p.next.CanaryWeight = 0
 	p.st.Mirror = false
+	p.st.ServingSide = ""
 	p.st.CanaryDrainedAt = nil
 }
 
@@ -119,15 +131,20 @@ func finalising(p *pass) bool {
 	return true
 }
 
-// primaryFellBack deals with a primary that was ready and no longer is. As long as the canary has its pods it can serve.
+// primaryFellBack deals with a primary that was ready and no longer is. As long as the canary has its pods it can serve; when
+// the target has moved on, its new revision may be what mends the primary.
 func (p *pass) primaryFellBack() {
 	h := p.f.Primary.Health
-	if h.State == Stuck && p.reportedInStage(h) && p.f.Target.Health.State == Ready && !p.moved() {
+	dead := p.f.Primary.Available == 0 && p.f.Provider.Routes || h.State == Stuck && p.reportedInStage(h)
+	switch {
+	case p.moved():
+		p.startOver()
+	case dead && p.f.Target.Health.State == Ready:
 		p.failPromotion(h.Reason)
-		return
+	default:
+		p.st.CanaryDrainedAt = nil
+		p.fail(ReasonPrimaryNotReady, "%s not ready: %s", p.primaryName(), h.Reason)
 	}
-	p.st.CanaryDrainedAt = nil
-	p.fail(ReasonPrimaryNotReady, "%s not ready: %s", p.primaryName(), h.Reason)
 }
 
 // succeed records what was observed: the primary is ready with the analyzed revision and has all the traffic.
@@ -187,7 +204,6 @@ func (p *pass) giveUpTraffic() bool {
 	able := p.f.Primary.Available > 0 && (!p.canaryServes() || p.f.Primary.Health.State == Ready)
 	if p.next.CanaryWeight == 0 || able {
 		p.routeToPrimary()
-		p.st.ServingSide = ""
 		return true
 	}
 	return false

@@ -94,7 +94,6 @@ func targetGone(p *pass) bool {
 		return false
 	}
 	p.routeToPrimary()
-	p.st.ServingSide = ""
 	p.problem = p.f.Problem
 	p.do(EnsureRoutes{})
 	p.frozen = true
@@ -150,7 +149,8 @@ func settled(p *pass) bool {
 	if reason == ReasonMetrics {
 		return p.recheckProviders()
 	}
-	p.keepHealth = reason == ReasonPromotionFailed && p.canaryServes()
+	p.leaveDeadCanary()
+	p.keepHealth = reason == ReasonPromotionFailed && (p.canaryServes() || p.f.Primary.Health.State != Ready)
 	return true
 }
 

@@ -154,7 +154,11 @@ func canaryNotReady(p *pass) bool {
 	if !stuck {
 		p.fail(ReasonCanaryNotReady, "%s", message)
 		p.wakeAt(deadline)
-		p.leaveDeadCanary()
+		if p.leaveDeadCanary() {
+			// Once it is back the analysis begins anew. One that dies of its traffic each time must come to an end.
+			p.next.FailedChecks++
+			p.next.Iterations = 0
+		}
 		return true
 	}
 	p.warning("%s", message)
@@ -182,13 +186,14 @@ func (p *pass) reportedInStage(h Health) bool {
 	return h.Since.IsZero() || p.st.StageStartedAt == nil || !h.Since.Before(p.st.StageStartedAt.Truncate(time.Second))
 }
 
-// leaveDeadCanary takes traffic off a canary without a single ready pod. The analysis goes on from there once it is back.
-func (p *pass) leaveDeadCanary() {
-	if p.next.CanaryWeight == 0 || p.f.Target.Available > 0 || p.canaryServes() || p.f.Primary.Available == 0 {
-		return
+// leaveDeadCanary takes traffic off a canary without a single ready pod, and reports whether it did.
+func (p *pass) leaveDeadCanary() bool {
+	if p.next.CanaryWeight == 0 || p.f.Target.Available > 0 || p.f.Primary.Available == 0 {
+		return false
 	}
 	p.warning("%s has no ready pods, routing all traffic to primary", p.targetName())
 	p.routeToPrimary()
+	return true
 }
 
 // skip promotes at once what need not be analyzed.

@@ -872,3 +872,122 @@ func TestIncidentB18_RepetitionAfterACrashHasTheSameKey(t *testing.T) {
 		t.Errorf("calls %v", calls)
 	}
 }
+
+func TestIncidentB3_DeadCanaryGetsNoTraffic(t *testing.T) {
+	for name, edit := range map[string]func(*v1beta1.CanarySpec){
+		"weights":  func(*v1beta1.CanarySpec) {},
+		"in steps": func(s *v1beta1.CanarySpec) { s.Analysis.StepWeightPromotion = 20 },
+		"A/B":      func(s *v1beta1.CanarySpec) { blueGreen(3)(s); s.Analysis.Match = []v1beta1.AnalysisMatch{{}} },
+	} {
+		for _, phase := range []v1beta1.CanaryPhase{progressing, promoting} {
+			w := ready(t, podinfo(edit), func(o *Options) { o.Behaviors["v2"] = Behavior{Startup: 20 * time.Second} })
+			w.Ship("v2")
+			until(t, w, "traffic", time.Hour, func() bool { return w.routed.CanaryWeight > 0 && w.Status().Phase == phase })
+			w.Run(time.Second)
+			for i := range w.target.pods {
+				w.target.pods[i].never = true
+			}
+			w.Run(time.Second)
+			if w.routed.CanaryWeight != 0 && w.primary.available(w.now) > 0 {
+				t.Errorf("%s, %s: weight %d on a canary without pods", name, w.Status().Phase, w.routed.CanaryWeight)
+			}
+			sound(t, w)
+		}
+	}
+}
+
+// A revision that arrives while its predecessor is promoted has passed no check yet.
+func TestIncidentB4_RevisionDuringPromotionGetsNoTraffic(t *testing.T) {
+	w := ready(t, podinfo(), func(o *Options) { o.Behaviors["v2"] = Behavior{Startup: 2 * time.Minute} })
+	w.Ship("v2")
+	untilPhase(t, w, promoting)
+	w.Run(time.Second)
+	w.Ship("v3")
+	w.Run(10 * time.Second)
+	if w.routed.CanaryWeight != 0 && w.primary.available(w.now) > 0 {
+		t.Errorf("phase %s: v3 gets %d %% of the traffic without a check", w.Status().Phase, w.routed.CanaryWeight)
+	}
+	rest(t, w, succeeded)
+	serves(t, w, "v3")
+	sound(t, w)
+}
+
+// The side that serves after a failed promotion loses its pods while the primary has got some.
+func TestIncidentB1_ServingCanaryThatDiesHandsOver(t *testing.T) {
+	for _, phase := range []v1beta1.CanaryPhase{failed, progressing} {
+		w := ready(t, podinfo())
+		w.Ship("v2")
+		untilPhase(t, w, progressing)
+		w.breakPrimary()
+		rest(t, w, failed)
+		w.mendPrimary()
+		for i := range w.primary.pods {
+			w.primary.pods[i].never, w.primary.pods[i].readyAt = false, w.now
+		}
+		w.Run(time.Minute)
+		if phase == progressing {
+			w.Ship("v3")
+			w.Run(time.Millisecond)
+		}
+		for i := range w.target.pods {
+			w.target.pods[i].never = true
+		}
+		w.Run(time.Minute)
+		if w.routed.CanaryWeight != 0 {
+			t.Errorf("%s: weight %d on a canary with %d pods while the primary has %d", w.Status().Phase, w.routed.CanaryWeight,
+				w.target.available(w.now), w.primary.available(w.now))
+		}
+		sound(t, w)
+	}
+}
+
+// A canary that dies whenever it gets traffic comes to an end.
+func TestIncidentB12_CanaryThatDiesUnderTrafficIsRolledBack(t *testing.T) {
+	w := ready(t, podinfo(threshold(5)))
+	w.Ship("v2")
+	until(t, w, "end", 2*time.Hour, func() bool {
+		if w.routed.CanaryWeight > 0 {
+			for i := range w.target.pods {
+				w.target.pods[i].readyAt = w.now.Add(20 * time.Second)
+			}
+		}
+		return w.Status().Phase == failed
+	})
+	sound(t, w)
+}
+
+// The primary comes up, gets the traffic and dies of it, while the canary still has its pods.
+func TestIncidentB1_PrimaryThatDiesOfTheTrafficHandsBack(t *testing.T) {
+	w := ready(t, podinfo())
+	w.Ship("v2")
+	untilPhase(t, w, finalising)
+	w.Run(time.Second)
+	for i := range w.primary.pods {
+		w.primary.pods[i].never = true
+	}
+	w.Run(time.Second)
+	if w.routed.CanaryWeight != 100 || w.target.available(w.now) == 0 {
+		t.Errorf("phase %s: weight %d, the canary has %d pods and the primary none", w.Status().Phase, w.routed.CanaryWeight,
+			w.target.available(w.now))
+	}
+	w.Ship("v3")
+	rest(t, w, succeeded)
+	serves(t, w, "v3")
+	sound(t, w)
+}
+
+// The same, with a primary that cannot be mended but by the newer revision.
+func TestIncidentB11_NewerRevisionMendsABrokenPrimaryInEveryPhase(t *testing.T) {
+	everyPhase(t, nil, func(t *testing.T, w *World, _ v1beta1.CanaryPhase) {
+		for i := range w.primary.pods {
+			w.primary.pods[i].never = true
+		}
+		w.Break("v1", true)
+		for i := range w.primary.pods {
+			w.primary.pods[i].never = true
+		}
+		w.Ship("v3")
+		rest(t, w, succeeded)
+		serves(t, w, "v3")
+	})
+}
