@@ -8,6 +8,7 @@ import (
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/rollout"
 	"flagger.app/flagger/pkg/router/services"
+	"flagger.app/flagger/pkg/workload"
 )
 
 // apply carries out one action for a Canary with its new status.
@@ -36,6 +37,14 @@ func (c *Controller) apply(ctx context.Context, v *view, stored *v1beta1.Canary,
 		return c.mesh.applier.Apply(ctx, stored, wanted)
 	case rollout.EnsurePrimary:
 		return v.target.EnsurePrimary(ctx, stored, a.Revision)
+	case rollout.AddFinalizer:
+		return c.canaries.setFinalizer(ctx, v.key, stored.UID, true)
+	case rollout.RemoveFinalizer:
+		return c.canaries.setFinalizer(ctx, v.key, stored.UID, false)
+	case rollout.RevertRouting:
+		return c.revertRouting(ctx, v)
+	case rollout.RestoreTarget:
+		return workload.Restore(ctx, v.target, stored)
 	case rollout.ScaleTargetUp:
 		return v.target.ScaleUp(ctx, stored)
 	case rollout.ScaleTargetToZero:
@@ -57,6 +66,7 @@ func (v *view) equipped(action rollout.Action) error {
 		if v.provider == nil {
 			return named(v.canary, errors.New("the routing provider is not known"))
 		}
+	case rollout.AddFinalizer, rollout.RemoveFinalizer, rollout.RevertRouting:
 	default:
 		if v.target == nil {
 			return named(v.canary, errors.New("the target is not known"))

@@ -29,6 +29,11 @@ type view struct {
 	provider router.Provider
 	target   workload.Target
 	seen     workload.Observation
+	// rendered are the objects of the provider for the traffic of the status; handover is what a deletion gives back.
+	rendered []router.Object
+	handover handover
+	// unrendered is set when the provider could not say what its objects are.
+	unrendered bool
 }
 
 // observe gathers the facts about a Canary from the caches, without any call. The view is nil if the Canary does not exist.
@@ -120,6 +125,7 @@ func (o *observer) observe() {
 	o.observeWorkloads()
 	o.observeServices()
 	o.observeRoutes()
+	o.observeReverted()
 }
 
 // problem keeps the first problem.
@@ -235,9 +241,11 @@ func (o *observer) observeRoutes() {
 	}
 	wanted, err := p.Render(o.v.canary, trafficOf(&o.v.canary.Status), o.mesh)
 	if err != nil {
+		o.v.unrendered = true
 		o.failed(err)
 		return
 	}
+	o.v.rendered = wanted
 	o.v.facts.Routes.InPlace = o.inPlace(o.c.mesh, o.mesh, wanted)
 	if read, err := p.Read(o.v.canary, o.mesh); err == nil {
 		o.v.facts.Routes.Known = true

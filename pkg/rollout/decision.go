@@ -74,6 +74,23 @@ type ScaleTargetUp struct{}
 // ScaleTargetToZero takes the pods of the target away. Rules emit it only when the target was seen to get no traffic.
 type ScaleTargetToZero struct{}
 
+// AddFinalizer keeps the Canary from vanishing before it has given back what it took over.
+type AddFinalizer struct{}
+
+// RemoveFinalizer lets a Canary that is being deleted vanish.
+type RemoveFinalizer struct{}
+
+// RestoreTarget gives the target at least as many pods as the primary has.
+type RestoreTarget struct{}
+
+// RevertRouting makes Services and routing objects that were taken over what they were before, and deletes the routing
+// objects that the Canary made.
+type RevertRouting struct{}
+
+func (AddFinalizer) action()          {}
+func (RemoveFinalizer) action()       {}
+func (RestoreTarget) action()         {}
+func (RevertRouting) action()         {}
 func (EnsureBackendServices) action() {}
 func (EnsureApexService) action()     {}
 func (EnsurePrimary) action()         {}

@@ -26,6 +26,9 @@ type Facts struct {
 	// Services tells about the three Services, Routes about the objects of the provider.
 	Services ServicesFact
 	Routes   RoutesFact
+	// Reverted is whether the Services and routing objects that the Canary took over are what they were before, and its own
+	// routing objects are gone. It is observed only while a Canary with revertOnDeletion is being deleted.
+	Reverted bool
 	// Nonces are two fresh random values, each of ten letters, for session cookies. Only a Canary with session affinity
 	// needs them.
 	Nonces [2]string

@@ -22,6 +22,10 @@ const (
 	stageCancel     = "cancel"
 	// Of Promoting and Finalising: the analysis was skipped.
 	stageSkip = "skip"
+	// Of Terminating: the target gets its pods back, Services and routes are given back, and are seen to stay so.
+	stageReturning = "returning"
+	stageReverting = "reverting"
+	stageDraining  = "draining"
 )
 
 // pass is one run of the rules: the facts, and the decision as it grows.

@@ -15,6 +15,7 @@ type rule struct {
 func chain() []rule {
 	return []rule{
 		{"terminating", terminating},
+		{"finalizer", finalizer},
 		{"suspended", suspended},
 		{"target-gone", targetGone},
 		{"blocked", blocked},
@@ -67,15 +68,6 @@ func Decide(f Facts) Decision {
 
 // Needs returns the questions that have to be answered before Decide can decide. Nil when there are none.
 func Needs(f Facts) []Need { return Decide(f).Needs }
-
-// terminating leaves a Canary alone that is being deleted.
-func terminating(p *pass) bool {
-	if p.c.DeletionTimestamp.IsZero() {
-		return false
-	}
-	p.frozen, p.keepHealth = true, true
-	return true
-}
 
 // suspended touches nothing: Services, routes and weights stay as they are.
 func suspended(p *pass) bool {

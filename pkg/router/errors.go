@@ -14,6 +14,7 @@ type Op string
 const (
 	Create Op = "create"
 	Update Op = "update"
+	Delete Op = "delete"
 )
 
 // WriteError is a write that failed, with the object it concerns.

@@ -67,10 +67,11 @@ func (p *Provider) Render(c *v1beta1.Canary, t router.Traffic, _ router.Live) ([
 	}
 	proxy := ref(c.Namespace, router.NamesOf(c).Apex)
 	return []router.Object{{
-		Ref:     proxy,
-		Wanted:  router.NewWanted(c, proxy, spec),
-		Owned:   owned,
-		Unowned: p.options.Unowned,
+		Ref:          proxy,
+		Wanted:       router.NewWanted(c, proxy, spec),
+		Owned:        owned,
+		KeepOriginal: true,
+		Unowned:      p.options.Unowned,
 	}}, nil
 }
 

@@ -98,10 +98,11 @@ func (p *Provider) Render(c *v1beta1.Canary, t router.Traffic, _ router.Live) ([
 	}
 	ref := p.ref(c.Namespace, router.NamesOf(c).Apex)
 	return []router.Object{{
-		Ref:     ref,
-		Wanted:  router.NewWanted(c, ref, fields),
-		Owned:   [][]string{{"spec", "parentRefs"}, {"spec", "hostnames"}, {"spec", "rules"}},
-		Unowned: p.options.Unowned,
+		Ref:          ref,
+		Wanted:       router.NewWanted(c, ref, fields),
+		Owned:        [][]string{{"spec", "parentRefs"}, {"spec", "hostnames"}, {"spec", "rules"}},
+		KeepOriginal: true,
+		Unowned:      p.options.Unowned,
 	}}, nil
 }
 

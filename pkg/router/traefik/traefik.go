@@ -54,10 +54,11 @@ func (p *Provider) Render(c *v1beta1.Canary, t router.Traffic, _ router.Live) ([
 	}
 	service := ref(c.Namespace, names.Apex)
 	return []router.Object{{
-		Ref:     service,
-		Wanted:  router.NewWanted(c, service, map[string]any{"weighted": map[string]any{"services": services}}),
-		Owned:   [][]string{{"spec", "weighted", "services"}},
-		Unowned: p.options.Unowned,
+		Ref:          service,
+		Wanted:       router.NewWanted(c, service, map[string]any{"weighted": map[string]any{"services": services}}),
+		Owned:        [][]string{{"spec", "weighted", "services"}},
+		KeepOriginal: true,
+		Unowned:      p.options.Unowned,
 	}}, nil
 }
 

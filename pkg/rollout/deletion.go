@@ -1,0 +1,185 @@
+package rollout
+
+import (
+	"slices"
+	"time"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// holdsFinalizer is whether our finalizer keeps the Canary from vanishing.
+func (p *pass) holdsFinalizer() bool { return slices.Contains(p.c.Finalizers, v1beta1.Finalizer) }
+
+// finalizer makes sure, before anything is taken over, that a deletion waits until the target has its traffic back. It lets
+// go as soon as nobody wants that any more.
+func finalizer(p *pass) bool {
+	has, wants := p.holdsFinalizer(), p.c.Spec.RevertOnDeletion
+	if has == wants || p.f.Problem != nil && (p.f.Problem.Unknown || !p.tookOver()) {
+		return false
+	}
+	p.frozen, p.keepHealth = true, true
+	if wants {
+		p.do(AddFinalizer{})
+	} else {
+		p.do(RemoveFinalizer{})
+	}
+	return true
+}
+
+// terminating hands a Canary that is being deleted back to its user: target, then traffic, and only then the Canary goes and
+// the garbage collector takes the primary. No other rule runs meanwhile, and nothing leads the traffic to the primary again.
+func terminating(p *pass) bool {
+	if p.c.DeletionTimestamp.IsZero() {
+		return false
+	}
+	p.frozen = true
+	switch {
+	case !p.holdsFinalizer():
+		p.keepHealth = true
+	case !p.c.Spec.RevertOnDeletion:
+		p.keepHealth = true
+		p.do(RemoveFinalizer{})
+	case p.inPhase(v1beta1.CanaryPhaseTerminated):
+		p.letGo()
+	case p.f.Problem != nil && p.f.Problem.Unknown:
+		p.problem = p.f.Problem
+	case !p.inPhase(v1beta1.CanaryPhaseTerminating):
+		p.beginTermination()
+	default:
+		p.handBack()
+	}
+	return true
+}
+
+// tookOver is whether anything may lead to the primary by now. Without a record of ours, another operator may have seen to
+// that.
+func (p *pass) tookOver() bool {
+	switch {
+	case p.inPhase(""):
+		return false
+	case p.f.Problem != nil && p.f.Problem.Reason == ReasonDuplicateTarget:
+		return false
+	case p.inPhase(v1beta1.CanaryPhaseInitializing):
+		return p.c.Status.Rollout == nil || p.c.Status.Rollout.Stage == stageRouting
+	}
+	return true
+}
+
+func (p *pass) beginTermination() {
+	tookOver := p.tookOver()
+	p.enter(v1beta1.CanaryPhaseTerminating, stageReturning)
+	p.st.NextCheckAt = nil
+	p.normal("Terminating canary %s", p.canaryName())
+	if !tookOver {
+		p.terminated()
+		return
+	}
+	if !p.f.Target.Exists {
+		return
+	}
+	if promoted := p.st.Promoted; promoted != nil && promoted.Fingerprint != unknownRevision && !same(p.f.Target.Revision, promoted) {
+		p.warning("%s is handed back with a revision that was not promoted", p.targetName())
+	}
+	p.do(RestoreTarget{})
+}
+
+// handBack takes the next step of a deletion. Each of them needs a target that is there to serve.
+func (p *pass) handBack() {
+	if !p.targetReturned() {
+		if p.st.Stage != stageReturning {
+			p.enter(v1beta1.CanaryPhaseTerminating, stageReturning)
+		}
+		p.waitForTarget()
+		p.leaveDeadTarget()
+		return
+	}
+	if p.st.Stage == stageReturning {
+		p.enter(v1beta1.CanaryPhaseTerminating, stageReverting)
+	}
+	if !p.f.Reverted {
+		p.st.Stage = stageReverting
+		p.problem = p.f.Problem
+		p.do(RevertRouting{})
+		return
+	}
+	if p.st.Stage == stageReverting {
+		p.enter(v1beta1.CanaryPhaseTerminating, stageDraining)
+	}
+	until := p.st.StageStartedAt.Add(p.f.Settings.PropagationDelay)
+	if p.f.Now.Before(until) {
+		p.wakeAt(until)
+		return
+	}
+	p.terminated()
+}
+
+// targetReturned brings the target up and reports whether it can take the traffic back. One that is gone gets nothing back.
+func (p *pass) targetReturned() bool {
+	t, first := p.f.Target, p.st.Stage == stageReturning
+	if !t.Exists {
+		if first {
+			p.warning("%s does not exist, %s ends with nothing to hand its traffic back to", p.targetName(), p.canaryName())
+		}
+		return true
+	}
+	// An autoscaler that holds less pods than the primary has is right in the end.
+	fewer := first && t.Replicas < p.f.Primary.Replicas && p.c.Spec.AutoscalerRef == nil && p.f.Now.Before(p.returnDeadline())
+	if t.Replicas == 0 || fewer {
+		p.do(RestoreTarget{})
+		return false
+	}
+	return t.Health.State == Ready
+}
+
+// waitForTarget tells what keeps a deletion from going on.
+func (p *pass) waitForTarget() {
+	h, deadline := p.f.Target.Health, p.returnDeadline()
+	reason := h.Reason
+	if (h.State != Stuck || !p.reportedInStage(h)) && p.f.Now.Before(deadline) {
+		p.fail(ReasonCanaryNotReady, "%s is to take its traffic back and is not ready: %s", p.targetName(), reason)
+		p.wakeAt(deadline)
+		return
+	}
+	p.fail(ReasonCanaryNotReady, "%s is to take its traffic back and does not get ready: %s: mend it, or set spec.revertOnDeletion "+
+		"of %s to false to delete it as it is", p.targetName(), reason, p.canaryName())
+}
+
+// leaveDeadTarget leads the share of the traffic that a run had given to the target to the primary while the target has no
+// pods for it.
+func (p *pass) leaveDeadTarget() {
+	if p.f.Target.Available > 0 || p.f.Primary.Available == 0 || !p.f.Provider.Routes || !p.f.Routes.Known {
+		return
+	}
+	if p.next.CanaryWeight > 0 || p.st.Mirror {
+		p.routeToPrimary()
+		p.st.ServingSide = ""
+	}
+	if p.f.Routes.CanaryWeight > 0 || p.f.Routes.Mirror {
+		p.do(EnsureRoutes{})
+	}
+}
+
+// terminated says the last words. The Canary vanishes once they are told.
+func (p *pass) terminated() {
+	p.routeToPrimary()
+	p.st.ServingSide = ""
+	p.next.Iterations, p.next.FailedChecks = 0, 0
+	p.enter(v1beta1.CanaryPhaseTerminated, "")
+	p.normal("Terminated canary %s", p.canaryName())
+}
+
+// letGo gives the Canary to the garbage collector when nothing is left to tell: what is not told by then never will be.
+func (p *pass) letGo() {
+	if n := len(p.st.Outbox); n > 0 && p.st.Outbox[n-1].Sequence > p.f.Delivered {
+		return
+	}
+	p.do(RemoveFinalizer{})
+}
+
+// returnDeadline is until when the target may take to get ready.
+func (p *pass) returnDeadline() time.Time {
+	if p.st.StageStartedAt == nil {
+		return p.f.Now
+	}
+	return p.st.StageStartedAt.Add(p.deadline())
+}
