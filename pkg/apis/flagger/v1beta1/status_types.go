@@ -13,11 +13,11 @@ type CanaryPhase string
 const (
 	// CanaryPhaseInitializing: the primary is being created.
 	CanaryPhaseInitializing CanaryPhase = "Initializing"
-	// CanaryPhaseInitialized: the primary serves; no revision has been analysed yet.
+	// CanaryPhaseInitialized: the primary serves; no revision has been analyzed yet.
 	CanaryPhaseInitialized CanaryPhase = "Initialized"
 	// CanaryPhaseWaiting: a new revision waits for the approval of its rollout.
 	CanaryPhaseWaiting CanaryPhase = "Waiting"
-	// CanaryPhaseProgressing: a new revision is analysed.
+	// CanaryPhaseProgressing: a new revision is analyzed.
 	CanaryPhaseProgressing CanaryPhase = "Progressing"
 	// CanaryPhaseWaitingPromotion: a good revision waits for the approval of its promotion.
 	CanaryPhaseWaitingPromotion CanaryPhase = "WaitingPromotion"
