@@ -60,7 +60,7 @@ func (p *pass) checkProviders() {
 // has all the traffic, so the primary just follows it.
 func (p *pass) primaryMade() bool {
 	now := p.f.Target.Revision
-	if p.st.Stage == stageRouting && !p.f.Primary.Exists {
+	if p.st.Stage == stageRouting && (!p.f.Primary.Exists || p.primaryIsLost()) {
 		p.enter(v1beta1.CanaryPhaseInitializing, stageCopying)
 	}
 	if p.st.Stage == stageCopying && (p.st.Target == nil || !same(now, p.st.Target)) {
@@ -81,6 +81,11 @@ func (p *pass) primaryMade() bool {
 	}
 	p.st.Stage = stageRouting
 	return p.f.Services.BackendsInPlace
+}
+
+// primaryIsLost is whether a primary that was there before us serves nobody and won't by itself, while the target serves.
+func (p *pass) primaryIsLost() bool {
+	return p.f.Primary.Health.State == Stuck && p.f.Primary.Available == 0 && p.f.Target.Health.State == Ready
 }
 
 // leadToPrimary moves the traffic over and then lets go of the target's pods.

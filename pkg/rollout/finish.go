@@ -140,7 +140,11 @@ func (p *pass) settlePromoted() {
 	if p.next.Phase == "" || p.next.Phase == p.c.Status.Phase && condition(p.next, v1beta1.PromotedType) != nil {
 		return
 	}
-	status, message := promoted(p.next.Phase, p.c.Spec.TargetRef.Kind, p.f.Target.Replicas > 0 && p.next.CanaryWeight > 0)
+	kind, runs := p.c.Spec.TargetRef.Kind, p.f.Target.Replicas > 0
+	status, message := promoted(p.next.Phase, kind, runs && p.next.CanaryWeight > 0)
+	if p.next.Phase == v1beta1.CanaryPhaseFailed && runs && p.next.CanaryWeight == 0 {
+		message = "Promotion failed, " + kind + " keeps its pods."
+	}
 	p.setCondition(v1beta1.PromotedType, status, string(p.next.Phase), message)
 }
 
@@ -186,6 +190,10 @@ const maxOutbox = 32
 // settleOutbox numbers the new notices and drops the delivered ones, the latter only together with another change or at
 // rest, so that telling costs no write of its own under way.
 func (p *pass) settleOutbox(rule string) {
+	if len(p.notices) > 0 {
+		// A status that was lost must not lead to numbers that were told before.
+		p.st.Sequence = max(p.st.Sequence, p.f.Delivered)
+	}
 	for i := range p.notices {
 		p.st.Sequence++
 		p.notices[i].Sequence = p.st.Sequence

@@ -119,6 +119,7 @@ func (p *pass) stepWeight() {
 	next, ok := NextWeight(p.a, w)
 	if !ok {
 		p.fail(ReasonInvalidSpec, "spec.analysis: no step leads on from canary weight %d: set stepWeight, stepWeights or iterations", w)
+		p.pace()
 		return
 	}
 	if !p.st.Mirror && !p.trafficIncreaseConfirmed() {

@@ -991,3 +991,76 @@ func TestIncidentB11_NewerRevisionMendsABrokenPrimaryInEveryPhase(t *testing.T) 
 		serves(t, w, "v3")
 	})
 }
+
+// A canary that gets traffic is judged even when its analysis was edited to have no next step.
+func TestA22_CanaryWithoutANextStepIsStillJudged(t *testing.T) {
+	bad := false
+	w := ready(t, podinfo(threshold(2)), func(o *Options) {
+		o.Metrics = func(w *World, template string) analysis.Verdict {
+			if bad {
+				return badSuccessRate(template)(w, template)
+			}
+			return analysis.Verdict{Outcome: analysis.Pass}
+		}
+	})
+	w.Ship("v2")
+	untilWeight(t, w, 20)
+	w.Edit(func(s *v1beta1.CanarySpec) { s.Analysis.StepWeight = 0 })
+	before := w.judged["v2"]
+	w.Run(10 * time.Minute)
+	if got := w.judged["v2"] - before; got != 10 {
+		t.Errorf("judged %d times in 10 intervals", got)
+	}
+	bad = true
+	rest(t, w, failed)
+	sound(t, w)
+}
+
+func TestB19_ConditionSaysWhetherTheTargetRuns(t *testing.T) {
+	for _, p := range []rollout.ProviderFact{mesh(), noMesh()} {
+		w := ready(t, podinfo(blueGreen(2)), provider(p))
+		w.Ship("v2")
+		untilPhase(t, w, progressing)
+		w.breakPrimary()
+		rest(t, w, failed)
+		if m := message(w, v1beta1.PromotedType); w.target.replicas > 0 && strings.Contains(m, "scaled to zero") {
+			t.Errorf("%s: %d pods run and the condition says %q", p.Name, w.target.replicas, m)
+		}
+	}
+}
+
+func TestB33_LostStatusTakesNothingAwayFromUsers(t *testing.T) {
+	w := ready(t, podinfo())
+	w.Ship("v2")
+	rest(t, w, succeeded)
+	w.Ship("v3")
+	untilWeight(t, w, 20)
+	w.canary.Status = v1beta1.CanaryStatus{}
+	untilPhase(t, w, initialized)
+	if w.primary.template != "v2" || w.Status().LastPromotedSpec != "v2" {
+		t.Errorf("primary runs %s, status claims %s", w.primary.template, w.Status().LastPromotedSpec)
+	}
+	rest(t, w, succeeded)
+	serves(t, w, "v3")
+	if got := count(w.Events, "Promotion completed!"); got != 2 {
+		t.Errorf("%d promotions were told, want 2: one before and one after the loss", got)
+	}
+	sound(t, w)
+}
+
+// The status was lost after a failed promotion: the canary serves, and the primary never gets ready by itself.
+func TestB33_LostStatusWithABrokenPrimaryHasAnExit(t *testing.T) {
+	w := ready(t, podinfo())
+	w.Ship("v2")
+	untilWeight(t, w, 50)
+	w.breakPrimary()
+	w.Break("v1", true)
+	rest(t, w, failed)
+	w.canary.Status = v1beta1.CanaryStatus{}
+	w.Run(time.Hour)
+	w.mendPrimary()
+	w.Ship("v3")
+	w.Run(2 * time.Hour)
+	serves(t, w, "v3")
+	sound(t, w)
+}
