@@ -395,6 +395,12 @@ func TestDecideRunning(t *testing.T) {
 		"A-11 mirroring is left out where it can't be done": {
 			facts(progressing, running(0), spec(func(s *v1beta1.CanarySpec) { s.Analysis.Mirror = true }), func(f *Facts) { f.Provider.Mirror = false }),
 			want{rule: "advance", weight: 10, actions: []Action{EnsureRoutes{}}, says: []string{"Advance podinfo.test canary weight 10"}}},
+		"B-11 a metric that passes with any value is told once in a run": {
+			facts(progressing, running(0), stage(""), spec(func(s *v1beta1.CanarySpec) {
+				s.Analysis.Metrics = []v1beta1.CanaryMetric{{Name: v1beta1.MetricRequestSuccessRate}}
+			})),
+			want{rule: "advance", weight: 10, actions: []Action{EnsureRoutes{}}, says: []string{"Starting canary analysis",
+				"spec.analysis.metrics[0] (request-success-rate) has no thresholdRange", "Advance podinfo.test canary weight 10"}}},
 		"B-05 a closed traffic gate is told once": {
 			facts(progressing, running(10), hook(v1beta1.ConfirmTrafficIncreaseHook), answer(v1beta1.ConfirmTrafficIncreaseHook, false),
 				health(ReasonWaitingForGate, "Halt podinfo.test advancement waiting for traffic increase approval hook", now)),

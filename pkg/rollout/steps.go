@@ -17,7 +17,7 @@ func preRollout(p *pass) bool {
 	}
 	if p.st.Stage == "" {
 		p.normal("Starting canary analysis for %s", p.targetName())
-		for _, w := range strategyOf(p.f, p.a).warnings {
+		for _, w := range append(strategyOf(p.f, p.a).warnings, analysis.Warnings(p.c)...) {
 			p.warning("%s", w)
 		}
 		p.st.Stage = stagePreRollout

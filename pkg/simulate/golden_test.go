@@ -33,7 +33,7 @@ func podinfo(edit ...func(*v1beta1.CanarySpec)) *v1beta1.Canary {
 			Service:   v1beta1.CanaryService{Port: 80},
 			Analysis: &v1beta1.CanaryAnalysis{
 				Interval: "60s", Threshold: 10, StepWeight: 10, MaxWeight: 50,
-				Metrics: []v1beta1.CanaryMetric{{Name: v1beta1.MetricRequestSuccessRate}},
+				Metrics: []v1beta1.CanaryMetric{{Name: v1beta1.MetricRequestSuccessRate, ThresholdRange: &v1beta1.CanaryThresholdRange{Min: new(99.0)}}},
 			},
 		},
 	}
