@@ -2,10 +2,12 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/tools/cache"
@@ -22,10 +24,29 @@ func (c *Controller) reportUndecodable(ctx context.Context, key string, cause er
 
 // reportPanic tells of a pass that went wrong in a way nobody foresaw.
 func (c *Controller) reportPanic(ctx context.Context, key string, p *panicError) {
-	message := fmt.Sprintf("internal error: %v; the log of the operator has the details", p.value)
+	message := fmt.Sprintf("internal error: %s; the log of the operator has the details", firstLine(fmt.Sprint(p.value)))
 	if err := c.reportBroken(ctx, key, rollout.ReasonInternalError, message); err != nil {
 		c.logger(key).Error("telling of a panic failed", zap.Error(err))
 	}
+}
+
+// reasonOutdatedCRD is the reason of the Healthy condition while the API server does not store our record of a rollout.
+const reasonOutdatedCRD rollout.ProblemReason = "OutdatedCRD"
+
+// reportUnstored tells of a status that was not stored, and returns why.
+func (c *Controller) reportUnstored(ctx context.Context, v *view, cause error) error {
+	var told error
+	switch {
+	case errors.Is(cause, errOutdatedCRD):
+		told = c.reportBroken(ctx, v.key, reasonOutdatedCRD, errOutdatedCRD.Error())
+	case apierrors.IsInvalid(cause), apierrors.IsForbidden(cause), apierrors.IsRequestEntityTooLargeError(cause):
+		// What the status can't say, an event can. Its name follows from its text, so it is one however often this is tried.
+		message := shortened(cause.Error())
+		told = c.publisher.events.create(ctx, v.canary, event{
+			kind: corev1.EventTypeWarning, message: message, sequence: v.canary.Generation, part: "status/" + message,
+		})
+	}
+	return errors.Join(cause, told)
 }
 
 // reportBroken puts a message into the Healthy condition and an event without decoding the Canary. It writes once per

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,7 +36,14 @@ type canaries struct {
 	client   dynamic.Interface
 	written  *written
 	informer cache.SharedIndexInformer
+	// outdated is set while the API server drops what we write into the status.
+	outdated atomic.Bool
 }
+
+// errOutdatedCRD is a status that the API server stored without our record of the rollout. A CRD that is older than the
+// operator does not know the field: Helm, for one, leaves the CRDs of a chart as they are when it upgrades.
+var errOutdatedCRD = errors.New("the CRD canaries.flagger.app is older than this operator and drops status.rollout: " +
+	"apply artifacts/flagger/crd.yaml of this version; nothing is rolled out before that")
 
 // errUndecodable is a Canary that does not fit our types.
 type errUndecodable struct{ cause error }
@@ -181,10 +189,43 @@ func (s *canaries) writeStatus(ctx context.Context, u *unstructured.Unstructured
 	}
 	next := u.DeepCopy()
 	next.Object["status"] = fields
-	if _, err := s.resource(u).UpdateStatus(ctx, next, metav1.UpdateOptions{}); err != nil {
+	if s.outdated.Load() {
+		// Whether the CRD was updated meanwhile is found out without a write, or each attempt would be one.
+		err := s.updateStatus(ctx, s.client, next, metav1.UpdateOptions{DryRun: []string{metav1.DryRunAll}})
+		if err != nil {
+			return err
+		}
+	}
+	return s.updateStatus(ctx, recordingClient{s.client, s.written}, next, metav1.UpdateOptions{})
+}
+
+func (s *canaries) updateStatus(ctx context.Context, client dynamic.Interface, u *unstructured.Unstructured, options metav1.UpdateOptions) error {
+	wanted := recordIn(u)
+	stored, err := client.Resource(canaryResource).Namespace(u.GetNamespace()).UpdateStatus(ctx, u, options)
+	if err != nil {
 		return fmt.Errorf("failed to sync canary %s.%s status: %w", u.GetName(), u.GetNamespace(), err)
 	}
+	s.outdated.Store(!holds(recordIn(stored), wanted))
+	if s.outdated.Load() {
+		return named(&v1beta1.Canary{ObjectMeta: metav1.ObjectMeta{Name: u.GetName(), Namespace: u.GetNamespace()}}, errOutdatedCRD)
+	}
 	return nil
+}
+
+// recordIn returns the names of the fields of status.rollout that have a value.
+func recordIn(u *unstructured.Unstructured) []string {
+	record, _, _ := unstructured.NestedMap(u.Object, "status", "rollout")
+	var names []string
+	for name, value := range record {
+		if value != nil {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func holds(all, some []string) bool {
+	return !slices.ContainsFunc(some, func(name string) bool { return !slices.Contains(all, name) })
 }
 
 // patchStatus merges fields into the status of a Canary that can't be decoded.

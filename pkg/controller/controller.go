@@ -130,7 +130,7 @@ func New(cfg Config) (*Controller, error) {
 		c.mesh = c.newSite(*cfg.Mesh)
 	}
 	c.workloads = workload.NewKinds(c.main.client, cfg.Workload)
-	c.publisher = newPublisher(cfg, c.queue.Add)
+	c.publisher = newPublisher(cfg, c.queue.Remind)
 	var err error
 	c.canaries, err = newCanaries(cfg.Main.Dynamic, c.main.written, cfg.Namespace, c.onCanary)
 	return c, err

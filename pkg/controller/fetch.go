@@ -142,8 +142,10 @@ func timeFor(hooks []v1beta1.CanaryWebhook) time.Duration {
 		if err != nil || timeout <= 0 {
 			timeout = hook.DefaultTimeout
 		}
-		retries := time.Duration(max(0, h.Retries))
-		total += timeout*(retries+1) + maxHookPause*retries
+		// Each term is bounded before it is added: a large timeout times many retries would overflow.
+		calls := time.Duration(max(0, h.Retries)) + 1
+		total += min(timeout, maxHookTime/calls)*calls + min(maxHookPause, maxHookTime/calls)*(calls-1)
+		total = min(total, maxHookTime)
 	}
-	return min(total, maxHookTime)
+	return total
 }

@@ -131,7 +131,9 @@ func (o *observer) observe() {
 // problem keeps the first problem.
 func (o *observer) problem(p *rollout.Problem) {
 	if p != nil && o.v.facts.Problem == nil {
-		o.v.facts.Problem = p
+		first := *p
+		first.Message = shortened(p.Message)
+		o.v.facts.Problem = &first
 	}
 }
 

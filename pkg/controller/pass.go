@@ -59,7 +59,7 @@ func (c *Controller) pass(ctx context.Context, key string) (time.Time, error) {
 		return time.Time{}, nil
 	}
 	if err != nil {
-		return time.Time{}, err
+		return time.Time{}, c.reportUnstored(ctx, v, err)
 	}
 	c.publisher.offer(key, stored)
 	c.observeOutcomes(v, stored, decision)
@@ -125,7 +125,7 @@ func (c *Controller) carryOut(ctx context.Context, v *view, stored *v1beta1.Cana
 	for _, action := range d.Actions {
 		if err := c.apply(ctx, v, stored, action); err != nil {
 			if !isConflict(err) && ctx.Err() == nil {
-				v.memory.applyError = err.Error()
+				v.memory.applyError = shortened(err.Error())
 			}
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -194,7 +195,18 @@ func (p *publisher) announce(ctx context.Context, c *v1beta1.Canary, n *v1beta1.
 	} else {
 		log.Info(n.Message, zap.String("rule", n.Rule))
 	}
-	return p.events.create(ctx, c, event{kind: n.Type, message: n.Message, rule: n.Rule, sequence: n.Sequence})
+	return p.createEvent(ctx, c, event{kind: n.Type, message: n.Message, rule: n.Rule, sequence: n.Sequence})
+}
+
+// createEvent creates an event. One that the API server refuses for good, as for want of RBAC, is given up: the receivers of
+// alerts and webhooks would wait for it in vain.
+func (p *publisher) createEvent(ctx context.Context, c *v1beta1.Canary, what event) error {
+	err := p.events.create(ctx, c, what)
+	if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsRequestEntityTooLargeError(err) {
+		p.log.Error("an event was refused", zap.String("canary", c.Name+"."+c.Namespace), zap.String("message", what.message), zap.Error(err))
+		return nil
+	}
+	return err
 }
 
 // tellReceivers sends the alert of a notice and calls its webhooks. What a receiver answers changes nothing but the log; the
@@ -256,7 +268,7 @@ func (p *publisher) callHooks(ctx context.Context, c *v1beta1.Canary, n *v1beta1
 			answer.Message = fmt.Sprintf("%s hook %s failed %v", title(n.Hooks), hooks[i].Name, result.Text)
 		}
 		p.log.Info(answer.Message, zap.String("canary", c.Name+"."+c.Namespace), zap.String("rule", n.Rule))
-		err := p.events.create(ctx, c, event{
+		err := p.createEvent(ctx, c, event{
 			kind: answer.Type, message: answer.Message, rule: n.Rule, sequence: n.Sequence, part: hooks[i].Name,
 		})
 		if err != nil {

@@ -61,6 +61,16 @@ func addLittle(d time.Duration) time.Duration {
 // Add asks for a pass as soon as a worker is free.
 func (q *Queue) Add(key string) { q.ready.Add(key) }
 
+// Remind asks for a pass like Add, but leaves a key that failed to its pause. It is for what the passes themselves bring
+// about: a failure that is told in ever other words, and so written each time, would call for the next pass at once.
+func (q *Queue) Remind(key string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.failures[key] == 0 {
+		q.ready.Add(key)
+	}
+}
+
 // Get hands out the next key. The second result is true when the queue was shut down.
 func (q *Queue) Get() (string, bool) { return q.ready.Get() }
 
@@ -75,7 +85,11 @@ func (q *Queue) Len() int { return q.ready.Len() }
 func (q *Queue) Succeeded(key string, wake time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	delete(q.failures, key)
+	if q.failures[key] > 0 {
+		delete(q.failures, key)
+		// A reminder that came during this pass was not heeded.
+		q.ready.Add(key)
+	}
 	if wake.IsZero() {
 		q.cancel(key)
 		return

@@ -108,6 +108,27 @@ func TestSuccessEndsTheBackOff(t *testing.T) {
 	}
 }
 
+// What comes during a pause is looked at when the pause is over, and what comes during the pass that succeeds, after it.
+func TestReminderWaitsForThePauseAndIsNotLost(t *testing.T) {
+	q, clock := newTestQueue()
+	q.Failed("a")
+	q.Remind("a")
+	if due(q) != 0 {
+		t.Fatal("a reminder cut the pause short")
+	}
+	clock.Step(time.Second)
+	take(t, q)
+	q.Remind("a")
+	q.Succeeded("a", time.Time{})
+	take(t, q)
+	q.Succeeded("a", time.Time{})
+	if due(q) != 0 {
+		t.Fatal("a key is due at rest")
+	}
+	q.Remind("a")
+	take(t, q)
+}
+
 func TestJitterNeverShortensAPause(t *testing.T) {
 	for range 1000 {
 		if got := addTenth(time.Second); got < time.Second || got > 1100*time.Millisecond {

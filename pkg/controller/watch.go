@@ -15,6 +15,10 @@ func (c *Controller) onCanary(old, current *unstructured.Unstructured) {
 		c.main.written.forget(keyOfObject(canaryResource, old))
 	}
 	key := keyOf(present)
+	if old != nil && current != nil && sameWishes(old, current) {
+		c.queue.Remind(key)
+		return
+	}
 	c.queue.Add(key)
 	if old == nil || current == nil || !sameField(old, current, "spec") {
 		// Whoever wanted the same workload may go on now, or has to stop.
@@ -76,6 +80,13 @@ func (c *Controller) interrupt(key string) {
 	if m, ok := c.known[key]; ok && m.interrupt != nil {
 		m.interrupt()
 	}
+}
+
+// sameWishes is whether a Canary changed in nothing but what the operator writes, its status.
+func sameWishes(a, b *unstructured.Unstructured) bool {
+	return a.GetUID() == b.GetUID() && a.GetGeneration() == b.GetGeneration() && sameField(a, b, "spec") &&
+		sameField(a, b, "metadata", "annotations") && sameField(a, b, "metadata", "labels") &&
+		sameField(a, b, "metadata", "finalizers") && sameField(a, b, "metadata", "deletionTimestamp")
 }
 
 func sameField(a, b *unstructured.Unstructured, path ...string) bool {
