@@ -49,6 +49,8 @@ func blueGreen(iterations int32) func(*v1beta1.CanarySpec) {
 	}
 }
 
+func revertOnDeletion(s *v1beta1.CanarySpec) { s.RevertOnDeletion = true }
+
 func threshold(n int32) func(*v1beta1.CanarySpec) {
 	return func(s *v1beta1.CanarySpec) { s.Analysis.Threshold = n }
 }
@@ -133,6 +135,23 @@ func scenarios() []scenario {
 			w.Run(150 * time.Second)
 			w.Ship("v1")
 			rest(t, w, v1beta1.CanaryPhaseSucceeded)
+		}},
+		{"delete-revert", options(revertOnDeletion), func(t *testing.T, w *World) {
+			rest(t, w, v1beta1.CanaryPhaseInitialized)
+			w.Ship("v2")
+			rest(t, w, v1beta1.CanaryPhaseSucceeded)
+			w.Delete()
+			rest(t, w, v1beta1.CanaryPhaseTerminated)
+		}},
+		{"delete-under-way", options(revertOnDeletion), func(t *testing.T, w *World) {
+			rest(t, w, v1beta1.CanaryPhaseInitialized)
+			w.Ship("v2")
+			w.Run(150 * time.Second)
+			w.Break("v2", true)
+			w.Delete()
+			w.Run(20 * time.Minute)
+			w.Break("v2", false)
+			rest(t, w, v1beta1.CanaryPhaseTerminated)
 		}},
 		{"failed-promotion", options(), func(t *testing.T, w *World) {
 			rest(t, w, v1beta1.CanaryPhaseInitialized)
@@ -241,7 +260,7 @@ func sameEnd(t *testing.T, what string, calm, w *World) {
 		t.Errorf("%s: ended in %s weight %d promoted %q primary %s, want %s %d %q %s\n%s", what, b.Phase, b.CanaryWeight, b.LastPromotedSpec,
 			w.PrimaryTemplate(), a.Phase, a.CanaryWeight, a.LastPromotedSpec, calm.PrimaryTemplate(), strings.Join(w.Trace, "\n"))
 	}
-	for _, want := range []string{"Promotion completed!", "Canary failed!", "Initialization done!", "Copying"} {
+	for _, want := range []string{"Promotion completed!", "Canary failed!", "Initialization done!", "Copying", "Terminating canary", "Terminated canary"} {
 		if got, should := count(w.Events, want), count(calm.Events, want); got != should {
 			t.Errorf("%s: %q told %d times, want %d", what, want, got, should)
 		}

@@ -23,6 +23,8 @@ func (w *World) checkAction(a rollout.Action) {
 	case rollout.EnsureBackendServices, rollout.ScaleTargetUp:
 	case rollout.EnsurePrimary:
 		w.checkCopy(a.Revision.Fingerprint)
+	default:
+		w.checkDeletion(a)
 	}
 }
 
@@ -67,7 +69,7 @@ func (w *World) checkDecision(f *rollout.Facts, d *rollout.Decision) {
 		w.violate(6, "rule %s still needs %v", d.Rule, d.Needs)
 	}
 	if f.Problem != nil && f.Problem.Unknown {
-		if len(d.Actions) > 0 || old.Phase != next.Phase || old.CanaryWeight != next.CanaryWeight || old.FailedChecks != next.FailedChecks {
+		if len(d.Actions) > 0 && !letsGo(d.Actions) || old.Phase != next.Phase || old.CanaryWeight != next.CanaryWeight || old.FailedChecks != next.FailedChecks {
 			w.violate(5, "a failed read led to %v and phase %s", d.Actions, next.Phase)
 		}
 	}

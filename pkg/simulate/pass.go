@@ -39,12 +39,16 @@ func (w *World) observe() rollout.Facts {
 		},
 		Checks:     rollout.Checks{Hooks: map[v1beta1.HookType][]rollout.HookResult{}},
 		Delivered:  w.delivered,
+		Reverted:   w.reverted(),
 		ApplyError: w.applyError,
 	}
 }
 
 // Pass runs the loop once and reports whether it has to run again at once.
 func (w *World) Pass() bool {
+	if w.gone {
+		return false
+	}
 	f := w.observe()
 	stale := w.makeStale(&f)
 	d := rollout.Decide(f)
@@ -58,6 +62,7 @@ func (w *World) Pass() bool {
 	w.lastRule = d.Rule
 	w.wake = d.Wake
 	w.checkDecision(&f, &d)
+	told := w.delivered
 	wrote, err := w.carryOut(&d)
 	switch {
 	case errors.Is(err, errKilled):
@@ -72,7 +77,7 @@ func (w *World) Pass() bool {
 	}
 	w.applyError = ""
 	w.settleCluster()
-	return stale || wrote || len(d.Actions) > 0 || f.ApplyError != ""
+	return stale || wrote || w.delivered != told || len(d.Actions) > 0 || f.ApplyError != ""
 }
 
 // makeStale lets the pass see the cluster as the pass before saw it, as caches do that have not yet heard of a write. They
@@ -83,7 +88,7 @@ func (w *World) makeStale(f *rollout.Facts) bool {
 	if stale {
 		w.lag--
 		f.Target, f.Primary, f.Services = w.last.Target, w.last.Primary, w.last.Services
-		f.Routes = w.last.Routes
+		f.Routes, f.Reverted = w.last.Routes, w.last.Reverted
 		f.Routes.InPlace = f.Routes.Known && (rollout.TrafficState{CanaryWeight: f.Routes.CanaryWeight, Mirror: f.Routes.Mirror}) == rollout.Traffic(&f.Canary.Status)
 	}
 	w.last = fresh
@@ -226,6 +231,8 @@ func (w *World) apply(a rollout.Action) {
 		}
 	case rollout.ScaleTargetToZero:
 		w.target.scale(w.now, 0)
+	default:
+		w.applyDeletion(a)
 	}
 }
 

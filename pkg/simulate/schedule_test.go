@@ -57,6 +57,7 @@ func newSchedule(bytes []byte) *schedule {
 			a.Webhooks = append(a.Webhooks, v1beta1.CanaryWebhook{Name: string(h), Type: h, URL: "http://x"})
 		}
 	}
+	c.Spec.RevertOnDeletion = extra&32 != 0
 	provider := mesh()
 	if extra&12 == 12 {
 		provider = noMesh()
@@ -118,8 +119,19 @@ func (s *schedule) event(b byte) {
 		if b >= 192 {
 			s.w.DeletePrimary()
 		}
+	case 15:
+		s.deletion(b)
 	}
 	s.w.Run(time.Duration(1+b>>4) * time.Duration(1+b>>4) * time.Second)
+}
+
+// deletion deletes the Canary, or changes what is to happen when somebody does.
+func (s *schedule) deletion(b byte) {
+	if b >= 192 {
+		s.w.Delete()
+		return
+	}
+	s.w.Edit(func(spec *v1beta1.CanarySpec) { spec.RevertOnDeletion = b&32 != 0 })
 }
 
 func (s *schedule) problem(b byte) {
@@ -155,8 +167,23 @@ func play(bytes []byte) (*World, []string) {
 		w.violate(6, "phase %s stage %q never ends", w.Status().Phase, w.Status().Rollout.Stage)
 		return w, w.violations
 	}
-	checkEnd(w)
+	if !w.Gone() {
+		checkEnd(w)
+		w.Delete()
+		w.Run(6 * time.Hour)
+	}
+	checkGone(w)
 	return w, w.violations
+}
+
+// checkGone demands that the deletion of a Canary ends, and leaves a target that serves.
+func checkGone(w *World) {
+	switch {
+	case !w.Gone():
+		w.violate(6, "the deletion hangs in phase %s stage %q", w.Status().Phase, w.Status().Rollout.Stage)
+	case w.Status().Phase == v1beta1.CanaryPhaseTerminated && (w.target.available(w.now) == 0 || !w.free()):
+		w.violate(1, "the target has %d ready pods at the end of the deletion, leads to the primary: %t", w.target.available(w.now), !w.free())
+	}
 }
 
 func checkEnd(w *World) {

@@ -58,6 +58,9 @@ type World struct {
 	routedAt time.Time
 	// zeroSince is since when neither the apex Service nor a route leads to the target.
 	zeroSince time.Time
+	// freeSince is since when neither leads to the primary any more, gone is set when the Canary has vanished.
+	freeSince time.Time
+	gone      bool
 
 	problem    *rollout.Problem
 	applyError string
@@ -256,6 +259,9 @@ func (w *World) Run(limit time.Duration) bool {
 
 func (w *World) atRest() bool {
 	phase := w.canary.Status.Phase
+	if w.gone || w.canary.DeletionTimestamp != nil {
+		return w.gone
+	}
 	return phase == v1beta1.CanaryPhaseInitialized || phase == v1beta1.CanaryPhaseSucceeded || phase == v1beta1.CanaryPhaseFailed
 }
 
