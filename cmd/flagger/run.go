@@ -136,6 +136,7 @@ func config(o *options, c *clients, log *zap.Logger, providers controller.Provid
 		Workload: workload.Options{
 			SelectorLabels:     list(o.selectorLabels),
 			IncludeLabelPrefix: list(o.includeLabelPrefix),
+			TrackConfigs:       o.configTracking,
 		},
 		Settings: rollout.Settings{
 			MinInterval:      o.minAnalysisInterval,

@@ -45,6 +45,11 @@ func (c *Controller) apply(ctx context.Context, v *view, stored *v1beta1.Canary,
 		return c.revertRouting(ctx, v)
 	case rollout.RestoreTarget:
 		return workload.Restore(ctx, v.target, stored)
+	case rollout.EnsurePrimaryScaler:
+		if err := workload.RetireOtherScalers(ctx, c.main.client, stored); err != nil {
+			return err
+		}
+		return c.main.applier.Apply(ctx, stored, v.scaler)
 	case rollout.ScaleTargetUp:
 		return v.target.ScaleUp(ctx, stored)
 	case rollout.ScaleTargetToZero:

@@ -17,6 +17,8 @@ import (
 	"k8s.io/client-go/dynamic/dynamicinformer"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
+
+	"flagger.app/flagger/pkg/workload"
 )
 
 // lookForMissing is how often the API server is asked whether a resource that a Canary needs has been installed.
@@ -198,7 +200,7 @@ func (i *informers) runInformer(ctx context.Context, resource schema.GroupVersio
 
 // configure prepares an informer that was not started.
 func configure(informer cache.SharedIndexInformer, onError cache.WatchErrorHandlerWithContext, onEvent func(old, current *unstructured.Unstructured)) error {
-	if err := informer.SetTransform(dropManagedFields); err != nil {
+	if err := informer.SetTransform(trim); err != nil {
 		return err
 	}
 	if err := informer.SetWatchErrorHandlerWithContext(onError); err != nil {
@@ -224,7 +226,17 @@ func (i *informers) become(resource schema.GroupVersionResource, w *watched, sta
 	}
 }
 
-// dropManagedFields keeps what the rules never read out of memory.
+// trim keeps what the rules never read out of memory, above all the contents of Secrets.
+func trim(item any) (any, error) {
+	if u, ok := item.(*unstructured.Unstructured); ok {
+		if summary := workload.Summarize(u); summary != u {
+			return summary, nil
+		}
+	}
+	return dropManagedFields(item)
+}
+
+// dropManagedFields drops the record of who wrote which field.
 func dropManagedFields(item any) (any, error) {
 	u, ok := item.(*unstructured.Unstructured)
 	if !ok {

@@ -34,6 +34,8 @@ type view struct {
 	handover handover
 	// unrendered is set when the provider could not say what its objects are.
 	unrendered bool
+	// scaler is the autoscaler that the primary should have.
+	scaler []router.Object
 }
 
 // observe gathers the facts about a Canary from the caches, without any call. The view is nil if the Canary does not exist.
@@ -123,6 +125,7 @@ func (o *observer) observe() {
 	o.checkSpec()
 	o.checkRivals()
 	o.observeWorkloads()
+	o.observeScaler()
 	o.observeServices()
 	o.observeRoutes()
 	o.observeReverted()
@@ -179,9 +182,37 @@ func (o *observer) observeWorkloads() {
 		return
 	}
 	o.v.target = target
+	if referrer, ok := target.(workload.Referrer); ok {
+		refs, err := referrer.Refers(o.v.canary, o.main)
+		o.failed(err)
+		if err != nil || !o.ready(o.c.main, refs, "run the operator in a cluster that serves it") {
+			return
+		}
+	}
 	o.v.seen, problem = target.Observe(o.v.canary, o.main, o.v.facts.Now)
 	o.problem(problem)
 	o.v.facts.Target, o.v.facts.Primary = o.v.seen.Target, o.v.seen.Primary
+}
+
+// observeScaler finds out whether the autoscalers are as wanted.
+func (o *observer) observeScaler() {
+	c := o.v.canary
+	refs := workload.ScalerResources(c)
+	remedy := "install what provides it, or remove spec.autoscalerRef"
+	if len(refs) == 0 || !o.ready(o.c.main, refs, remedy) {
+		return
+	}
+	wanted, problem := workload.PrimaryScaler(c, o.main)
+	o.problem(problem)
+	if problem != nil || len(wanted) == 0 {
+		return
+	}
+	pausable, paused := workload.TargetPaused(c, o.main)
+	o.v.scaler = wanted
+	o.v.facts.Scaler = rollout.ScalerFact{
+		Wanted: true, InPlace: o.inPlace(o.c.main, o.main, wanted),
+		Pausable: pausable, Paused: paused,
+	}
 }
 
 func (o *observer) observeServices() {

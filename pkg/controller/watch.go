@@ -5,6 +5,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"flagger.app/flagger/pkg/workload"
 )
 
 // onCanary is called for every change of a Canary.
@@ -48,9 +50,10 @@ func (c *Controller) onObject(w *written, resource schema.GroupVersionResource, 
 		w.forget(keyOfObject(resource, old))
 	}
 	newRevision := old != nil && current != nil && !sameField(old, current, "spec", "template")
+	newConfig := old != nil && current != nil && !workload.SameConfig(old, current)
 	for _, key := range c.index.lookup(keyOfObject(resource, present)) {
 		c.queue.Add(key)
-		if newRevision && c.isTarget(key, present.GetName()) {
+		if newConfig || newRevision && c.isTarget(key, present.GetName()) {
 			c.interrupt(key)
 		}
 	}

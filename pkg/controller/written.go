@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/utils/clock"
+
+	"flagger.app/flagger/pkg/workload"
 )
 
 // writtenFor bounds how long the answer to a write is preferred to an informer that has not caught up. It only matters for an
@@ -42,6 +44,7 @@ func (w *written) record(resource schema.GroupVersionResource, u *unstructured.U
 	}
 	u = u.DeepCopy()
 	unstructured.RemoveNestedField(u.Object, "metadata", "managedFields")
+	u = workload.Summarize(u)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.objects[keyOfObject(resource, u)] = answer{object: u, at: w.clock.Now()}

@@ -30,10 +30,10 @@ func (p *pass) beginBootstrap() {
 	}
 	p.st.Stage = stageRouting
 	p.st.Target = &v1beta1.RevisionRef{Fingerprint: unknownRevision}
-	if made := p.f.Primary.Copy; made == p.f.Target.Revision.Fingerprint {
-		p.st.Target = refTo(p.f.Target.Revision)
-	} else if made != "" {
-		p.st.Target.Fingerprint = made
+	if now := refTo(p.f.Target.Revision); p.isCopyOf(now) {
+		p.st.Target = now
+	} else if made := p.f.Primary.Copy; made != "" {
+		p.st.Target.Fingerprint, p.st.Target.Configs = made, p.f.Primary.CopyConfigs
 	}
 }
 
@@ -70,7 +70,7 @@ func (p *pass) primaryMade() bool {
 	if !p.f.Services.BackendsInPlace {
 		p.do(EnsureBackendServices{})
 	}
-	made := p.f.Primary.Exists && (p.st.Stage == stageRouting || p.f.Primary.Copy == p.st.Target.Fingerprint)
+	made := p.f.Primary.Exists && (p.st.Stage == stageRouting || p.isCopyOf(p.st.Target))
 	if !made {
 		p.do(EnsurePrimary{Revision: revisionOf(p.st.Target)})
 		return false
@@ -90,6 +90,7 @@ func (p *pass) primaryIsLost() bool {
 
 // leadToPrimary moves the traffic over and then lets go of the target's pods.
 func (p *pass) leadToPrimary() {
+	p.ensureScaler()
 	if !p.f.Services.ApexInPlace {
 		p.do(EnsureApexService{})
 	}
@@ -99,7 +100,7 @@ func (p *pass) leadToPrimary() {
 	if !p.drained() {
 		return
 	}
-	if p.f.Target.Replicas > 0 {
+	if p.hasPods() {
 		p.do(ScaleTargetToZero{})
 		return
 	}
@@ -109,6 +110,13 @@ func (p *pass) leadToPrimary() {
 	p.enter(v1beta1.CanaryPhaseInitialized, "")
 	n := p.normal("Initialization done! %s", p.canaryName())
 	alertWithDetails(n, v1beta1.SeverityInfo, "New %s detected, initialization completed.", p.c.Spec.TargetRef.Kind)
+}
+
+// ensureScaler gives the primary its autoscaler, or what changed in that of the target.
+func (p *pass) ensureScaler() {
+	if p.f.Scaler.Wanted && !p.f.Scaler.InPlace {
+		p.do(EnsurePrimaryScaler{})
+	}
 }
 
 // drained reports whether the target has been seen without traffic for as long as a route write may take to reach every
@@ -156,7 +164,7 @@ func adopt(p *pass) bool {
 		}
 	case v1beta1.CanaryPhaseInitialized, v1beta1.CanaryPhaseSucceeded, v1beta1.CanaryPhaseWaiting:
 		p.st.Target, p.st.Promoted = unknown, unknown
-		if p.f.Primary.Copy == now.Fingerprint {
+		if p.isCopyOf(refTo(now)) {
 			p.st.Target, p.st.Promoted = refTo(now), refTo(now)
 		}
 	default:

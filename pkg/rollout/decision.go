@@ -68,11 +68,15 @@ type EnsurePrimary struct{ Revision Revision }
 // EnsureRoutes writes the provider's objects for the traffic that the new status wants.
 type EnsureRoutes struct{}
 
-// ScaleTargetUp gives a target with zero replicas its pods back.
+// ScaleTargetUp gives a target with zero replicas its pods back, and its autoscaler the say over them.
 type ScaleTargetUp struct{}
 
-// ScaleTargetToZero takes the pods of the target away. Rules emit it only when the target was seen to get no traffic.
+// ScaleTargetToZero takes the pods of the target away, and tells its autoscaler to leave it so. Rules emit it only when the
+// target was seen to get no traffic.
 type ScaleTargetToZero struct{}
+
+// EnsurePrimaryScaler makes the primary's autoscaler match that of the target.
+type EnsurePrimaryScaler struct{}
 
 // AddFinalizer keeps the Canary from vanishing before it has given back what it took over.
 type AddFinalizer struct{}
@@ -91,6 +95,7 @@ func (AddFinalizer) action()          {}
 func (RemoveFinalizer) action()       {}
 func (RestoreTarget) action()         {}
 func (RevertRouting) action()         {}
+func (EnsurePrimaryScaler) action()   {}
 func (EnsureBackendServices) action() {}
 func (EnsureApexService) action()     {}
 func (EnsurePrimary) action()         {}

@@ -21,7 +21,7 @@ func promoting(p *pass) bool {
 	if !p.inPhase(v1beta1.CanaryPhasePromoting) {
 		return false
 	}
-	if p.f.Primary.Copy != p.st.Target.Fingerprint {
+	if !p.isCopyOf(p.st.Target) {
 		p.copyAgain()
 		return true
 	}
@@ -112,7 +112,7 @@ func finalising(p *pass) bool {
 	if !p.inPhase(v1beta1.CanaryPhaseFinalising) {
 		return false
 	}
-	if p.f.Primary.Copy != p.st.Target.Fingerprint {
+	if !p.isCopyOf(p.st.Target) {
 		p.copyAgain()
 		return true
 	}
@@ -123,7 +123,7 @@ func finalising(p *pass) bool {
 	if !p.drained() {
 		return true
 	}
-	if p.f.Target.Replicas > 0 && !p.moved() {
+	if p.hasPods() && !p.moved() {
 		p.do(ScaleTargetToZero{})
 		return true
 	}
@@ -223,7 +223,7 @@ func retreat(p *pass) bool {
 	if !p.drained() {
 		return true
 	}
-	if p.f.Target.Replicas > 0 {
+	if p.hasPods() {
 		p.do(ScaleTargetToZero{})
 		return true
 	}

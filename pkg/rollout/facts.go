@@ -29,6 +29,8 @@ type Facts struct {
 	// Reverted is whether the Services and routing objects that the Canary took over are what they were before, and its own
 	// routing objects are gone. It is observed only while a Canary with revertOnDeletion is being deleted.
 	Reverted bool
+	// Scaler tells about the autoscalers of target and primary.
+	Scaler ScalerFact
 	// Nonces are two fresh random values, each of ten letters, for session cookies. Only a Canary with session affinity
 	// needs them.
 	Nonces [2]string
@@ -87,6 +89,8 @@ const (
 	ReasonPromotionFailed   ProblemReason = "PromotionFailed"
 	ReasonInternalError     ProblemReason = "InternalError"
 	ReasonUnsupportedFields ProblemReason = "UnsupportedFields"
+	ReasonConfigNotFound    ProblemReason = "ConfigNotFound"
+	ReasonScalerNotFound    ProblemReason = "ScalerNotFound"
 )
 
 // Problem is one obstacle, in the words that the user sees in the Healthy condition and in an event.
@@ -132,6 +136,8 @@ type Workload struct {
 	// Copy is, on a primary, the fingerprint of the target revision that it was made from: recorded on the object, or
 	// found by comparing it with what would be made from the target now. Empty when it is neither.
 	Copy string
+	// CopyConfigs are, on a primary, the configs of that revision.
+	CopyConfigs map[string]string
 }
 
 // Revision identifies a version of the target by what the server stores.
@@ -143,7 +149,8 @@ type Revision struct {
 	Generation int64
 	// Counter is the revision number that the Deployment controller keeps, empty where there is none.
 	Counter string
-	// Configs maps "configmap/<name>" and "secret/<name>" to checksums of the tracked objects.
+	// Configs maps "configmap/<name>" and "secret/<name>" to checksums of the tracked objects. Nil means that configs are not
+	// tracked, which is no change of any.
 	Configs map[string]string
 }
 
@@ -151,6 +158,15 @@ type Revision struct {
 type ServicesFact struct {
 	// BackendsInPlace is about the canary and the primary Service, ApexInPlace about the one that clients use.
 	BackendsInPlace, ApexInPlace bool
+}
+
+// ScalerFact tells whether the autoscalers are as wanted. It is all false for a Canary without one.
+type ScalerFact struct {
+	// Wanted is whether the primary is to have an autoscaler, InPlace whether it has it as wanted.
+	Wanted, InPlace bool
+	// Pausable is whether the target's autoscaler gives a target without pods new ones unless it is told not to, and
+	// Paused whether it was told.
+	Pausable, Paused bool
 }
 
 // RoutesFact tells what the objects of the provider express.

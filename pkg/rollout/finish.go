@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"maps"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -23,6 +24,7 @@ func (p *pass) finish(rule string) Decision {
 	p.settleHealth()
 	p.settlePromoted()
 	p.settleTransition()
+	p.settleConfigs()
 	p.settleOutbox(rule)
 	if p.c.Status.Rollout == nil && equality.Semantic.DeepEqual(p.st, &v1beta1.RolloutStatus{}) {
 		p.next.Rollout = nil
@@ -51,6 +53,10 @@ func (p *pass) repair() {
 	}
 	// Routes before workloads: traffic leaves a side before its pods do.
 	p.actions = append(fix, p.actions...)
+	if p.f.Primary.Exists {
+		// Last, so that an autoscaler that can't be written holds up nothing else.
+		p.ensureScaler()
+	}
 }
 
 // hasCapacity is false when writing the wanted weights would move traffic from a side with ready pods to one without. What
@@ -181,6 +187,18 @@ func (p *pass) settleTransition() {
 	if p.next.Phase != old.Phase || p.next.CanaryWeight != old.CanaryWeight || p.next.Iterations != old.Iterations ||
 		p.next.FailedChecks != old.FailedChecks {
 		p.next.LastTransitionTime = metav1.NewTime(p.f.Now)
+	}
+}
+
+// settleConfigs keeps the field of the contract in step with the record: the configs of the revision that lastAppliedSpec names.
+func (p *pass) settleConfigs() {
+	if p.f.Target.Revision.Configs == nil || p.st.Target == nil || p.next.LastAppliedSpec != p.st.Target.Fingerprint {
+		return
+	}
+	p.next.TrackedConfigs = nil
+	if len(p.st.Target.Configs) > 0 {
+		configs := maps.Clone(p.st.Target.Configs)
+		p.next.TrackedConfigs = &configs
 	}
 }
 

@@ -38,7 +38,7 @@ func same(now Revision, recorded *v1beta1.RevisionRef) bool {
 	if now.Fingerprint == "" {
 		return true
 	}
-	if recorded == nil || !maps.Equal(now.Configs, recorded.Configs) {
+	if recorded == nil || !sameConfigs(now, now.Configs, recorded.Configs) {
 		return false
 	}
 	if now.Fingerprint == recorded.Fingerprint {
@@ -50,6 +50,17 @@ func same(now Revision, recorded *v1beta1.RevisionRef) bool {
 	return recorded.Generation == now.Generation || recorded.Counter != "" && recorded.Counter == now.Counter
 }
 
+// sameConfigs compares two sets of configs, of which the operator may keep no track by now.
+func sameConfigs(now Revision, a, b map[string]string) bool {
+	return now.Configs == nil || maps.Equal(a, b)
+}
+
+// isCopyOf is whether the primary was made from a revision, template and configs.
+func (p *pass) isCopyOf(ref *v1beta1.RevisionRef) bool {
+	primary := p.f.Primary
+	return primary.Copy == ref.Fingerprint && sameConfigs(p.f.Target.Revision, primary.CopyConfigs, ref.Configs)
+}
+
 // moved is whether the target asks for something else than the revision that the status is about.
 func (p *pass) moved() bool { return !same(p.f.Target.Revision, p.st.Target) }
 
@@ -57,8 +68,8 @@ func (p *pass) moved() bool { return !same(p.f.Target.Revision, p.st.Target) }
 func (p *pass) backToPromoted() bool {
 	now := p.f.Target.Revision
 	return p.st.Promoted != nil && now.Fingerprint != "" && now.Fingerprint == p.st.Promoted.Fingerprint &&
-		maps.Equal(now.Configs, p.st.Promoted.Configs) && !p.canaryServes() &&
-		(p.f.Primary.Copy == now.Fingerprint || p.f.Primary.Copy == "")
+		sameConfigs(now, now.Configs, p.st.Promoted.Configs) && !p.canaryServes() &&
+		(p.f.Primary.Copy == "" || p.isCopyOf(p.st.Promoted))
 }
 
 func (p *pass) canaryServes() bool { return p.st.ServingSide == v1beta1.ServingCanary }

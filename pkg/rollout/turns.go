@@ -102,7 +102,7 @@ func (p *pass) begin() {
 	case p.f.Primary.Available > 0:
 		p.next.CanaryWeight = 0
 	}
-	if p.f.Target.Replicas == 0 {
+	if p.lacksPods() {
 		p.do(ScaleTargetUp{})
 	}
 }
@@ -140,7 +140,7 @@ func canaryNotReady(p *pass) bool {
 	if !p.running() || h.State == Ready {
 		return false
 	}
-	if p.st.Stage == "" && p.f.Target.Replicas == 0 {
+	if p.st.Stage == "" && p.lacksPods() {
 		p.do(ScaleTargetUp{})
 	}
 	deadline := p.canaryDeadline()

@@ -20,7 +20,7 @@ func (w *World) checkAction(a rollout.Action) {
 		if w.zeroSince.IsZero() || w.now.Sub(w.zeroSince) < Settings().PropagationDelay {
 			w.violate(2, "target scaled down although traffic may still reach it")
 		}
-	case rollout.EnsureBackendServices, rollout.ScaleTargetUp:
+	case rollout.EnsureBackendServices, rollout.EnsurePrimaryScaler, rollout.ScaleTargetUp:
 	case rollout.EnsurePrimary:
 		w.checkCopy(a.Revision.Fingerprint)
 	default:

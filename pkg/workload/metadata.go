@@ -21,7 +21,7 @@ const (
 // prune the copy; the other ones describe the very object that they are on.
 func copiesKey(key string) bool {
 	switch key {
-	case lastAppliedAnnotation, counterAnnotation, promotedRevisionAnnotation, primaryTemplateAnnotation:
+	case lastAppliedAnnotation, counterAnnotation, promotedRevisionAnnotation, primaryTemplateAnnotation, promotedConfigsAnnotation:
 		return false
 	}
 	return copiesPodKey(key)

@@ -38,6 +38,7 @@ func (d *deployment) Observe(c *v1beta1.Canary, live router.Live, now time.Time)
 		return o, readFailed(c.Namespace, c.Spec.TargetRef.Name, err)
 	}
 	var first problems
+	var problem *rollout.Problem
 	if primary != nil {
 		first.add(o.observe(&o.Primary, primary, primaryLimits(c), now))
 	}
@@ -46,18 +47,48 @@ func (d *deployment) Observe(c *v1beta1.Canary, live router.Live, now time.Time)
 		return o, first.problem
 	}
 	first.add(o.observe(&o.Target, target, targetLimits(c), now))
+	if d.options.TrackConfigs {
+		o.Target.Revision.Configs, problem = observeConfigs(c.Namespace, mapAt(target.Object, podSpecPath()...), live)
+		first.add(problem)
+	}
 	first.add(checkPrimaryName(c))
-	selector, problem := selectorOf(target, d.options.SelectorLabels)
+	o.Selector, problem = selectorOf(target, d.options.SelectorLabels)
 	first.add(problem)
-	o.Selector = selector
 	first.add(checkPorts(c, target, primary != nil))
 	o.Ports = discoveredPorts(c, target)
-	if primary != nil && selector.Label != "" {
+	if primary != nil && o.Selector.Label != "" {
 		first.add(checkOwner(c, primary))
-		first.add(checkPrimarySelector(primary, selector))
-		o.Primary.Copy = d.copyOf(target, primary, selector, o)
+		first.add(checkPrimarySelector(primary, o.Selector))
+		first.add(d.observeCopy(c, &o, target, primary, live))
 	}
 	return o, first.problem
+}
+
+// observeCopy finds out which revision of the target the primary is a copy of.
+func (d *deployment) observeCopy(c *v1beta1.Canary, o *Observation, target, primary *unstructured.Unstructured,
+	live router.Live) *rollout.Problem {
+	configs := o.Target.Revision.Configs
+	names := namesIn(c, mapAt(primary.Object, podSpecPath()...), configs)
+	o.Primary.Copy = d.copyOf(target, primary, o.Selector, *o, names)
+	if !d.options.TrackConfigs || o.Primary.Copy == "" {
+		return nil
+	}
+	recorded := recordedCopy(primary, o.Primary.Revision.Fingerprint) != ""
+	var problem *rollout.Problem
+	o.Primary.CopyConfigs, problem = configsOfCopy(c, primary, o.Primary.Copy, recorded, configs, live)
+	return problem
+}
+
+// Refers implements Referrer.
+func (d *deployment) Refers(c *v1beta1.Canary, live router.Live) ([]router.Ref, error) {
+	if !d.options.TrackConfigs {
+		return nil, nil
+	}
+	target, err := live.Get(deploymentRef(c.Namespace, c.Spec.TargetRef.Name))
+	if err != nil || target == nil {
+		return nil, err
+	}
+	return configResources(mapAt(target.Object, podSpecPath()...)), nil
 }
 
 // problems keeps the first one.

@@ -3,6 +3,7 @@ package workload
 import (
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"reflect"
 
 	"github.com/google/uuid"
@@ -22,11 +23,13 @@ type source struct {
 	revision rollout.Revision
 	// replicas is how many pods the primary gets when it is created, and when the target has none to go by.
 	replicas int64
+	// names are those of the copies of the configs, by the keys of revision.Configs.
+	names map[string]string
 }
 
 // renderTemplate returns the pod template of the primary, with all fields of the target's but for what tells the two
-// apart. The id is left out when empty.
-func (d *deployment) renderTemplate(target *unstructured.Unstructured, s Selector, id string) map[string]any {
+// apart and the names of the copied configs. The id is left out when empty.
+func (d *deployment) renderTemplate(target *unstructured.Unstructured, s Selector, id string, names map[string]string) map[string]any {
 	template, _ := withoutNulls(mapAt(target.Object, "spec", "template")).(map[string]any)
 	labels := filtered(mapAt(template, "metadata", "labels"))
 	labels[s.Label] = s.PrimaryValue()
@@ -42,6 +45,7 @@ func (d *deployment) renderTemplate(target *unstructured.Unstructured, s Selecto
 	}
 	metadata["labels"], metadata["annotations"] = labels, annotations
 	spreadPrimary(mapAt(template, "spec"), target.GetName(), d.options.SelectorLabels)
+	renameConfigs(mapAt(template, "spec"), names)
 	return template
 }
 
@@ -68,11 +72,11 @@ func idOf(template map[string]any) string {
 
 // copyOf finds the revision of the target that the primary was made from: the recorded one, or the present one if the
 // primary equals what would be made of it, as it does when Flagger made it. Empty when it is neither.
-func (d *deployment) copyOf(target, primary *unstructured.Unstructured, s Selector, o Observation) string {
+func (d *deployment) copyOf(target, primary *unstructured.Unstructured, s Selector, o Observation, names map[string]string) string {
 	if recorded := recordedCopy(primary, o.Primary.Revision.Fingerprint); recorded != "" {
 		return recorded
 	}
-	if d.sameTemplate(target, primary, s) {
+	if d.sameTemplate(target, primary, s, names) {
 		return o.Target.Revision.Fingerprint
 	}
 	return ""
@@ -90,10 +94,10 @@ func recordedCopy(primary *unstructured.Unstructured, templateFingerprint string
 
 // sameTemplate is whether the primary's template is what would be made of the target now, whatever its flagger-id. Both are
 // as the server returned them, with all defaults.
-func (d *deployment) sameTemplate(target, primary *unstructured.Unstructured, s Selector) bool {
+func (d *deployment) sameTemplate(target, primary *unstructured.Unstructured, s Selector, names map[string]string) bool {
 	present := withoutNulls(mapAt(primary.Object, "spec", "template"))
 	id := idOf(mapAt(primary.Object, "spec", "template"))
-	return reflect.DeepEqual(present, any(d.renderTemplate(target, s, id)))
+	return reflect.DeepEqual(present, any(d.renderTemplate(target, s, id, names)))
 }
 
 // newPrimary is a primary to create.
@@ -126,23 +130,40 @@ func (d *deployment) nextPrimary(c *v1beta1.Canary, src source, present *unstruc
 		}
 	}
 	template := mapAt(present.Object, "spec", "template")
-	sameConfigs := len(src.revision.Configs) == 0 || idOf(template) == newID(src.revision)
-	if sameConfigs && recordedCopy(present, hash) == src.revision.Fingerprint {
+	recorded := recordedCopy(present, hash)
+	sameConfigs := startedWith(c, present, recorded, src.revision)
+	if sameConfigs && recorded == src.revision.Fingerprint {
 		// The stored template counts even where it is not what would be rendered: an admission webhook may have added to
 		// it, or an older version of this program rendered it.
 		return p, d.fillAround(c, src, p)
 	}
 	id := newID(src.revision)
-	if sameConfigs && d.sameTemplate(src.target, present, src.selector) {
+	if sameConfigs && d.sameTemplate(src.target, present, src.selector, src.names) {
 		id = idOf(template)
 	}
 	return p, d.fill(c, src, p, id)
 }
 
+// startedWith is whether the pods of a primary were started with the configs of a revision. What Flagger started counts as
+// promoted.
+func startedWith(c *v1beta1.Canary, primary *unstructured.Unstructured, recorded string, revision rollout.Revision) bool {
+	if len(revision.Configs) == 0 {
+		return true
+	}
+	if recorded != "" {
+		return maps.Equal(recordedConfigs(primary), revision.Configs)
+	}
+	promoted := promotedOf(c)
+	return promoted != nil && maps.Equal(promoted.Configs, revision.Configs)
+}
+
 // fill writes everything of ours into a primary.
 func (d *deployment) fill(c *v1beta1.Canary, src source, p *unstructured.Unstructured, id string) error {
-	mapAt(p.Object, "spec")["template"] = d.renderTemplate(src.target, src.selector, id)
+	mapAt(p.Object, "spec")["template"] = d.renderTemplate(src.target, src.selector, id, src.names)
 	if err := d.fillAround(c, src, p); err != nil {
+		return err
+	}
+	if err := recordConfigs(p, src.revision.Configs); err != nil {
 		return err
 	}
 	return record(p, src.revision.Fingerprint)

@@ -15,8 +15,10 @@ import (
 type scaler struct {
 	kind     string
 	resource schema.GroupVersionResource
-	// min is the path of the least number of pods.
-	min []string
+	// min and max are the paths of the least and the greatest number of pods.
+	min, max []string
+	// pausable is whether it has to be told to leave a workload without pods alone.
+	pausable bool
 }
 
 func scalers() []scaler {
@@ -25,11 +27,14 @@ func scalers() []scaler {
 			kind:     "HorizontalPodAutoscaler",
 			resource: schema.GroupVersionResource{Group: "autoscaling", Version: "v2", Resource: "horizontalpodautoscalers"},
 			min:      []string{"spec", "minReplicas"},
+			max:      []string{"spec", "maxReplicas"},
 		},
 		{
 			kind:     "ScaledObject",
 			resource: schema.GroupVersionResource{Group: "keda.sh", Version: "v1alpha1", Resource: "scaledobjects"},
 			min:      []string{"spec", "minReplicaCount"},
+			max:      []string{"spec", "maxReplicaCount"},
+			pausable: true,
 		},
 	}
 }

@@ -23,6 +23,14 @@ type Options struct {
 	// IncludeLabelPrefix lists the prefixes of the labels of the target that its copies get; "*" stands for all. Default:
 	// none.
 	IncludeLabelPrefix []string
+	// TrackConfigs makes the ConfigMaps and Secrets that pods read part of a revision. Default: false.
+	TrackConfigs bool
+}
+
+// Referrer is a Target whose Observe reads more than what Kinds.Resources lists, depending on the Canary.
+type Referrer interface {
+	// Refers lists the resources that Observe is going to read for a Canary, without names. It reads nothing but live.
+	Refers(c *v1beta1.Canary, live router.Live) ([]router.Ref, error)
 }
 
 // Target is one kind of workload. Implementations keep no state and are safe for concurrent use.

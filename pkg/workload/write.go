@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -76,6 +77,15 @@ func (d *deployment) createPrimary(ctx context.Context, c *v1beta1.Canary, targe
 	} else if stored != nil {
 		src.replicas = intAt(stored.Object, 1, "spec", "replicas")
 	}
+	copies := configCopies{d.client, d.options}
+	if wasPromoted(c, revision) {
+		src.names, err = copies.present(ctx, c, revision)
+	} else {
+		src.names, err = copies.ensure(ctx, c, revision)
+	}
+	if err != nil {
+		return fmt.Errorf("createPrimaryDeployment failed: %w", err)
+	}
 	if err := d.storeRevision(ctx, c, src); err != nil {
 		return fmt.Errorf("createPrimaryDeployment failed: %w", err)
 	}
@@ -104,7 +114,8 @@ func lostRevision(target *unstructured.Unstructured, revision rollout.Revision) 
 // wasPromoted is whether the primary is known to have run a revision.
 func wasPromoted(c *v1beta1.Canary, revision rollout.Revision) bool {
 	status := c.Status.Rollout
-	return status != nil && status.Promoted != nil && status.Promoted.Fingerprint == revision.Fingerprint
+	return status != nil && status.Promoted != nil && status.Promoted.Fingerprint == revision.Fingerprint &&
+		maps.Equal(status.Promoted.Configs, revision.Configs)
 }
 
 func (d *deployment) updatePrimary(ctx context.Context, c *v1beta1.Canary, target, primary *unstructured.Unstructured,
@@ -120,6 +131,9 @@ func (d *deployment) updatePrimary(ctx context.Context, c *v1beta1.Canary, targe
 		if problem != nil {
 			return failed(errors.New(problem.Message))
 		}
+	}
+	if src.names, err = (configCopies{d.client, d.options}).ensure(ctx, c, revision); err != nil {
+		return failed(err)
 	}
 	next, err := d.nextPrimary(c, src, primary)
 	if err != nil {
@@ -183,6 +197,9 @@ func (d *deployment) ScaleUp(ctx context.Context, c *v1beta1.Canary) error {
 	if target == nil {
 		return fmt.Errorf("scaling up %s.%s failed: %s", name, c.Namespace, targetNotFound(c).Message)
 	}
+	if err := resumeScaler(ctx, d.client, c); err != nil {
+		return fmt.Errorf("scaling up %s.%s failed: %w", name, c.Namespace, err)
+	}
 	if intAt(target.Object, 1, "spec", "replicas") > 0 {
 		return nil
 	}
@@ -211,6 +228,10 @@ func (d *deployment) replicasFromZero(ctx context.Context, c *v1beta1.Canary) (i
 
 // ScaleToZero implements Target.
 func (d *deployment) ScaleToZero(ctx context.Context, c *v1beta1.Canary) error {
+	// An autoscaler that was not told first would bring the pods back.
+	if err := pauseScaler(ctx, d.client, c); err != nil {
+		return fmt.Errorf("scaling down %s.%s to 0 failed: %w", c.Spec.TargetRef.Name, c.Namespace, err)
+	}
 	if err := d.scale(ctx, c, 0); err != nil {
 		return fmt.Errorf("scaling down %s.%s to 0 failed: %w", c.Spec.TargetRef.Name, c.Namespace, err)
 	}

@@ -1,0 +1,266 @@
+package workload
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/rollout"
+	"flagger.app/flagger/pkg/router"
+)
+
+const (
+	// pausedPrefix begins the annotations with which KEDA is told to leave a workload alone.
+	pausedPrefix = "autoscaling.keda.sh/paused"
+	// pausedAnnotation on the ScaledObject of a target holds its pods at the number in it.
+	pausedAnnotation = "autoscaling.keda.sh/paused-replicas"
+	// kedaOwnPrefix begins the labels that KEDA itself puts on a ScaledObject, with its name in them.
+	kedaOwnPrefix = "scaledobject.keda.sh/"
+)
+
+func (s scaler) ref(namespace, name string) router.Ref {
+	return router.Ref{Resource: s.resource, Kind: s.kind, Namespace: namespace, Name: name}
+}
+
+// scalerOf finds the kind of the autoscaler of a Canary, nil if it has none that is known.
+func scalerOf(c *v1beta1.Canary) *scaler {
+	if c.Spec.AutoscalerRef == nil {
+		return nil
+	}
+	for _, s := range scalers() {
+		if s.kind == c.Spec.AutoscalerRef.Kind {
+			return &s
+		}
+	}
+	return nil
+}
+
+// ScalerResources lists what has to be watched for the autoscaler of a Canary.
+func ScalerResources(c *v1beta1.Canary) []router.Ref {
+	if s := scalerOf(c); s != nil {
+		return []router.Ref{s.ref("", "")}
+	}
+	return nil
+}
+
+// PrimaryScaler returns the autoscaler that the primary of a Canary should have: the one of the target, with every field of
+// its spec, pointed at the primary. It reads nothing but live. The result is nil for a Canary without autoscalerRef.
+func PrimaryScaler(c *v1beta1.Canary, live router.Live) ([]router.Object, *rollout.Problem) {
+	s := scalerOf(c)
+	if s == nil {
+		return nil, nil
+	}
+	source, problem := targetScaler(c, s, live)
+	if problem != nil {
+		return nil, problem
+	}
+	ref := s.ref(c.Namespace, c.Spec.AutoscalerRef.Name+v1beta1.PrimarySuffix)
+	present, err := live.Get(ref)
+	if err != nil {
+		return nil, scalerUnreadable(ref, err)
+	}
+	if present != nil {
+		if owner := metav1.GetControllerOf(present); owner != nil && !ownedBy(c, owner) {
+			return nil, invalid("spec.autoscalerRef.name: %s, which would scale the primary, belongs to %s %s: use an autoscaler of "+
+				"another name", ref, owner.Kind, owner.Name)
+		}
+	}
+	spec, _ := withoutNulls(mapAt(source.Object, "spec")).(map[string]any)
+	if spec == nil {
+		return nil, invalid("spec.autoscalerRef: %s has no spec", s.ref(c.Namespace, source.GetName()))
+	}
+	s.point(c, spec)
+	wanted := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
+	wanted.SetLabels(kept(source.GetLabels(), func(key string) bool {
+		return copiesPodKey(key) && !strings.HasPrefix(key, kedaOwnPrefix)
+	}))
+	if s.pausable {
+		wanted.SetAnnotations(kept(source.GetAnnotations(), func(key string) bool {
+			return copiesKey(key) && !strings.HasPrefix(key, pausedPrefix)
+		}))
+	}
+	return []router.Object{{Ref: ref, Wanted: wanted, Owned: [][]string{{"spec"}}}}, nil
+}
+
+// TargetPaused tells whether the autoscaler of a target can be told to leave it alone, and whether it was.
+func TargetPaused(c *v1beta1.Canary, live router.Live) (pausable, paused bool) {
+	s := scalerOf(c)
+	if s == nil || !s.pausable {
+		return false, false
+	}
+	source, problem := targetScaler(c, s, live)
+	if problem != nil {
+		return true, false
+	}
+	_, paused = source.GetAnnotations()[pausedAnnotation]
+	return true, paused
+}
+
+func targetScaler(c *v1beta1.Canary, s *scaler, live router.Live) (*unstructured.Unstructured, *rollout.Problem) {
+	ref := s.ref(c.Namespace, c.Spec.AutoscalerRef.Name)
+	source, err := live.Get(ref)
+	if err != nil {
+		return nil, scalerUnreadable(ref, err)
+	}
+	if source == nil {
+		return nil, &rollout.Problem{
+			Reason: rollout.ReasonScalerNotFound,
+			Message: fmt.Sprintf("%s get query error: %s %q not found: create it or correct spec.autoscalerRef",
+				ref, s.resource.GroupResource(), ref.Name),
+		}
+	}
+	return source, nil
+}
+
+func scalerUnreadable(ref router.Ref, err error) *rollout.Problem {
+	return &rollout.Problem{
+		Reason: rollout.ReasonReadFailed, Unknown: true, Message: fmt.Sprintf("%s get query error: %v", ref, err),
+	}
+}
+
+func ownedBy(c *v1beta1.Canary, owner *metav1.OwnerReference) bool {
+	return owner.UID == c.UID || owner.Kind == "Canary" && owner.Name == c.Name
+}
+
+func kept(from map[string]string, keep func(string) bool) map[string]string {
+	out := maps.Clone(from)
+	maps.DeleteFunc(out, func(key, _ string) bool { return !keep(key) })
+	if len(out) == 0 {
+		return nil
+	}
+	return out
+}
+
+// point makes the spec of an autoscaler, which is changed in place, scale the primary.
+func (s *scaler) point(c *v1beta1.Canary, spec map[string]any) {
+	if target := mapAt(spec, "scaleTargetRef"); target != nil {
+		target["name"] = PrimaryName(c)
+	}
+	if bounds := c.Spec.AutoscalerRef.PrimaryScalerReplicas; bounds != nil {
+		if bounds.MinReplicas != nil {
+			spec[s.min[len(s.min)-1]] = int64(*bounds.MinReplicas)
+		}
+		if bounds.MaxReplicas != nil {
+			spec[s.max[len(s.max)-1]] = int64(*bounds.MaxReplicas)
+		}
+	}
+	if s.pausable {
+		renameHPA(spec)
+		pointQueries(c, spec)
+	}
+}
+
+// renameHPA keeps the HorizontalPodAutoscalers apart that KEDA makes for target and primary. The field is written even when
+// empty, as Flagger does, so that a takeover writes nothing.
+func renameHPA(spec map[string]any) {
+	advanced := mapAt(spec, "advanced")
+	if advanced == nil {
+		advanced = map[string]any{}
+		spec["advanced"] = advanced
+	}
+	config := mapAt(advanced, "horizontalPodAutoscalerConfig")
+	if config == nil {
+		config = map[string]any{}
+		advanced["horizontalPodAutoscalerConfig"] = config
+	}
+	if name := stringAt(config, "name"); name != "" {
+		config["name"] = name + v1beta1.PrimarySuffix
+	}
+}
+
+// pointQueries makes triggers look at the primary: by the queries of the Canary, or else by its name in place of the target's.
+func pointQueries(c *v1beta1.Canary, spec map[string]any) {
+	target, primary := c.Spec.TargetRef.Name, PrimaryName(c)
+	names := strings.NewReplacer(target+v1beta1.CanarySuffix, primary, primary, primary, target, primary)
+	queries := c.Spec.AutoscalerRef.PrimaryScalerQueries
+	for _, trigger := range mapsAt(spec, "triggers") {
+		metadata := mapAt(trigger, "metadata")
+		if metadata == nil {
+			continue
+		}
+		if queries != nil {
+			if query, ok := queries[stringAt(trigger, "name")]; ok {
+				metadata["query"] = query
+			}
+			continue
+		}
+		if query, ok := metadata["query"].(string); ok {
+			metadata["query"] = names.Replace(query)
+		}
+	}
+}
+
+// RetireOtherScalers deletes the autoscalers of the primary that an earlier kind of autoscalerRef left behind.
+func RetireOtherScalers(ctx context.Context, client dynamic.Interface, c *v1beta1.Canary) error {
+	present := scalerOf(c)
+	if present == nil {
+		return nil
+	}
+	name := c.Spec.AutoscalerRef.Name + v1beta1.PrimarySuffix
+	for _, s := range scalers() {
+		if s.kind == present.kind {
+			continue
+		}
+		resource := client.Resource(s.resource).Namespace(c.Namespace)
+		old, err := resource.Get(ctx, name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%s get query error: %w", s.ref(c.Namespace, name), err)
+		}
+		if owner := metav1.GetControllerOf(old); owner == nil || !ownedBy(c, owner) {
+			continue
+		}
+		uid := old.GetUID()
+		err = resource.Delete(ctx, name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("%s delete error: %w", s.ref(c.Namespace, name), err)
+		}
+	}
+	return nil
+}
+
+// pauseScaler makes the autoscaler of a target leave it at zero pods, resumeScaler takes that back. A
+// HorizontalPodAutoscaler does so by itself.
+func pauseScaler(ctx context.Context, client dynamic.Interface, c *v1beta1.Canary) error {
+	return setPaused(ctx, client, c, "0")
+}
+
+func resumeScaler(ctx context.Context, client dynamic.Interface, c *v1beta1.Canary) error {
+	return setPaused(ctx, client, c, nil)
+}
+
+// setPaused changes the one annotation that is ours, where it differs.
+func setPaused(ctx context.Context, client dynamic.Interface, c *v1beta1.Canary, value any) error {
+	s := scalerOf(c)
+	if s == nil || !s.pausable {
+		return nil
+	}
+	resource, ref := client.Resource(s.resource).Namespace(c.Namespace), s.ref(c.Namespace, c.Spec.AutoscalerRef.Name)
+	obj, err := resource.Get(ctx, ref.Name, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("%s get query error: %w", ref, err)
+	}
+	present, paused := obj.GetAnnotations()[pausedAnnotation]
+	if value == nil && !paused || paused && value == present {
+		return nil
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]any{pausedAnnotation: value}}})
+	if err != nil {
+		return err
+	}
+	if _, err := resource.Patch(ctx, ref.Name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+		return fmt.Errorf("%s patch error: %w", ref, err)
+	}
+	return nil
+}
