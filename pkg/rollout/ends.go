@@ -53,6 +53,7 @@ func (p *pass) copyAgain() {
 	if p.next.Phase != v1beta1.CanaryPhasePromoting {
 		p.enter(v1beta1.CanaryPhasePromoting, p.st.Stage)
 	}
+	p.renewClock()
 	p.do(EnsurePrimary{Revision: revisionOf(p.st.Target)})
 }
 

@@ -140,6 +140,14 @@ func (p *pass) enter(phase v1beta1.CanaryPhase, stage string) {
 	p.st.CanaryDrainedAt = nil
 }
 
+// renewClock lets the deadline of a stage count from now when what the stage waits for is only about to be started: nobody
+// may have been there to start it. Once in an interval is enough, and no reason to write the status more often.
+func (p *pass) renewClock() {
+	if at := p.st.StageStartedAt; at == nil || p.f.Now.Sub(at.Time) >= p.interval() {
+		p.st.StageStartedAt = micro(p.f.Now)
+	}
+}
+
 // due is whether the next analysis step may be taken. If not, it arranges to be called when it may.
 func (p *pass) due() bool {
 	at := p.st.NextCheckAt

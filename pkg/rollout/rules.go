@@ -101,6 +101,11 @@ func blocked(p *pass) bool {
 		p.next.Phase = v1beta1.CanaryPhaseInitializing
 	}
 	p.frozen = true
+	if r := p.healthReason(); p.f.Problem.Unknown && (r == ReasonCanaryNotReady || r == ReasonPrimaryNotReady) {
+		// A deadline counts from that condition, and a failed read is no news about it.
+		p.keepHealth = true
+		return true
+	}
 	p.problem = p.f.Problem
 	return true
 }
@@ -200,16 +205,22 @@ func notDue(p *pass) bool {
 		return false
 	}
 	reason := p.healthReason()
-	p.keepHealth = reason == ReasonCheckFailed || reason == ReasonWaitingForGate
+	p.keepHealth = reason == ReasonCheckFailed || reason == ReasonWaitingForGate ||
+		reason == ReasonPrimaryNotReady && p.f.Primary.Health.State == Waiting
 	return true
 }
 
-// primaryNotReady holds the analysis while the primary is on its way to be ready. A primary that is stuck holds nothing:
-// the revision under analysis may be what mends it.
+// primaryNotReady holds the analysis while the primary is on its way to be ready, up to the deadline. A primary that is
+// stuck holds nothing: the revision under analysis may be what mends it.
 func primaryNotReady(p *pass) bool {
 	if !p.running() || p.canaryServes() || p.f.Primary.Health.State != Waiting {
 		return false
 	}
 	p.fail(ReasonPrimaryNotReady, "%s not ready: %s", p.primaryName(), p.f.Primary.Health.Reason)
+	deadline := p.since(ReasonPrimaryNotReady).Add(p.deadline())
+	if !p.f.Now.Before(deadline) {
+		return false
+	}
+	p.wakeAt(deadline)
 	return true
 }

@@ -141,6 +141,10 @@ func canaryNotReady(p *pass) bool {
 		return false
 	}
 	if p.st.Stage == "" && p.lacksPods() {
+		if p.f.Target.Revision.Generation == p.st.Target.Generation && p.f.Scaler.Pausable == p.f.Scaler.Paused {
+			// Nobody has given it pods since the start. Whoever scales it down again and again gets no more time.
+			p.renewClock()
+		}
 		p.do(ScaleTargetUp{})
 	}
 	deadline := p.canaryDeadline()
@@ -170,10 +174,7 @@ func canaryNotReady(p *pass) bool {
 
 // canaryDeadline counts from the start of the revision, and once it has been ready, from when it was seen not to be.
 func (p *pass) canaryDeadline() time.Time {
-	from := p.f.Now
-	if since := condition(&p.c.Status, v1beta1.HealthyType); since != nil && p.healthReason() == ReasonCanaryNotReady {
-		from = since.LastTransitionTime.Time
-	}
+	from := p.since(ReasonCanaryNotReady)
 	if p.st.Stage == "" && p.st.StageStartedAt != nil {
 		from = p.st.StageStartedAt.Time
 	}

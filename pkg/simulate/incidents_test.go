@@ -1064,3 +1064,51 @@ func TestB33_LostStatusWithABrokenPrimaryHasAnExit(t *testing.T) {
 	serves(t, w, "v3")
 	sound(t, w)
 }
+
+// An operator that was away for longer than the deadline fails nothing that it has not begun.
+func TestIncidentB12_AbsenceOfTheOperatorFailsNothing(t *testing.T) {
+	for name, phase := range map[string]v1beta1.CanaryPhase{"scale up": progressing, "copy": promoting} {
+		w := ready(t, podinfo())
+		w.Ship("v2")
+		until(t, w, name, time.Hour, func() bool {
+			w.refuse = func(rollout.Action) bool { return w.Status().Phase == phase }
+			return w.Status().Phase == phase
+		})
+		w.refuse = nil
+		w.now = w.now.Add(time.Hour)
+		w.settleCluster()
+		rest(t, w, succeeded)
+		serves(t, w, "v2")
+		sound(t, w)
+	}
+}
+
+// A primary that is a pod short, but never reported stuck, holds the analysis no longer than its deadline.
+func TestIncidentB11_PrimaryThatIsOnePodShortHoldsNothingForEver(t *testing.T) {
+	w := ready(t, podinfo())
+	w.primary.replicas = 3
+	w.primary.pods = append(w.primary.pods, pod{template: "v1", readyAt: w.now.Add(1000 * time.Hour)})
+	w.primary.patient = true
+	w.Ship("v2")
+	w.Run(2 * time.Hour)
+	if w.Status().CanaryWeight == 0 && w.Status().Phase == progressing {
+		t.Errorf("after two hours the analysis has not begun: %s", message(w, v1beta1.HealthyType))
+	}
+}
+
+func TestIncidentB12_FailedReadDoesNotRestartTheDeadline(t *testing.T) {
+	w := ready(t, podinfo())
+	w.Ship("v2")
+	untilWeight(t, w, 20)
+	w.target.pods[0].never = true
+	w.target.patient = true
+	for range 4 {
+		w.Run(4 * time.Minute)
+		w.SetProblem(&rollout.Problem{Reason: rollout.ReasonReadFailed, Message: "etcdserver: leader changed", Unknown: true})
+		w.Run(time.Second)
+		w.SetProblem(nil)
+	}
+	if w.Status().Phase != failed {
+		t.Errorf("phase %s: not ready for 16 minutes with a deadline of 10", w.Status().Phase)
+	}
+}
