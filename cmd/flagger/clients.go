@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -14,6 +16,7 @@ import (
 	"flagger.app/flagger/pkg/client/clientset/versioned"
 	listers "flagger.app/flagger/pkg/client/listers/flagger/v1beta1"
 	"flagger.app/flagger/pkg/controller"
+	"flagger.app/flagger/pkg/router/knative"
 	"flagger.app/flagger/pkg/version"
 )
 
@@ -130,4 +133,21 @@ func (s secrets) SecretData(ctx context.Context, namespace, name string) (map[st
 		return nil, err
 	}
 	return secret.Data, nil
+}
+
+// knativeServices reads Knative Services when the metrics of one are asked for.
+type knativeServices struct {
+	client dynamic.Interface
+}
+
+func (k knativeServices) LatestRevision(ctx context.Context, namespace, name string) (string, error) {
+	service, err := k.client.Resource(knative.Ref("", "").Resource).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return "", err
+	}
+	latest, _, err := unstructured.NestedString(service.Object, "status", "latestCreatedRevisionName")
+	if err == nil && latest == "" {
+		err = errors.New("status.latestCreatedRevisionName is empty")
+	}
+	return latest, err
 }

@@ -82,6 +82,7 @@ func newOperator(o *options, c *clients, log *zap.Logger, providers controller.P
 		NoCrossNamespaceRefs: o.noCrossNamespaceRefs,
 		Templates:            templates{found.Lister()},
 		Secrets:              secrets{c.kube},
+		Knative:              knativeServices{c.main.Dynamic},
 		Registry:             metrics.NewRegistry(),
 	}
 	var err error

@@ -64,7 +64,7 @@ func (c *Controller) apply(ctx context.Context, v *view, stored *v1beta1.Canary,
 func (v *view) equipped(action rollout.Action) error {
 	switch action.(type) {
 	case rollout.EnsureBackendServices, rollout.EnsureApexService:
-		if v.seen.Selector.Label == "" {
+		if !v.selects() {
 			return named(v.canary, errors.New("the selector of the target is not known"))
 		}
 	case rollout.EnsureRoutes:

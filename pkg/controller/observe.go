@@ -178,7 +178,7 @@ func (o *observer) ready(s *site, refs []router.Ref, remedy string) bool {
 func (o *observer) observeWorkloads() {
 	target, problem := o.c.workloads.For(o.v.canary)
 	o.problem(problem)
-	if problem != nil || !o.ready(o.c.main, o.c.workloads.Resources(), "run the operator in a cluster that serves it") {
+	if problem != nil || !o.ready(o.c.main, o.c.workloads.ResourcesFor(o.v.canary), "run the operator in a cluster that serves it") {
 		return
 	}
 	o.v.target = target
@@ -216,7 +216,7 @@ func (o *observer) observeScaler() {
 }
 
 func (o *observer) observeServices() {
-	if o.v.seen.Selector.Label == "" || !o.ready(o.c.main, []router.Ref{services.Ref("", "")}, "run the operator in a cluster that serves it") {
+	if !o.v.selects() || !o.ready(o.c.main, []router.Ref{services.Ref("", "")}, "run the operator in a cluster that serves it") {
 		return
 	}
 	in := o.v.servicesInput()
@@ -228,6 +228,11 @@ func (o *observer) observeServices() {
 		BackendsInPlace: o.inPlace(o.c.main, o.main, backends),
 		ApexInPlace:     o.inPlace(o.c.main, o.main, apex),
 	}
+}
+
+// selects is whether it is known what the Services have to select, if they select anything.
+func (v *view) selects() bool {
+	return v.seen.Selector.Label != "" || !services.Managed(v.canary)
 }
 
 func (v *view) servicesInput() services.Input {

@@ -131,6 +131,8 @@ type Workload struct {
 	Revision Revision
 	// Replicas is the wanted number of pods, Available how many serve.
 	Replicas, Available int32
+	// Unscalable workloads have no pods of their own that could be taken away or given back: there is nothing to scale.
+	Unscalable bool
 	// Health is about the pods of Revision and never Ready with zero replicas.
 	Health Health
 	// Copy is, on a primary, the fingerprint of the target revision that it was made from: recorded on the object, or

@@ -2,7 +2,7 @@ package rollout
 
 // hasPods is whether the target still has pods to take away, or an autoscaler that would give it new ones.
 func (p *pass) hasPods() bool {
-	return p.f.Target.Replicas > 0 || p.f.Scaler.Pausable && !p.f.Scaler.Paused
+	return !p.f.Target.Unscalable && (p.f.Target.Replicas > 0 || p.f.Scaler.Pausable && !p.f.Scaler.Paused)
 }
 
 // lacksPods is whether the target has no pods, or an autoscaler that is about to take them away.

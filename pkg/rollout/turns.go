@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"strings"
 	"time"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -148,13 +149,13 @@ func canaryNotReady(p *pass) bool {
 		p.do(ScaleTargetUp{})
 	}
 	deadline := p.canaryDeadline()
-	reason := h.Reason
+	reason, noun := h.Reason, strings.ToLower(p.c.Spec.TargetRef.Kind)
 	stuck := h.State == Stuck && p.reportedInStage(h)
 	if !stuck && !p.f.Now.Before(deadline) {
 		stuck = true
-		reason = `deployment "` + p.f.Target.Name + `" exceeded its progress deadline`
+		reason = noun + ` "` + p.f.Target.Name + `" exceeded its progress deadline`
 	}
-	message := "canary deployment " + p.targetName() + " not ready: " + reason
+	message := "canary " + noun + " " + p.targetName() + " not ready: " + reason
 	if !stuck {
 		p.fail(ReasonCanaryNotReady, "%s", message)
 		p.wakeAt(deadline)

@@ -40,15 +40,18 @@ func revisionsResource() schema.GroupVersionResource {
 	return schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "controllerrevisions"}
 }
 
-func (d *deployment) revisions(c *v1beta1.Canary) dynamic.ResourceInterface {
-	return d.client.Resource(revisionsResource()).Namespace(c.Namespace)
+// history stores and finds the promoted revisions of Canaries.
+type history struct{ client dynamic.Interface }
+
+func (h history) revisions(c *v1beta1.Canary) dynamic.ResourceInterface {
+	return h.client.Resource(revisionsResource()).Namespace(c.Namespace)
 }
 
 // storedRevision returns the target as it was at a revision, nil if that is not stored.
-func (d *deployment) storedRevision(ctx context.Context, c *v1beta1.Canary, revision rollout.Revision) (
+func (h history) storedRevision(ctx context.Context, c *v1beta1.Canary, revision rollout.Revision) (
 	*unstructured.Unstructured, error) {
 	name := revisionName(c, revision)
-	stored, err := d.revisions(c).Get(ctx, name, metav1.GetOptions{})
+	stored, err := h.revisions(c).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
 		return nil, nil
 	}
@@ -63,8 +66,8 @@ func (d *deployment) storedRevision(ctx context.Context, c *v1beta1.Canary, revi
 }
 
 // storeRevision stores what the primary is about to be made from.
-func (d *deployment) storeRevision(ctx context.Context, c *v1beta1.Canary, src source) error {
-	list, err := d.listRevisions(ctx, c)
+func (h history) storeRevision(ctx context.Context, c *v1beta1.Canary, src source) error {
+	list, err := h.listRevisions(ctx, c)
 	if apierrors.IsForbidden(err) {
 		return nil
 	}
@@ -82,26 +85,26 @@ func (d *deployment) storeRevision(ctx context.Context, c *v1beta1.Canary, src s
 	}
 	isThis := func(r unstructured.Unstructured) bool { return r.GetName() == name }
 	if slices.ContainsFunc(list, isThis) {
-		return d.renumber(ctx, c, name, number)
+		return h.renumber(ctx, c, name, number)
 	}
-	_, err = d.revisions(c).Create(ctx, newRevision(c, src, name, number), metav1.CreateOptions{})
+	_, err = h.revisions(c).Create(ctx, newRevision(c, src, name, number), metav1.CreateOptions{})
 	if apierrors.IsForbidden(err) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("controllerrevision %s.%s create error: %w", name, c.Namespace, err)
 	}
-	return d.pruneRevisions(ctx, c, list, intAt(src.target.Object, defaultHistory, "spec", "revisionHistoryLimit"))
+	return h.pruneRevisions(ctx, c, list, intAt(src.target.Object, defaultHistory, "spec", "revisionHistoryLimit"))
 }
 
 // renumber makes a stored revision the newest.
-func (d *deployment) renumber(ctx context.Context, c *v1beta1.Canary, name string, number int64) error {
-	stored, err := d.revisions(c).Get(ctx, name, metav1.GetOptions{})
+func (h history) renumber(ctx context.Context, c *v1beta1.Canary, name string, number int64) error {
+	stored, err := h.revisions(c).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return fmt.Errorf("controllerrevision %s.%s get query error: %w", name, c.Namespace, err)
 	}
 	stored.Object["revision"] = number
-	if _, err := d.revisions(c).Update(ctx, stored, metav1.UpdateOptions{}); err != nil {
+	if _, err := h.revisions(c).Update(ctx, stored, metav1.UpdateOptions{}); err != nil {
 		return fmt.Errorf("controllerrevision %s.%s update error: %w", name, c.Namespace, err)
 	}
 	return nil
@@ -109,11 +112,11 @@ func (d *deployment) renumber(ctx context.Context, c *v1beta1.Canary, name strin
 
 // pruneRevisions deletes the oldest of the revisions that were stored before the present one. The newest of them stays
 // whatever the limit: the primary runs it until the copy is done.
-func (d *deployment) pruneRevisions(ctx context.Context, c *v1beta1.Canary, old []unstructured.Unstructured, limit int64) error {
+func (h history) pruneRevisions(ctx context.Context, c *v1beta1.Canary, old []unstructured.Unstructured, limit int64) error {
 	for excess := len(old) - int(max(limit, 1)); excess > 0; excess-- {
 		name := old[0].GetName()
 		old = old[1:]
-		err := d.revisions(c).Delete(ctx, name, metav1.DeleteOptions{})
+		err := h.revisions(c).Delete(ctx, name, metav1.DeleteOptions{})
 		if apierrors.IsForbidden(err) {
 			return nil
 		}
@@ -125,9 +128,9 @@ func (d *deployment) pruneRevisions(ctx context.Context, c *v1beta1.Canary, old 
 }
 
 // listRevisions returns the stored revisions of a Canary, the oldest first.
-func (d *deployment) listRevisions(ctx context.Context, c *v1beta1.Canary) ([]unstructured.Unstructured, error) {
+func (h history) listRevisions(ctx context.Context, c *v1beta1.Canary) ([]unstructured.Unstructured, error) {
 	selector := labels.Set{canaryUIDLabel: string(c.UID)}.String()
-	list, err := d.revisions(c).List(ctx, metav1.ListOptions{LabelSelector: selector})
+	list, err := h.revisions(c).List(ctx, metav1.ListOptions{LabelSelector: selector})
 	if err != nil {
 		return nil, fmt.Errorf("controllerrevisions of canary %s.%s list error: %w", c.Name, c.Namespace, err)
 	}
@@ -152,7 +155,7 @@ func revisionName(c *v1beta1.Canary, revision rollout.Revision) string {
 func newRevision(c *v1beta1.Canary, src source, name string, number int64) *unstructured.Unstructured {
 	metadata := map[string]any{"name": src.target.GetName(), "namespace": src.target.GetNamespace()}
 	target := &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
+		"apiVersion": src.target.GetAPIVersion(), "kind": src.target.GetKind(), "metadata": metadata,
 		"spec": runtime.DeepCopyJSON(mapAt(src.target.Object, "spec")),
 	}}
 	target.SetLabels(src.target.GetLabels())
@@ -163,7 +166,9 @@ func newRevision(c *v1beta1.Canary, src source, name string, number int64) *unst
 		}
 	}
 	target.SetAnnotations(annotations)
-	mapAt(target.Object, "spec")["replicas"] = max(src.replicas, 1)
+	if spec := mapAt(target.Object, "spec"); spec["replicas"] != nil {
+		spec["replicas"] = max(src.replicas, 1)
+	}
 	configs := make(map[string]any, len(src.revision.Configs))
 	for key, checksum := range src.revision.Configs {
 		configs[key] = checksum

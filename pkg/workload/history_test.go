@@ -20,7 +20,7 @@ import (
 
 func deletePrimary(t *testing.T, client *fake.FakeDynamicClient) {
 	t.Helper()
-	if err := client.Resource(deploymentsResource()).Namespace("test").Delete(t.Context(), "podinfo-primary",
+	if err := client.Resource(deploymentKind().resource).Namespace("test").Delete(t.Context(), "podinfo-primary",
 		metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -100,14 +100,14 @@ func TestHistoryIsLimited(t *testing.T) {
 	if got, want := storedImages(t, d), []string{"podinfo:7", "podinfo:8", "podinfo:6"}; !cmp.Equal(got, want) {
 		t.Errorf("stored = %v, want %v", got, want)
 	}
-	if stored, err := d.storedRevision(t.Context(), canary(), last); err != nil || stored == nil {
+	if stored, err := d.history().storedRevision(t.Context(), canary(), last); err != nil || stored == nil {
 		t.Errorf("the revision before = %v, %v", stored, err)
 	}
 }
 
 func storedImages(t *testing.T, d *deployment) []string {
 	t.Helper()
-	list, err := d.listRevisions(t.Context(), canary())
+	list, err := d.history().listRevisions(t.Context(), canary())
 	if err != nil {
 		t.Fatal(err)
 	}

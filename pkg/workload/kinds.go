@@ -2,14 +2,15 @@ package workload
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/rollout"
 	"flagger.app/flagger/pkg/router"
+	"flagger.app/flagger/pkg/router/services"
 )
 
 // Kinds knows every kind of target.
@@ -26,8 +27,10 @@ type kind struct {
 	matches func(apiVersion string) bool
 	// resources are those that Observe reads.
 	resources []router.Ref
-	// build is nil for a kind that is not served.
-	build func(dynamic.Interface, Options) Target
+	// common kinds are watched from the start, others when the first Canary of the kind appears: they may not be
+	// installed.
+	common bool
+	build  func(dynamic.Interface, Options) Target
 }
 
 // NewKinds returns the registry of kinds. The client is used for writes and for the reads directly before them.
@@ -43,55 +46,73 @@ func kinds() []kind {
 	knative := func(v string) bool { return strings.HasPrefix(v, "serving.knative.dev/") }
 	return []kind{
 		{
-			name: "Deployment", matches: anyVersion, resources: []router.Ref{deploymentRef("", "")},
-			build: func(c dynamic.Interface, o Options) Target { return &deployment{client: c, options: o} },
+			name: "Deployment", matches: anyVersion, common: true, resources: []router.Ref{deploymentKind().ref("", "")},
+			build: func(c dynamic.Interface, o Options) Target {
+				return &deployment{podKind: deploymentKind(), client: c, options: o}
+			},
 		},
-		{name: "DaemonSet", matches: anyVersion},
-		{name: "Service", matches: knative},
-		{name: "Service", matches: func(v string) bool { return !knative(v) }},
+		{
+			name: "DaemonSet", matches: anyVersion, resources: []router.Ref{daemonSetKind().ref("", "")},
+			build: func(c dynamic.Interface, o Options) Target {
+				return &daemonSet{&deployment{podKind: daemonSetKind(), client: c, options: o}}
+			},
+		},
+		{
+			name: "Service", matches: knative, resources: []router.Ref{knativeServiceRef("", ""), knativeRevisionRef("", "")},
+			build: func(c dynamic.Interface, _ Options) Target { return &knativeService{client: c} },
+		},
+		{
+			name: "Service", matches: func(v string) bool { return !knative(v) }, resources: []router.Ref{services.Ref("", "")},
+			build: func(c dynamic.Interface, o Options) Target { return &coreService{client: c, options: o} },
+		},
 	}
 }
 
 // For returns the kind that a Canary targets.
 func (k *Kinds) For(c *v1beta1.Canary) (Target, *rollout.Problem) {
 	ref := c.Spec.TargetRef
-	for _, candidate := range k.kinds {
-		if candidate.name == ref.Kind && candidate.matches(ref.APIVersion) && candidate.build != nil {
-			return candidate.build(k.client, k.options), nil
-		}
+	if found := k.find(c); found != nil {
+		return found.build(k.client, k.options), nil
 	}
 	return nil, invalid("spec.targetRef.kind: %s %s is not served: use one of %s",
 		ref.APIVersion, ref.Kind, strings.Join(k.Names(), ", "))
 }
 
+func (k *Kinds) find(c *v1beta1.Canary) *kind {
+	for i := range k.kinds {
+		if k.kinds[i].name == c.Spec.TargetRef.Kind && k.kinds[i].matches(c.Spec.TargetRef.APIVersion) {
+			return &k.kinds[i]
+		}
+	}
+	return nil
+}
+
 // Names lists the kinds that are served.
 func (k *Kinds) Names() []string {
 	var names []string
-	for _, candidate := range k.kinds {
-		if candidate.build != nil {
-			names = append(names, candidate.name)
-		}
+	for i := range k.kinds {
+		names = append(names, k.kinds[i].name)
 	}
-	return names
+	return slices.Compact(names)
 }
 
-// Resources lists what Observe reads, so that informers can be started for it.
+// Resources lists what to watch whatever kinds of targets there are.
 func (k *Kinds) Resources() []router.Ref {
 	var refs []router.Ref
-	for _, candidate := range k.kinds {
-		if candidate.build != nil {
-			refs = append(refs, candidate.resources...)
+	for i := range k.kinds {
+		if k.kinds[i].common {
+			refs = append(refs, k.kinds[i].resources...)
 		}
 	}
 	return refs
 }
 
-func deploymentRef(namespace, name string) router.Ref {
-	return router.Ref{Resource: deploymentsResource(), Kind: "Deployment", Namespace: namespace, Name: name}
-}
-
-func deploymentsResource() schema.GroupVersionResource {
-	return schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
+// ResourcesFor lists what Observe reads for a Canary, so that informers can be started for it.
+func (k *Kinds) ResourcesFor(c *v1beta1.Canary) []router.Ref {
+	if found := k.find(c); found != nil {
+		return found.resources
+	}
+	return nil
 }
 
 // invalid is a problem that the author of the Canary, or of its target, has to mend.

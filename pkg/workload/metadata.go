@@ -21,7 +21,8 @@ const (
 // prune the copy; the other ones describe the very object that they are on.
 func copiesKey(key string) bool {
 	switch key {
-	case lastAppliedAnnotation, counterAnnotation, promotedRevisionAnnotation, primaryTemplateAnnotation, promotedConfigsAnnotation:
+	case lastAppliedAnnotation, counterAnnotation, generationAnnotation, promotedRevisionAnnotation, primaryTemplateAnnotation,
+		promotedConfigsAnnotation:
 		return false
 	}
 	return copiesPodKey(key)
@@ -43,6 +44,13 @@ func includesLabel(key string, prefixes []string) bool {
 // primaryLabels are the labels that the primary object should have. Of the present ones those survive that no prefix
 // allows: a prefix mirrors the target, everything else on the object may be somebody else's.
 func primaryLabels(present, target map[string]string, s Selector, prefixes []string) map[string]string {
+	labels := mirroredLabels(present, target, prefixes)
+	labels[s.Label] = s.PrimaryValue()
+	return labels
+}
+
+// mirroredLabels are the same without a selector.
+func mirroredLabels(present, target map[string]string, prefixes []string) map[string]string {
 	labels := map[string]string{}
 	for key, value := range present {
 		if !includesLabel(key, prefixes) {
@@ -54,7 +62,6 @@ func primaryLabels(present, target map[string]string, s Selector, prefixes []str
 			labels[key] = value
 		}
 	}
-	labels[s.Label] = s.PrimaryValue()
 	return labels
 }
 

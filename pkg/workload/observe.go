@@ -2,6 +2,7 @@ package workload
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,8 +18,9 @@ import (
 // counterAnnotation is where the Deployment controller counts the revisions of a Deployment.
 const counterAnnotation = "deployment.kubernetes.io/revision"
 
-// deployment is the kind Deployment of apps/v1.
+// deployment is the kind Deployment of apps/v1, and what daemonSet shares with it.
 type deployment struct {
+	podKind
 	client  dynamic.Interface
 	options Options
 }
@@ -26,27 +28,27 @@ type deployment struct {
 // Observe implements Target.
 func (d *deployment) Observe(c *v1beta1.Canary, live router.Live, now time.Time) (Observation, *rollout.Problem) {
 	o := Observation{
-		Target:  absent(c.Namespace, c.Spec.TargetRef.Name),
-		Primary: absent(c.Namespace, PrimaryName(c)),
+		Target:  d.absent(c.Namespace, c.Spec.TargetRef.Name),
+		Primary: d.absent(c.Namespace, PrimaryName(c)),
 	}
-	primary, err := live.Get(deploymentRef(c.Namespace, PrimaryName(c)))
+	primary, err := live.Get(d.ref(c.Namespace, PrimaryName(c)))
 	if err != nil {
-		return o, readFailed(c.Namespace, PrimaryName(c), err)
+		return o, d.readFailed(c.Namespace, PrimaryName(c), err)
 	}
-	target, err := live.Get(deploymentRef(c.Namespace, c.Spec.TargetRef.Name))
+	target, err := live.Get(d.ref(c.Namespace, c.Spec.TargetRef.Name))
 	if err != nil {
-		return o, readFailed(c.Namespace, c.Spec.TargetRef.Name, err)
+		return o, d.readFailed(c.Namespace, c.Spec.TargetRef.Name, err)
 	}
 	var first problems
 	var problem *rollout.Problem
 	if primary != nil {
-		first.add(o.observe(&o.Primary, primary, primaryLimits(c), now))
+		first.add(o.observe(d.podKind, &o.Primary, primary, primaryLimits(c), now))
 	}
 	if target == nil {
 		first.add(targetNotFound(c))
 		return o, first.problem
 	}
-	first.add(o.observe(&o.Target, target, targetLimits(c), now))
+	first.add(o.observe(d.podKind, &o.Target, target, targetLimits(c), now))
 	if d.options.TrackConfigs {
 		o.Target.Revision.Configs, problem = observeConfigs(c.Namespace, mapAt(target.Object, podSpecPath()...), live)
 		first.add(problem)
@@ -84,7 +86,7 @@ func (d *deployment) Refers(c *v1beta1.Canary, live router.Live) ([]router.Ref, 
 	if !d.options.TrackConfigs {
 		return nil, nil
 	}
-	target, err := live.Get(deploymentRef(c.Namespace, c.Spec.TargetRef.Name))
+	target, err := live.Get(d.ref(c.Namespace, c.Spec.TargetRef.Name))
 	if err != nil || target == nil {
 		return nil, err
 	}
@@ -100,27 +102,27 @@ func (p *problems) add(problem *rollout.Problem) {
 	}
 }
 
-func absent(namespace, name string) rollout.Workload {
+func (k podKind) absent(namespace, name string) rollout.Workload {
 	return rollout.Workload{
-		Name: name, Kind: "Deployment",
-		Health: waiting(fmt.Sprintf("waiting for rollout to finish: deployment %s.%s does not exist", name, namespace)),
+		Name: name, Kind: k.kind,
+		Health: waiting(fmt.Sprintf("waiting for rollout to finish: %s %s.%s does not exist", k.noun(), name, namespace)),
 	}
 }
 
 // observe fills in what is known of one of the two workloads.
-func (o *Observation) observe(w *rollout.Workload, d *unstructured.Unstructured, limits healthLimits,
+func (o *Observation) observe(k podKind, w *rollout.Workload, d *unstructured.Unstructured, limits healthLimits,
 	now time.Time) *rollout.Problem {
-	health, recheck := deploymentHealth(d, limits, now)
+	health, recheck := k.health(d, limits, now)
 	if !recheck.IsZero() && (o.RecheckAt.IsZero() || recheck.Before(o.RecheckAt)) {
 		o.RecheckAt = recheck
 	}
 	*w = rollout.Workload{
-		Exists: true, Name: d.GetName(), Kind: "Deployment",
+		Exists: true, Name: d.GetName(), Kind: k.kind,
 		Revision: rollout.Revision{
 			UID: string(d.GetUID()), Generation: d.GetGeneration(), Counter: d.GetAnnotations()[counterAnnotation],
 		},
-		Replicas:  int32(intAt(d.Object, 1, "spec", "replicas")),
-		Available: int32(intAt(d.Object, 0, "status", "availableReplicas")),
+		Replicas:  int32(k.replicas(d)),
+		Available: int32(intAt(d.Object, 0, "status", k.available)),
 		Health:    health,
 	}
 	hash, err := templateFingerprint(d)
@@ -131,11 +133,11 @@ func (o *Observation) observe(w *rollout.Workload, d *unstructured.Unstructured,
 	return nil
 }
 
-// templateFingerprint identifies the pod template of a Deployment as the server stores it.
+// templateFingerprint identifies the pod template of a workload as the server stores it.
 func templateFingerprint(d *unstructured.Unstructured) (string, error) {
 	hash, err := fingerprint.Template(d.Object)
 	if err != nil {
-		return "", fmt.Errorf("deployment %s.%s: fingerprint: %w", d.GetName(), d.GetNamespace(), err)
+		return "", fmt.Errorf("%s: fingerprint: %w", described(d), err)
 	}
 	return hash, nil
 }
@@ -146,22 +148,23 @@ func checkOwner(c *v1beta1.Canary, primary *unstructured.Unstructured) *rollout.
 	if owner == nil || owner.UID == c.UID || (owner.Kind == "Canary" && owner.Name == c.Name) {
 		return nil
 	}
-	return invalid("spec.targetRef.name: deployment %s.%s, which would be the primary, belongs to %s %s: rename the target or "+
-		"remove one of the two", primary.GetName(), primary.GetNamespace(), owner.Kind, owner.Name)
+	return invalid("spec.targetRef.name: %s, which would be the primary, belongs to %s %s: rename the target or "+
+		"remove one of the two", described(primary), owner.Kind, owner.Name)
 }
 
 func targetNotFound(c *v1beta1.Canary) *rollout.Problem {
-	name := c.Spec.TargetRef.Name
+	name, kind := c.Spec.TargetRef.Name, c.Spec.TargetRef.Kind
+	noun := strings.ToLower(kind)
 	return &rollout.Problem{
 		Reason: rollout.ReasonTargetNotFound,
-		Message: fmt.Sprintf("deployment %s.%s get query error: deployments.apps %q not found: create the Deployment or correct "+
-			"spec.targetRef.name", name, c.Namespace, name),
+		Message: fmt.Sprintf("%s %s.%s get query error: %ss.apps %q not found: create the %s or correct "+
+			"spec.targetRef.name", noun, name, c.Namespace, noun, name, kind),
 	}
 }
 
-func readFailed(namespace, name string, err error) *rollout.Problem {
+func (k podKind) readFailed(namespace, name string, err error) *rollout.Problem {
 	return &rollout.Problem{
 		Reason: rollout.ReasonReadFailed, Unknown: true,
-		Message: fmt.Sprintf("deployment %s.%s get query error: %v", name, namespace, err),
+		Message: fmt.Sprintf("%s %s.%s get query error: %v", k.noun(), name, namespace, err),
 	}
 }

@@ -343,25 +343,27 @@ func TestB17_DiscoveredPorts(t *testing.T) {
 
 func TestKinds(t *testing.T) {
 	kinds := NewKinds(nil, Options{})
-	for _, ref := range []v1beta1.LocalObjectReference{
-		{APIVersion: "apps/v1", Kind: "DaemonSet"},
-		{APIVersion: "v1", Kind: "Service"},
-		{APIVersion: "serving.knative.dev/v1", Kind: "Service"},
-		{APIVersion: "batch/v1", Kind: "Job"},
+	for ref, want := range map[v1beta1.LocalObjectReference]string{
+		{APIVersion: "apps/v1", Kind: "Deployment"}:             "deployments.apps",
+		{APIVersion: "apps/v1", Kind: "DaemonSet"}:              "daemonsets.apps",
+		{APIVersion: "v1", Kind: "Service"}:                     "services",
+		{APIVersion: "serving.knative.dev/v1", Kind: "Service"}: "services.serving.knative.dev",
 	} {
 		c := canary()
 		c.Spec.TargetRef = ref
 		got, problem := kinds.For(c)
-		want := "spec.targetRef.kind: " + ref.APIVersion + " " + ref.Kind + " is not served: use one of Deployment"
-		if got != nil || problem == nil || problem.Message != want || problem.Reason != rollout.ReasonInvalidSpec {
-			t.Errorf("%s %s: %v, %+v", ref.APIVersion, ref.Kind, got, problem)
+		if got == nil || problem != nil || kinds.ResourcesFor(c)[0].Resource.GroupResource().String() != want {
+			t.Errorf("%s %s: %T of %v, %+v", ref.APIVersion, ref.Kind, got, kinds.ResourcesFor(c), problem)
 		}
 	}
-	got, problem := kinds.For(canary())
-	if got == nil || problem != nil {
-		t.Errorf("Deployment: %v, %+v", got, problem)
+	c := canary()
+	c.Spec.TargetRef = v1beta1.LocalObjectReference{APIVersion: "batch/v1", Kind: "Job"}
+	got, problem := kinds.For(c)
+	const want = "spec.targetRef.kind: batch/v1 Job is not served: use one of Deployment, DaemonSet, Service"
+	if got != nil || problem == nil || problem.Message != want || problem.Reason != rollout.ReasonInvalidSpec {
+		t.Errorf("Job: %v, %+v", got, problem)
 	}
-	if diff := cmp.Diff([]router.Ref{deploymentRef("", "")}, kinds.Resources()); diff != "" {
+	if diff := cmp.Diff([]router.Ref{deploymentKind().ref("", "")}, kinds.Resources()); diff != "" {
 		t.Error(diff)
 	}
 }

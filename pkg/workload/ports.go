@@ -127,7 +127,7 @@ func checkPorts(c *v1beta1.Canary, target *unstructured.Unstructured, primaryExi
 			return nil
 		}
 	}
-	name := fmt.Sprintf("deployment %s.%s", target.GetName(), target.GetNamespace())
+	name := described(target)
 	if main.Type == intstr.String {
 		return invalid("spec.service.targetPort: no container of %s has a TCP port named %q (%s): name one that exists, or "+
 			"write the number of a port without quotes", name, main.StrVal, describePorts(declared))

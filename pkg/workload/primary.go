@@ -44,7 +44,7 @@ func (d *deployment) renderTemplate(target *unstructured.Unstructured, s Selecto
 		template["metadata"] = metadata
 	}
 	metadata["labels"], metadata["annotations"] = labels, annotations
-	spreadPrimary(mapAt(template, "spec"), target.GetName(), d.options.SelectorLabels)
+	d.adapt(mapAt(template, "spec"), target.GetName(), d.options.SelectorLabels)
 	renameConfigs(mapAt(template, "spec"), names)
 	return template
 }
@@ -104,13 +104,15 @@ func (d *deployment) sameTemplate(target, primary *unstructured.Unstructured, s 
 func (d *deployment) newPrimary(c *v1beta1.Canary, src source) (*unstructured.Unstructured, error) {
 	p := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "apps/v1",
-		"kind":       "Deployment",
+		"kind":       d.kind,
 		"metadata":   map[string]any{"name": PrimaryName(c), "namespace": c.Namespace},
 		"spec": map[string]any{
 			"selector": map[string]any{"matchLabels": map[string]any{src.selector.Label: src.selector.PrimaryValue()}},
-			"replicas": max(src.replicas, 1),
 		},
 	}}
+	if d.counted {
+		mapAt(p.Object, "spec")["replicas"] = max(src.replicas, 1)
+	}
 	return p, d.fill(c, src, p, newID(src.revision))
 }
 
@@ -124,9 +126,9 @@ func (d *deployment) nextPrimary(c *v1beta1.Canary, src source, present *unstruc
 	}
 	// With an autoscaler the number of pods is the autoscaler's. A target without pods says nothing about how many the
 	// primary needs.
-	if c.Spec.AutoscalerRef == nil && intAt(src.target.Object, 1, "spec", "replicas") > 0 {
+	if d.counted && c.Spec.AutoscalerRef == nil && intAt(src.target.Object, 1, "spec", "replicas") > 0 {
 		if err := unstructured.SetNestedField(p.Object, src.replicas, "spec", "replicas"); err != nil {
-			return nil, fmt.Errorf("deployment %s.%s: spec.replicas: %w", p.GetName(), p.GetNamespace(), err)
+			return nil, fmt.Errorf("%s: spec.replicas: %w", described(p), err)
 		}
 	}
 	template := mapAt(present.Object, "spec", "template")
@@ -177,7 +179,7 @@ func (d *deployment) fillAround(c *v1beta1.Canary, src source, p *unstructured.U
 	own(c, p)
 	to, from := mapAt(p.Object, "spec"), mapAt(src.target.Object, "spec")
 	if to == nil || from == nil {
-		return fmt.Errorf("deployment %s.%s: no spec", p.GetName(), p.GetNamespace())
+		return fmt.Errorf("%s: no spec", described(p))
 	}
 	for field := range to {
 		if _, ok := from[field]; !ok && mirrorsField(field) {

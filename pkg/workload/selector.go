@@ -22,23 +22,23 @@ func selectorOf(target *unstructured.Unstructured, candidates []string) (Selecto
 		selector := Selector{Label: label, Value: value}
 		return selector, checkSelector(target, selector)
 	}
-	return Selector{}, invalid("getSelectorLabel failed: deployment %s.%s spec.selector.matchLabels must contain one of %v: "+
-		"add one of them to the Deployment, or name one that it has in the operator's flag -selector-labels",
-		target.GetName(), target.GetNamespace(), candidates)
+	return Selector{}, invalid("getSelectorLabel failed: %s spec.selector.matchLabels must contain one of %v: "+
+		"add one of them to the %s, or name one that it has in the operator's flag -selector-labels",
+		described(target), candidates, target.GetKind())
 }
 
 func checkSelector(target *unstructured.Unstructured, s Selector) *rollout.Problem {
 	if s.Value == "" {
-		return invalid("deployment %s.%s: label %s in spec.selector.matchLabels is empty, so the pods of the primary can't "+
-			"be told apart: give it a value", target.GetName(), target.GetNamespace(), s.Label)
+		return invalid("%s: label %s in spec.selector.matchLabels is empty, so the pods of the primary can't "+
+			"be told apart: give it a value", described(target), s.Label)
 	}
 	errs := validation.IsValidLabelValue(s.PrimaryValue())
 	if len(errs) == 0 {
 		return nil
 	}
-	return invalid("deployment %s.%s: the pods of the primary would get the label %s=%s, which is not valid (%s): "+
+	return invalid("%s: the pods of the primary would get the label %s=%s, which is not valid (%s): "+
 		"use a value of at most %d characters in spec.selector.matchLabels",
-		target.GetName(), target.GetNamespace(), s.Label, s.PrimaryValue(), strings.Join(errs, "; "),
+		described(target), s.Label, s.PrimaryValue(), strings.Join(errs, "; "),
 		validation.LabelValueMaxLength-len(v1beta1.PrimarySuffix))
 }
 
@@ -52,7 +52,7 @@ func checkPrimaryName(c *v1beta1.Canary) *rollout.Problem {
 		"may have: use a target whose name has at most %d", PrimaryName(c), validation.DNS1123SubdomainMaxLength, limit)
 }
 
-// checkPrimarySelector tells of a primary that selects other pods than the copy would have. The selector of a Deployment
+// checkPrimarySelector tells of a primary that selects other pods than the copy would have. The selector of a workload
 // can't be changed, so every write would be refused.
 func checkPrimarySelector(primary *unstructured.Unstructured, s Selector) *rollout.Problem {
 	have := mapAt(primary.Object, "spec", "selector", "matchLabels")
@@ -60,7 +60,7 @@ func checkPrimarySelector(primary *unstructured.Unstructured, s Selector) *rollo
 		len(listAt(primary.Object, "spec", "selector", "matchExpressions")) == 0 {
 		return nil
 	}
-	return invalid("deployment %s.%s exists, but does not select its pods by %s=%s alone: it is not the copy of the target, "+
-		"or was made with other -selector-labels. Restore the flag, or remove the Deployment once it gets no traffic",
-		primary.GetName(), primary.GetNamespace(), s.Label, s.PrimaryValue())
+	return invalid("%s exists, but does not select its pods by %s=%s alone: it is not the copy of the target, "+
+		"or was made with other -selector-labels. Restore the flag, or remove the %s once it gets no traffic",
+		described(primary), s.Label, s.PrimaryValue(), primary.GetKind())
 }

@@ -69,8 +69,8 @@ func canary() *v1beta1.Canary {
 // cluster is an API server with these objects on it, and the kind Deployment in front of it.
 func cluster(objects ...*unstructured.Unstructured) (*fake.FakeDynamicClient, *deployment) {
 	lists := map[schema.GroupVersionResource]string{
-		deploymentsResource(): "DeploymentList",
-		revisionsResource():   "ControllerRevisionList",
+		deploymentKind().resource: "DeploymentList",
+		revisionsResource():       "ControllerRevisionList",
 	}
 	for _, s := range scalers() {
 		lists[s.resource] = s.kind + "List"
@@ -81,12 +81,12 @@ func cluster(objects ...*unstructured.Unstructured) (*fake.FakeDynamicClient, *d
 	}
 	client := fake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), lists, list...)
 	options := NewKinds(client, Options{}).options
-	return client, &deployment{client: client, options: options}
+	return client, &deployment{podKind: deploymentKind(), client: client, options: options}
 }
 
 func get(t *testing.T, client *fake.FakeDynamicClient, name string) *unstructured.Unstructured {
 	t.Helper()
-	obj, err := client.Resource(deploymentsResource()).Namespace("test").Get(t.Context(), name, metav1.GetOptions{})
+	obj, err := client.Resource(deploymentKind().resource).Namespace("test").Get(t.Context(), name, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func get(t *testing.T, client *fake.FakeDynamicClient, name string) *unstructure
 
 func put(t *testing.T, client *fake.FakeDynamicClient, obj *unstructured.Unstructured) {
 	t.Helper()
-	if _, err := client.Resource(deploymentsResource()).Namespace("test").Update(t.Context(), obj, metav1.UpdateOptions{}); err != nil {
+	if _, err := client.Resource(deploymentKind().resource).Namespace("test").Update(t.Context(), obj, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 }

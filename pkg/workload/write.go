@@ -36,7 +36,7 @@ func (d *deployment) EnsurePrimary(ctx context.Context, c *v1beta1.Canary, revis
 
 func (d *deployment) ensurePrimary(ctx context.Context, c *v1beta1.Canary, revision rollout.Revision) error {
 	if revision.Fingerprint == "" {
-		return fmt.Errorf("deployment %s.%s: no revision to copy", PrimaryName(c), c.Namespace)
+		return fmt.Errorf("%s %s.%s: no revision to copy", d.noun(), PrimaryName(c), c.Namespace)
 	}
 	target, err := d.get(ctx, c.Namespace, c.Spec.TargetRef.Name)
 	if err != nil {
@@ -57,9 +57,9 @@ func (d *deployment) ensurePrimary(ctx context.Context, c *v1beta1.Canary, revis
 
 func (d *deployment) createPrimary(ctx context.Context, c *v1beta1.Canary, target *unstructured.Unstructured,
 	revision rollout.Revision) error {
-	stored, err := d.storedRevision(ctx, c, revision)
+	stored, err := d.history().storedRevision(ctx, c, revision)
 	if err != nil {
-		return fmt.Errorf("createPrimaryDeployment failed: %w", err)
+		return fmt.Errorf("createPrimary%s failed: %w", d.kind, err)
 	}
 	src, err := d.sourceOf(c, target, revision)
 	switch {
@@ -70,7 +70,7 @@ func (d *deployment) createPrimary(ctx context.Context, c *v1beta1.Canary, targe
 		err = lostRevision(target, revision)
 	}
 	if err != nil {
-		return fmt.Errorf("createPrimaryDeployment failed: %w", err)
+		return fmt.Errorf("createPrimary%s failed: %w", d.kind, err)
 	}
 	if replicas := intAt(target.Object, 1, "spec", "replicas"); replicas > 0 {
 		src.replicas = replicas
@@ -84,31 +84,30 @@ func (d *deployment) createPrimary(ctx context.Context, c *v1beta1.Canary, targe
 		src.names, err = copies.ensure(ctx, c, revision)
 	}
 	if err != nil {
-		return fmt.Errorf("createPrimaryDeployment failed: %w", err)
+		return fmt.Errorf("createPrimary%s failed: %w", d.kind, err)
 	}
-	if err := d.storeRevision(ctx, c, src); err != nil {
-		return fmt.Errorf("createPrimaryDeployment failed: %w", err)
+	if err := d.history().storeRevision(ctx, c, src); err != nil {
+		return fmt.Errorf("createPrimary%s failed: %w", d.kind, err)
 	}
 	wanted, err := d.newPrimary(c, src)
 	if err != nil {
-		return fmt.Errorf("createPrimaryDeployment failed: %w", err)
+		return fmt.Errorf("createPrimary%s failed: %w", d.kind, err)
 	}
-	created, err := d.deployments(c).Create(ctx, wanted, metav1.CreateOptions{})
+	created, err := d.workloads(c).Create(ctx, wanted, metav1.CreateOptions{})
 	if err != nil {
-		return fmt.Errorf("createPrimaryDeployment failed: deployment %s.%s create error: %w",
-			wanted.GetName(), wanted.GetNamespace(), err)
+		return fmt.Errorf("createPrimary%s failed: %s create error: %w", d.kind, described(wanted), err)
 	}
 	return d.confirmRecord(ctx, c, created)
 }
 
 func lostRevision(target *unstructured.Unstructured, revision rollout.Revision) error {
-	undo := "bring the Deployment back to it"
+	undo := fmt.Sprintf("bring the %s back to it", target.GetKind())
 	if revision.Counter != "" {
 		undo += fmt.Sprintf(", for example by kubectl -n %s rollout undo deployment/%s --to-revision=%s",
 			target.GetNamespace(), target.GetName(), revision.Counter)
 	}
-	return fmt.Errorf("revision %s, which was promoted, is neither what deployment %s.%s is at now nor stored: %s",
-		revision.Fingerprint, target.GetName(), target.GetNamespace(), undo)
+	return fmt.Errorf("revision %s, which was promoted, is neither what %s is at now nor stored: %s",
+		revision.Fingerprint, described(target), undo)
 }
 
 // wasPromoted is whether the primary is known to have run a revision.
@@ -121,7 +120,7 @@ func wasPromoted(c *v1beta1.Canary, revision rollout.Revision) bool {
 func (d *deployment) updatePrimary(ctx context.Context, c *v1beta1.Canary, target, primary *unstructured.Unstructured,
 	revision rollout.Revision) error {
 	failed := func(err error) error {
-		return fmt.Errorf("updating deployment %s.%s template spec failed: %w", PrimaryName(c), c.Namespace, err)
+		return fmt.Errorf("updating %s %s.%s template spec failed: %w", d.noun(), PrimaryName(c), c.Namespace, err)
 	}
 	src, err := d.sourceOf(c, target, revision)
 	if err != nil {
@@ -142,11 +141,11 @@ func (d *deployment) updatePrimary(ctx context.Context, c *v1beta1.Canary, targe
 	if reflect.DeepEqual(withoutNulls(next.Object), withoutNulls(primary.Object)) {
 		return nil
 	}
-	if err := d.storeRevision(ctx, c, src); err != nil {
+	if err := d.history().storeRevision(ctx, c, src); err != nil {
 		return failed(err)
 	}
 	// The update carries the resourceVersion that was read, so it fails when anybody wrote in between.
-	updated, err := d.deployments(c).Update(ctx, next, metav1.UpdateOptions{})
+	updated, err := d.workloads(c).Update(ctx, next, metav1.UpdateOptions{})
 	if err != nil {
 		return failed(err)
 	}
@@ -160,8 +159,8 @@ func (d *deployment) sourceOf(c *v1beta1.Canary, target *unstructured.Unstructur
 		return source{}, err
 	}
 	if hash != revision.Fingerprint {
-		return source{}, fmt.Errorf("deployment %s.%s has %s and not %s: %w",
-			target.GetName(), target.GetNamespace(), hash, revision.Fingerprint, ErrMoved)
+		return source{}, fmt.Errorf("%s has %s and not %s: %w",
+			described(target), hash, revision.Fingerprint, ErrMoved)
 	}
 	var first problems
 	first.add(checkPrimaryName(c))
@@ -245,26 +244,28 @@ func (d *deployment) scale(ctx context.Context, c *v1beta1.Canary, replicas int6
 func (d *deployment) patch(ctx context.Context, c *v1beta1.Canary, name string, patch map[string]any) error {
 	data, err := json.Marshal(patch)
 	if err != nil {
-		return fmt.Errorf("deployment %s.%s patch: %w", name, c.Namespace, err)
+		return fmt.Errorf("%s %s.%s patch: %w", d.noun(), name, c.Namespace, err)
 	}
-	if _, err := d.deployments(c).Patch(ctx, name, types.MergePatchType, data, metav1.PatchOptions{}); err != nil {
-		return fmt.Errorf("deployment %s.%s patch error: %w", name, c.Namespace, err)
+	if _, err := d.workloads(c).Patch(ctx, name, types.MergePatchType, data, metav1.PatchOptions{}); err != nil {
+		return fmt.Errorf("%s %s.%s patch error: %w", d.noun(), name, c.Namespace, err)
 	}
 	return nil
 }
 
-func (d *deployment) deployments(c *v1beta1.Canary) dynamic.ResourceInterface {
-	return d.client.Resource(deploymentsResource()).Namespace(c.Namespace)
+func (d *deployment) workloads(c *v1beta1.Canary) dynamic.ResourceInterface {
+	return d.client.Resource(d.resource).Namespace(c.Namespace)
 }
 
-// get reads a Deployment from the server, nil if there is none.
+func (d *deployment) history() history { return history{d.client} }
+
+// get reads a workload from the server, nil if there is none.
 func (d *deployment) get(ctx context.Context, namespace, name string) (*unstructured.Unstructured, error) {
-	obj, err := d.client.Resource(deploymentsResource()).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
+	obj, err := d.client.Resource(d.resource).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("deployment %s.%s get query error: %w", name, namespace, err)
+		return nil, fmt.Errorf("%s %s.%s get query error: %w", d.noun(), name, namespace, err)
 	}
 	return obj, nil
 }

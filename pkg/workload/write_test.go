@@ -124,16 +124,16 @@ func TestConflictsAreTriedAgain(t *testing.T) {
 				return false, nil, nil
 			}
 			// Somebody else wrote: an update made from the earlier read would take this back.
-			stored, err := client.Tracker().Get(deploymentsResource(), "test", "podinfo-primary")
+			stored, err := client.Tracker().Get(deploymentKind().resource, "test", "podinfo-primary")
 			if err != nil {
 				t.Fatal(err)
 			}
 			other := stored.(*unstructured.Unstructured).DeepCopy()
 			other.SetAnnotations(merge(other.GetAnnotations(), map[string]string{"foreign": "yes"}))
-			if err := client.Tracker().Update(deploymentsResource(), other, "test"); err != nil {
+			if err := client.Tracker().Update(deploymentKind().resource, other, "test"); err != nil {
 				t.Fatal(err)
 			}
-			return true, nil, apierrors.NewConflict(deploymentsResource().GroupResource(), "podinfo-primary", nil)
+			return true, nil, apierrors.NewConflict(deploymentKind().resource.GroupResource(), "podinfo-primary", nil)
 		})
 		err := d.EnsurePrimary(t.Context(), canary(), revisionOf(t, next))
 		if conflicts == writeAttempts {
@@ -160,10 +160,10 @@ func TestConflictWithAMovedTargetWritesNothing(t *testing.T) {
 			return false, nil, nil
 		}
 		first = false
-		if err := client.Tracker().Update(deploymentsResource(), withImage(t, next, "podinfo:later"), "test"); err != nil {
+		if err := client.Tracker().Update(deploymentKind().resource, withImage(t, next, "podinfo:later"), "test"); err != nil {
 			t.Fatal(err)
 		}
-		return true, nil, apierrors.NewConflict(deploymentsResource().GroupResource(), "podinfo-primary", nil)
+		return true, nil, apierrors.NewConflict(deploymentKind().resource.GroupResource(), "podinfo-primary", nil)
 	})
 	if err := d.EnsurePrimary(t.Context(), canary(), revisionOf(t, next)); !errors.Is(err, ErrMoved) {
 		t.Errorf("error = %v, want ErrMoved", err)
@@ -191,7 +191,7 @@ func TestTemplateChangedByAdmissionIsStillTheCopy(t *testing.T) {
 	mutating(t, client)
 	for _, image := range []string{"podinfo:1", "podinfo:2"} {
 		next := withImage(t, target(t), image)
-		if err := client.Tracker().Update(deploymentsResource(), next, "test"); err != nil {
+		if err := client.Tracker().Update(deploymentKind().resource, next, "test"); err != nil {
 			t.Fatal(err)
 		}
 		ensure(t, d, canary(), next)

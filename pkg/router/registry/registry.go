@@ -11,6 +11,7 @@ import (
 	"flagger.app/flagger/pkg/router/contour"
 	"flagger.app/flagger/pkg/router/gatewayapi"
 	"flagger.app/flagger/pkg/router/istio"
+	"flagger.app/flagger/pkg/router/knative"
 	"flagger.app/flagger/pkg/router/kubernetes"
 	"flagger.app/flagger/pkg/router/traefik"
 )
@@ -48,6 +49,7 @@ func New(config Config) *Registry {
 			Unowned: config.Unowned,
 		})},
 		{name: v1beta1.IstioProvider, provider: istio.New(istio.Options{Unowned: config.Unowned})},
+		{name: v1beta1.KnativeProvider, provider: knative.New()},
 		{name: v1beta1.KubernetesProvider, provider: kubernetes.New()},
 		{name: v1beta1.TraefikProvider, provider: traefik.New(traefik.Options{Unowned: config.Unowned})},
 	}}

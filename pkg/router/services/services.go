@@ -51,9 +51,13 @@ func Refs(c *v1beta1.Canary) (apex, primary, canary router.Ref) {
 // Managed tells whether the operator makes Services for the Canary. It does not when the target is a Service itself.
 func Managed(c *v1beta1.Canary) bool { return c.Spec.TargetRef.Kind != "Service" }
 
-// Backends renders the canary and the primary Service, in this order. An error is a *router.FieldError.
+// Backends renders the canary and the primary Service, in this order. Where the target is a Service, it is the copy for the
+// canary alone: that for the primary changes with a promotion only. An error is a *router.FieldError.
 func Backends(c *v1beta1.Canary, in Input, live router.Live) ([]router.Object, error) {
-	if !Managed(c) {
+	switch {
+	case c.IsCoreService():
+		return canaryCopy(c, live)
+	case !Managed(c):
 		return nil, nil
 	}
 	names := router.NamesOf(c)
