@@ -1,0 +1,153 @@
+package rollout
+
+import (
+	"reflect"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// deleted is a Canary with revertOnDeletion that somebody deleted and that our finalizer and another one hold.
+func deleted(f *Facts) {
+	at := metav1.NewTime(now.Add(-time.Minute))
+	f.Canary.DeletionTimestamp = &at
+	f.Canary.Finalizers = []string{"other", v1beta1.Finalizer}
+	f.Canary.Spec.RevertOnDeletion = true
+}
+
+// handingBack is a deletion in a stage that began a while ago.
+func handingBack(stage string, ago time.Duration) edit {
+	return func(f *Facts) {
+		deleted(f)
+		f.Canary.Status.Phase = v1beta1.CanaryPhaseTerminating
+		f.Canary.Status.Rollout.Stage = stage
+		f.Canary.Status.Rollout.StageStartedAt = micro(now.Add(-ago))
+	}
+}
+
+func noPods(f *Facts) {
+	f.Target.Replicas, f.Target.Available = 0, 0
+	f.Target.Health = Health{State: Waiting, Reason: "waiting for rollout to finish: scaled to zero"}
+}
+
+func reverts(f *Facts)       { f.Canary.Spec.RevertOnDeletion = true }
+func holds(f *Facts)         { f.Canary.Finalizers = []string{v1beta1.Finalizer} }
+func routingBack(f *Facts)   { f.Reverted = true }
+func problem(p Problem) edit { return func(f *Facts) { f.Problem = &p } }
+
+func TestFinalizer(t *testing.T) {
+	for name, c := range map[string]struct {
+		phase v1beta1.CanaryPhase
+		edits []edit
+		want  want
+	}{
+		"before anything is taken over": {"", []edit{reverts}, want{rule: "finalizer", actions: []Action{AddFinalizer{}}}},
+		"asked for later":               {succeeded, []edit{reverts}, want{rule: "finalizer", actions: []Action{AddFinalizer{}}}},
+		"during a run":                  {progressing, []edit{running(10), reverts}, want{rule: "finalizer", weight: 10, actions: []Action{AddFinalizer{}}}},
+		"while suspended": {succeeded, []edit{reverts, spec(func(s *v1beta1.CanarySpec) { s.Suspend = true })},
+			want{rule: "finalizer", actions: []Action{AddFinalizer{}}}},
+		"no longer asked for": {succeeded, []edit{holds}, want{rule: "finalizer", actions: []Action{RemoveFinalizer{}}}},
+		"present":             {succeeded, []edit{reverts, holds}, want{rule: "settled"}},
+		"cluster unknown": {succeeded, []edit{reverts, problem(Problem{Reason: ReasonReadFailed, Message: "x", Unknown: true})},
+			want{rule: "blocked", says: []string{"x"}, reason: ReasonReadFailed}},
+	} {
+		t.Run(name, func(t *testing.T) { check(t, Decide(facts(c.phase, c.edits...)), c.want) })
+	}
+}
+
+func TestDeletion(t *testing.T) {
+	const terminating, terminated = v1beta1.CanaryPhaseTerminating, v1beta1.CanaryPhaseTerminated
+	waiting := "podinfo.test is to take its traffic back and is not ready: waiting for rollout to finish: 0 out of 2 new replicas have been updated"
+	for name, c := range map[string]struct {
+		phase v1beta1.CanaryPhase
+		edits []edit
+		want  want
+	}{
+		"begins": {succeeded, []edit{deleted, noPods},
+			want{rule: "terminating", phase: terminating, stage: stageReturning, actions: []Action{RestoreTarget{}}, says: []string{"Terminating canary podinfo.test"}}},
+		"A-23: no rollout begins": {succeeded, []edit{deleted, noPods, targetRuns("2", 2)},
+			want{rule: "terminating", phase: terminating, actions: []Action{RestoreTarget{}},
+				says: []string{"Terminating canary podinfo.test", "podinfo.test is handed back with a revision that was not promoted"}}},
+		"A-23: a run stops where it is": {progressing, []edit{running(10), deleted},
+			want{rule: "terminating", phase: terminating, weight: 10, actions: []Action{RestoreTarget{}},
+				says: []string{"Terminating canary podinfo.test", "podinfo.test is handed back with a revision that was not promoted"}}},
+		"nothing was taken over": {"", []edit{deleted},
+			want{rule: "terminating", phase: terminated, says: []string{"Terminating canary podinfo.test", "Terminated canary podinfo.test"}}},
+		"the target is that of another Canary": {succeeded, []edit{deleted, problem(Problem{Reason: ReasonDuplicateTarget, Message: "x"})},
+			want{rule: "terminating", phase: terminated, says: []string{"Terminating canary podinfo.test", "Terminated canary podinfo.test"}}},
+		"cluster unknown": {terminating, []edit{handingBack(stageReverting, time.Second), problem(Problem{Reason: ReasonReadFailed, Message: "x", Unknown: true})},
+			want{rule: "terminating", phase: terminating, stage: stageReverting, says: []string{"x"}, reason: ReasonReadFailed}},
+		"no pods yet": {terminating, []edit{handingBack(stageReturning, time.Second), noPods},
+			want{rule: "terminating", stage: stageReturning, actions: []Action{RestoreTarget{}}, reason: ReasonCanaryNotReady, wake: now.Add(599 * time.Second),
+				says: []string{"podinfo.test is to take its traffic back and is not ready: waiting for rollout to finish: scaled to zero"}}},
+		"less pods than the primary": {terminating, []edit{handingBack(stageReturning, time.Second), func(f *Facts) { f.Primary.Replicas = 5 }},
+			want{rule: "terminating", stage: stageReturning, actions: []Action{RestoreTarget{}}, reason: ReasonCanaryNotReady,
+				says: []string{"podinfo.test is to take its traffic back and is not ready: "}}},
+		"target on its way": {terminating, []edit{handingBack(stageReturning, time.Second), func(f *Facts) { unready(&f.Target, Waiting, 1) }},
+			want{rule: "terminating", stage: stageReturning, says: []string{waiting}, reason: ReasonCanaryNotReady}},
+		"target that does not come up": {terminating, []edit{handingBack(stageReturning, 11*time.Minute), func(f *Facts) { unready(&f.Target, Waiting, 1) }},
+			want{rule: "terminating", stage: stageReturning, reason: ReasonCanaryNotReady, says: []string{"podinfo.test is to take its traffic back and does not " +
+				"get ready: waiting for rollout to finish: 0 out of 2 new replicas have been updated: mend it, or set spec.revertOnDeletion of podinfo.test to " +
+				"false to delete it as it is"}}},
+		"dead target with a share of the traffic": {terminating, []edit{running(10), handingBack(stageReturning, time.Second), func(f *Facts) { unready(&f.Target, Waiting, 0) }},
+			want{rule: "terminating", stage: stageReturning, weight: 0, actions: []Action{EnsureRoutes{}}, says: []string{waiting}, reason: ReasonCanaryNotReady}},
+		"target ready": {terminating, []edit{handingBack(stageReturning, time.Second)},
+			want{rule: "terminating", stage: stageReverting, actions: []Action{RevertRouting{}}}},
+		"target gone": {terminating, []edit{handingBack(stageReturning, time.Second), func(f *Facts) { f.Target = Workload{Name: "podinfo"} }},
+			want{rule: "terminating", stage: stageReverting, actions: []Action{RevertRouting{}},
+				says: []string{"podinfo.test does not exist, podinfo.test ends with nothing to hand its traffic back to"}}},
+		"target fell back before the traffic came": {terminating, []edit{handingBack(stageReverting, time.Second), func(f *Facts) { unready(&f.Target, Waiting, 1) }},
+			want{rule: "terminating", stage: stageReturning, says: []string{waiting}, reason: ReasonCanaryNotReady}},
+		"reverted just now": {terminating, []edit{handingBack(stageReverting, time.Minute), routingBack},
+			want{rule: "terminating", phase: terminating, stage: stageDraining, wake: now.Add(3 * time.Second)}},
+		"somebody undoes it": {terminating, []edit{handingBack(stageDraining, time.Second)},
+			want{rule: "terminating", phase: terminating, stage: stageReverting, actions: []Action{RevertRouting{}}}},
+		"not for long enough": {terminating, []edit{handingBack(stageDraining, time.Second), routingBack},
+			want{rule: "terminating", phase: terminating, stage: stageDraining, wake: now.Add(2 * time.Second)}},
+		"done": {terminating, []edit{handingBack(stageDraining, 3*time.Second), routingBack},
+			want{rule: "terminating", phase: terminated, says: []string{"Terminated canary podinfo.test"}}},
+		"last words not told": {terminated, []edit{deleted, status(func(s *v1beta1.CanaryStatus) {
+			s.Rollout.Outbox = []v1beta1.Notice{{Sequence: 7, Message: "Terminated canary podinfo.test"}}
+		})}, want{rule: "terminating", phase: terminated, says: []string{"Terminated canary podinfo.test"}}},
+		"last words told": {terminated, []edit{deleted, func(f *Facts) {
+			f.Canary.Status.Rollout.Outbox = []v1beta1.Notice{{Sequence: 7, Message: "Terminated canary podinfo.test"}}
+			f.Delivered = 7
+		}}, want{rule: "terminating", phase: terminated, actions: []Action{RemoveFinalizer{}}}},
+		"no longer asked for": {terminating, []edit{handingBack(stageReturning, time.Second), func(f *Facts) { f.Canary.Spec.RevertOnDeletion = false }},
+			want{rule: "terminating", phase: terminating, actions: []Action{RemoveFinalizer{}}}},
+		"held by others only": {terminating, []edit{handingBack(stageReturning, time.Second), func(f *Facts) { f.Canary.Finalizers = []string{"other"} }},
+			want{rule: "terminating", phase: terminating}},
+	} {
+		t.Run(name, func(t *testing.T) { check(t, Decide(facts(c.phase, c.edits...)), c.want) })
+	}
+}
+
+// B-15: the webhook of an event is told the phase that the event is about, and the condition says what goes on.
+func TestB15_PhaseOfDeletion(t *testing.T) {
+	d := Decide(facts(succeeded, deleted))
+	if n := d.Status.Rollout.Outbox[0]; n.Phase != v1beta1.CanaryPhaseTerminating {
+		t.Errorf("event %q is sent with phase %s", n.Message, n.Phase)
+	}
+	d = Decide(facts(v1beta1.CanaryPhaseTerminating, handingBack(stageDraining, time.Minute), routingBack))
+	if n := d.Status.Rollout.Outbox[0]; n.Phase != v1beta1.CanaryPhaseTerminated {
+		t.Errorf("event %q is sent with phase %s", n.Message, n.Phase)
+	}
+	promoted := condition(&d.Status, v1beta1.PromotedType)
+	if promoted.Status != "Unknown" || promoted.Reason != "Terminated" || promoted.Message != "Deployment is being handed back." {
+		t.Errorf("condition %+v", promoted)
+	}
+}
+
+// An autoscaler may hold less pods than the primary has.
+func TestDeletionWithAutoscaler(t *testing.T) {
+	d := Decide(facts(v1beta1.CanaryPhaseTerminating, handingBack(stageReturning, time.Second), func(f *Facts) {
+		f.Primary.Replicas = 5
+		f.Canary.Spec.AutoscalerRef = &v1beta1.AutoscalerReference{Kind: "HorizontalPodAutoscaler", Name: "podinfo"}
+	}))
+	if want := []Action{RevertRouting{}}; !reflect.DeepEqual(d.Actions, want) {
+		t.Errorf("actions %#v, want %#v", d.Actions, want)
+	}
+}
