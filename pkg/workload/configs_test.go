@@ -80,7 +80,7 @@ type bench struct {
 func newBench(t *testing.T, objects ...*unstructured.Unstructured) *bench {
 	t.Helper()
 	lists := map[schema.GroupVersionResource]string{
-		deploymentRef("", "").Resource: "DeploymentList", revisionsResource(): "ControllerRevisionList",
+		deploymentKind().ref("", "").Resource: "DeploymentList", revisionsResource(): "ControllerRevisionList",
 		configMapsResource(): "ConfigMapList", secretsResource(): "SecretList",
 	}
 	for _, s := range scalers() {
@@ -160,7 +160,7 @@ func (b *bench) promote(c *v1beta1.Canary) {
 }
 
 func (b *bench) primaryOf(c *v1beta1.Canary) *unstructured.Unstructured {
-	return b.find(deploymentRef("test", PrimaryName(c)))
+	return b.find(deploymentKind().ref("test", PrimaryName(c)))
 }
 
 func TestConfigRefs(t *testing.T) {
@@ -467,7 +467,7 @@ func TestRebuiltPrimaryTakesNoNewerConfigs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	drop(deploymentRef("test", "podinfo-primary"))
+	drop(deploymentKind().ref("test", "podinfo-primary"))
 	if err := b.kind.EnsurePrimary(t.Context(), c, promoted); err != nil {
 		t.Fatal(err)
 	}
@@ -479,7 +479,7 @@ func TestRebuiltPrimaryTakesNoNewerConfigs(t *testing.T) {
 	}
 
 	// Without the copy there is nothing to rebuild it from: that is an error for the user, not a reason to try again.
-	drop(deploymentRef("test", "podinfo-primary"))
+	drop(deploymentKind().ref("test", "podinfo-primary"))
 	drop(configKey{configMapKind, "settings-primary"}.ref("test"))
 	err := b.kind.EnsurePrimary(t.Context(), c, promoted)
 	if err == nil || errors.Is(err, ErrMoved) {
@@ -491,7 +491,7 @@ func TestRebuiltPrimaryTakesNoNewerConfigs(t *testing.T) {
 func TestAdoptsTheCopiesOfFlagger(t *testing.T) {
 	b := newBench(t, deploys(t, fromSettings), object(t, settingsYAML), object(t, tokenYAML))
 	b.promote(canary())
-	primary, ref := b.primaryOf(canary()), deploymentRef("test", "podinfo-primary")
+	primary, ref := b.primaryOf(canary()), deploymentKind().ref("test", "podinfo-primary")
 	primary.SetAnnotations(nil)
 	b.store(ref, set(t, primary, "random", "spec", "template", "metadata", "annotations", idAnnotation))
 	copied := b.config(configMapKind, "settings-primary")

@@ -228,8 +228,8 @@ func TestPrimaryReplicasBelongToTheAutoscaler(t *testing.T) {
 	b.kind.options.TrackConfigs = false
 	b.promote(c)
 	primary := b.primaryOf(c)
-	b.store(deploymentRef("test", "podinfo-primary"), set(t, primary, int64(7), "spec", "replicas"))
-	b.store(deploymentRef("test", "podinfo"), withImage(t, target(t), "podinfo:next"))
+	b.store(deploymentKind().ref("test", "podinfo-primary"), set(t, primary, int64(7), "spec", "replicas"))
+	b.store(deploymentKind().ref("test", "podinfo"), withImage(t, target(t), "podinfo:next"))
 	b.promote(c)
 	if got := intAt(b.primaryOf(c).Object, 0, "spec", "replicas"); got != 7 {
 		t.Errorf("replicas = %d, want 7", got)
