@@ -125,7 +125,8 @@ func (w *world) testForeignEdits() {
 	}
 }
 
-// testDrift: whatever happens to the owned fields, they come back as the present step wants them.
+// testDrift: whatever happens to the owned fields, they come back as the present step wants them. In Flagger any
+// difference reset the weights to 100 and 0 (routing bug 1).
 func (w *world) testDrift() {
 	_, now := w.steps()
 	w.apply(now)
