@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/fingerprint"
 	"flagger.app/flagger/pkg/hook"
 	"flagger.app/flagger/pkg/notify"
 )
@@ -288,7 +289,11 @@ func title(t v1beta1.HookType) string {
 }
 
 func payloadOf(c *v1beta1.Canary, n *v1beta1.Notice) hook.Payload {
-	return hook.Payload{Name: c.Name, Namespace: c.Namespace, Phase: n.Phase, Checksum: c.Status.LastAppliedSpec}
+	checksum := c.Status.LastAppliedSpec
+	if configs := c.Status.TrackedConfigs; configs != nil && len(*configs) > 0 {
+		checksum = fingerprint.Revision(checksum, *configs)
+	}
+	return hook.Payload{Name: c.Name, Namespace: c.Namespace, Phase: n.Phase, Checksum: checksum}
 }
 
 // keyOfNotice lets receivers recognize a notice that is told again.

@@ -188,8 +188,9 @@ func (p *pass) answers(t v1beta1.HookType) ([]HookResult, bool) {
 	p.ask(NeedHooks{
 		Type:     t,
 		Phase:    phase,
-		Revision: p.f.Target.Revision.Fingerprint,
-		Key: fmt.Sprintf("%s/%d/%s/%s/%d.%d.%d/%d", p.c.UID, p.st.Run, t, p.f.Target.Revision.Fingerprint,
+		Revision: identity(p.f.Target.Revision.Fingerprint, p.f.Target.Revision.Configs),
+		Key: fmt.Sprintf("%s/%d/%s/%s/%d.%d.%d/%d", p.c.UID, p.st.Run, t,
+			identity(p.f.Target.Revision.Fingerprint, p.f.Target.Revision.Configs),
 			p.next.CanaryWeight, p.next.Iterations, p.next.FailedChecks, p.checkNumber()),
 	})
 	return nil, false

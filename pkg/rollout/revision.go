@@ -6,6 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/fingerprint"
 )
 
 // unknownRevision stands for a revision that runs but can't be named: that of a primary which was there before us.
@@ -48,6 +49,14 @@ func same(now Revision, recorded *v1beta1.RevisionRef) bool {
 		return false
 	}
 	return recorded.Generation == now.Generation || recorded.Counter != "" && recorded.Counter == now.Counter
+}
+
+// identity names a revision to the outside.
+func identity(template string, configs map[string]string) string {
+	if len(configs) == 0 {
+		return template
+	}
+	return fingerprint.Revision(template, configs)
 }
 
 // sameConfigs compares two sets of configs, of which the operator may keep no track by now.

@@ -1,0 +1,120 @@
+package rollout
+
+import (
+	"maps"
+	"testing"
+	"time"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// settings are tracked configs with one ConfigMap of this content.
+func settings(content string) map[string]string {
+	return map[string]string{"configmap/settings": content}
+}
+
+// reads makes target, primary and record agree on the content of a ConfigMap.
+func reads(content string) edit {
+	return func(f *Facts) {
+		f.Target.Revision.Configs, f.Primary.CopyConfigs = settings(content), settings(content)
+		f.Canary.Status.Rollout.Target.Configs, f.Canary.Status.Rollout.Promoted.Configs = settings(content), settings(content)
+		f.Canary.Status.LastAppliedSpec = f.Canary.Status.Rollout.Target.Fingerprint
+	}
+}
+
+func targetReads(content string) edit {
+	return func(f *Facts) { f.Target.Revision.Configs = settings(content) }
+}
+
+func scalers(s ScalerFact) edit { return func(f *Facts) { f.Scaler = s } }
+
+func TestConfigsBelongToTheRevision(t *testing.T) {
+	analyzed := status(func(s *v1beta1.CanaryStatus) {
+		s.Rollout.Target.Configs = settings("two")
+		s.Rollout.CanaryDrainedAt = micro(now.Add(-time.Minute))
+	})
+	copies := []Action{EnsurePrimary{Revision: Revision{
+		Fingerprint: "v2:1", UID: "uid", Generation: 1, Counter: "1", Configs: settings("two"),
+	}}}
+	const (
+		succeeded, failed     = v1beta1.CanaryPhaseSucceeded, v1beta1.CanaryPhaseFailed
+		promoting, finalising = v1beta1.CanaryPhasePromoting, v1beta1.CanaryPhaseFinalising
+	)
+	for name, c := range map[string]struct {
+		facts Facts
+		want  want
+	}{
+		"the same content is no change": {facts(succeeded, reads("one")), want{rule: "settled"}},
+		"another content is a change": {facts(succeeded, reads("one"), targetReads("two")),
+			want{rule: "start", phase: v1beta1.CanaryPhaseProgressing, says: []string{"New revision detected!"}}},
+		"a config that is no longer tracked is no change": {
+			facts(succeeded, reads("one"), func(f *Facts) { f.Target.Revision.Configs, f.Primary.CopyConfigs = nil, nil }),
+			want{rule: "settled"}},
+		"another content restarts the analysis": {facts(v1beta1.CanaryPhaseProgressing, running(10), targetReads("two")),
+			want{rule: "restart", phase: v1beta1.CanaryPhaseProgressing, actions: []Action{EnsureRoutes{}}, says: []string{"Restarting analysis"}}},
+		"back at the promoted content nothing starts": {facts(failed, reads("one"), analyzed), want{rule: "reverted", phase: failed}},
+		"a promotion waits for the copies": {facts(promoting, reads("one"), targetReads("two"), analyzed),
+			want{rule: "promoting", phase: promoting, actions: copies}},
+		"a promotion does not end before the copies are made": {facts(finalising, reads("one"), targetReads("two"), analyzed),
+			want{rule: "finalising", phase: promoting, actions: copies}},
+	} {
+		t.Run(name, func(t *testing.T) { check(t, Decide(c.facts), c.want) })
+	}
+}
+
+func TestTrackedConfigsFollowLastAppliedSpec(t *testing.T) {
+	of := func(d Decision) map[string]string {
+		if d.Status.TrackedConfigs == nil {
+			return nil
+		}
+		return *d.Status.TrackedConfigs
+	}
+	if got := of(Decide(facts(v1beta1.CanaryPhaseSucceeded, reads("one"), targetReads("two")))); !maps.Equal(got, settings("two")) {
+		t.Errorf("at the start: %v", got)
+	}
+	untracked := facts(v1beta1.CanaryPhaseSucceeded, reads("one"), func(f *Facts) { f.Target.Revision.Configs = nil })
+	if got := of(Decide(untracked)); got != nil {
+		t.Errorf("without tracking: %v", got)
+	}
+}
+
+// A status of Flagger says nothing that the live primary does not say better.
+func TestAdoptComparesConfigs(t *testing.T) {
+	for content, want := range map[string]string{"one": "v2:1", "two": unknownRevision} {
+		f := facts(v1beta1.CanaryPhaseSucceeded, reads("one"), targetReads(content))
+		f.Canary.Status.Rollout = nil
+		d := Decide(f)
+		if d.Rule != "adopt" || d.Status.Rollout.Promoted.Fingerprint != want || len(d.Actions) > 0 {
+			t.Errorf("%s: rule %s, promoted %+v, actions %v", content, d.Rule, d.Status.Rollout.Promoted, d.Actions)
+		}
+	}
+}
+
+func TestScalers(t *testing.T) {
+	noPods := func(f *Facts) { f.Target.Replicas, f.Target.Available = 0, 0 }
+	drained := status(func(s *v1beta1.CanaryStatus) { s.Rollout.CanaryDrainedAt = micro(now.Add(-time.Minute)) })
+	const progressing = v1beta1.CanaryPhaseProgressing
+	for name, c := range map[string]struct {
+		facts Facts
+		want  want
+	}{
+		"one in place needs nothing": {facts(v1beta1.CanaryPhaseSucceeded, noPods, scalers(ScalerFact{Wanted: true, InPlace: true})),
+			want{rule: "settled"}},
+		"one that differs is written, and nothing starts": {facts(v1beta1.CanaryPhaseSucceeded, noPods, scalers(ScalerFact{Wanted: true})),
+			want{rule: "settled", actions: []Action{EnsurePrimaryScaler{}}}},
+		"a suspended Canary writes none": {facts(v1beta1.CanaryPhaseSucceeded, scalers(ScalerFact{Wanted: true}),
+			spec(func(s *v1beta1.CanarySpec) { s.Suspend = true })),
+			want{rule: "suspended", says: []string{"suspended"}}},
+		"a start takes the pause back although there are pods": {
+			facts(v1beta1.CanaryPhaseSucceeded, targetRuns("2", 2), scalers(ScalerFact{Pausable: true, Paused: true})),
+			want{rule: "start", phase: progressing, actions: []Action{ScaleTargetUp{}}, says: []string{"New revision"}}},
+		"a canary that scaled itself to zero is held there": {
+			facts(v1beta1.CanaryPhaseFinalising, noPods, drained, scalers(ScalerFact{Pausable: true})),
+			want{rule: "finalising", phase: v1beta1.CanaryPhaseFinalising, actions: []Action{ScaleTargetToZero{}}}},
+		"a canary that is held at zero is done": {
+			facts(v1beta1.CanaryPhaseFinalising, noPods, drained, scalers(ScalerFact{Pausable: true, Paused: true})),
+			want{rule: "finalising", phase: v1beta1.CanaryPhaseSucceeded, says: []string{"Promotion completed!"}}},
+	} {
+		t.Run(name, func(t *testing.T) { check(t, Decide(c.facts), c.want) })
+	}
+}
