@@ -113,6 +113,8 @@ type memory struct {
 	applyError string
 	// interrupt ends the waiting for webhooks and metrics of the pass at work.
 	interrupt context.CancelFunc
+	// asked are the generations of the Canary and of its target that the waiting is about.
+	asked generations
 }
 
 // New returns a Controller. It does nothing before Watch and Run.

@@ -28,6 +28,7 @@ func (c *Controller) fetch(ctx context.Context, v *view, needs []rollout.Need) (
 	defer cancel()
 	interrupted := false
 	c.mu.Lock()
+	v.memory.asked = generations{v.canary.Generation, v.facts.Target.Revision.Generation}
 	v.memory.interrupt = func() {
 		interrupted = true
 		cancel()

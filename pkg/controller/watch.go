@@ -28,7 +28,7 @@ func (c *Controller) onCanary(old, current *unstructured.Unstructured) {
 		if old != nil {
 			c.wakeRivals(old)
 		}
-		c.interrupt(key)
+		c.interrupt(key, func(g generations) bool { return current == nil || g.canary != current.GetGeneration() })
 	}
 }
 
@@ -54,7 +54,7 @@ func (c *Controller) onObject(w *written, resource schema.GroupVersionResource, 
 	for _, key := range c.index.lookup(keyOfObject(resource, present)) {
 		c.queue.Add(key)
 		if newConfig || newRevision && c.isTarget(key, present.GetName()) {
-			c.interrupt(key)
+			c.interrupt(key, func(g generations) bool { return newConfig || g.target != present.GetGeneration() })
 		}
 	}
 }
@@ -76,11 +76,15 @@ func (c *Controller) isTarget(key, name string) bool {
 	return ok && m.canary.Spec.TargetRef.Name == name
 }
 
-// interrupt ends the waiting of a pass for webhooks and metrics that are about a revision or a spec that is history.
-func (c *Controller) interrupt(key string) {
+// generations say which version of the objects a question is about.
+type generations struct{ canary, target int64 }
+
+// interrupt ends the waiting of a pass for webhooks and metrics that are about a revision or a spec that is history. News
+// may come after the pass has read them from the cache: what it asks then is about them already.
+func (c *Controller) interrupt(key string, history func(generations) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if m, ok := c.known[key]; ok && m.interrupt != nil {
+	if m, ok := c.known[key]; ok && m.interrupt != nil && history(m.asked) {
 		m.interrupt()
 	}
 }
