@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -33,6 +34,13 @@ type Lease struct {
 	Clock                                clock.Clock
 }
 
+// Whether the work of a lease has begun. What was forgone never begins.
+const (
+	workPending int32 = iota
+	workBegun
+	workForgone
+)
+
 // Hold waits for the lease and calls lead while it is held. The context of lead ends when ctx ends or the lease is lost.
 // The lease is released only after lead has returned, so that no other process acts before this one has stopped. The
 // error is nil if ctx ended, ErrLeaseLost if the lease was lost.
@@ -40,7 +48,8 @@ func (l *Lease) Hold(ctx context.Context, lead func(context.Context) error) erro
 	// The election outlives ctx: it keeps the lease while lead comes to its end.
 	election, release := context.WithCancel(context.WithoutCancel(ctx))
 	defer release()
-	started := make(chan struct{})
+	// The election starts the work in a goroutine, which may come to run when all is over already.
+	var work atomic.Int32
 	ended := make(chan error, 1)
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: &resourcelock.LeaseLock{
@@ -55,7 +64,9 @@ func (l *Lease) Hold(ctx context.Context, lead func(context.Context) error) erro
 		Name:            leaseName,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(held context.Context) {
-				close(started)
+				if !work.CompareAndSwap(workPending, workBegun) {
+					return
+				}
 				leading, stop := context.WithCancel(held)
 				defer stop()
 				defer context.AfterFunc(ctx, stop)()
@@ -72,15 +83,15 @@ func (l *Lease) Hold(ctx context.Context, lead func(context.Context) error) erro
 	}
 	// A process that stops while it only waits for the lease has nothing to bring to its end.
 	defer context.AfterFunc(ctx, func() {
-		select {
-		case <-started:
-		default:
+		if work.CompareAndSwap(workPending, workForgone) {
 			release()
 		}
 	})()
 	elector.Run(election)
 	lost := election.Err() == nil && ctx.Err() == nil
-	err = l.wait(started, ended)
+	if !work.CompareAndSwap(workPending, workForgone) && work.Load() == workBegun {
+		err = l.wait(ended)
+	}
 	if lost {
 		return ErrLeaseLost
 	}
@@ -89,13 +100,7 @@ func (l *Lease) Hold(ctx context.Context, lead func(context.Context) error) erro
 
 // wait lets lead come to its end after the election is over. Others may act once the lease has run out, so lead has less
 // time than is left until then.
-func (l *Lease) wait(started <-chan struct{}, ended <-chan error) error {
-	select {
-	case <-started:
-	default:
-		// Without a lease lead was never called.
-		return nil
-	}
+func (l *Lease) wait(ended <-chan error) error {
 	grace := l.Clock.NewTimer((l.Duration - l.RenewDeadline) / 2)
 	defer grace.Stop()
 	select {

@@ -36,16 +36,17 @@ func TestC02_LeaseIsReleasedAfterTheWork(t *testing.T) {
 	client := kubefake.NewClientset()
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error)
-	canceled, finish := make(chan struct{}), make(chan struct{})
+	began, canceled, finish := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		ended <- newLease(client, "a").Hold(ctx, func(ctx context.Context) error {
+			close(began)
 			<-ctx.Done()
 			close(canceled)
 			<-finish
 			return nil
 		})
 	}()
-	eventually(t, "the lease", func() bool { return holder(t, client) == "a" })
+	<-began
 	stop()
 	<-canceled
 	if got := holder(t, client); got != "a" {
@@ -58,6 +59,35 @@ func TestC02_LeaseIsReleasedAfterTheWork(t *testing.T) {
 	}
 	if got := holder(t, client); got != "" {
 		t.Errorf("the lease is still held by %q", got)
+	}
+}
+
+// C-02: a process that is stopped at the very moment it gets the lease either works with the lease or not at all.
+func TestC02_NoWorkBeginsAfterTheEnd(t *testing.T) {
+	for range 50 {
+		client := kubefake.NewClientset()
+		ctx, stop := context.WithCancel(context.Background())
+		ended := make(chan error)
+		var over atomic.Bool
+		go func() {
+			err := newLease(client, "a").Hold(ctx, func(ctx context.Context) error {
+				if over.Load() || holder(t, client) != "a" {
+					t.Error("work without the lease")
+				}
+				<-ctx.Done()
+				if holder(t, client) != "a" {
+					t.Error("the lease was given away during the work")
+				}
+				return nil
+			})
+			over.Store(true)
+			ended <- err
+		}()
+		eventually(t, "the lease", func() bool { return holder(t, client) == "a" })
+		stop()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
