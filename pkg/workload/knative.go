@@ -157,8 +157,9 @@ func (k *knativeService) ensurePrimary(ctx context.Context, c *v1beta1.Canary, r
 // revision that was promoted.
 func revisionNamed(c *v1beta1.Canary, service *unstructured.Unstructured, revision rollout.Revision) (string, error) {
 	latest := stringAt(service.Object, "status", "latestCreatedRevisionName")
-	names := []string{latest}
-	if service.GetAnnotations()[knative.PrimaryAnnotation] == "" {
+	primary := service.GetAnnotations()[knative.PrimaryAnnotation]
+	names := []string{latest, primary}
+	if primary == "" {
 		for _, field := range []string{"spec", "status"} {
 			for _, item := range listAt(service.Object, field, "traffic") {
 				entry, _ := item.(map[string]any)
