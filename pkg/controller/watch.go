@@ -22,7 +22,7 @@ func (c *Controller) onCanary(old, current *unstructured.Unstructured) {
 		return
 	}
 	c.queue.Add(key)
-	if old == nil || current == nil || !sameField(old, current, "spec") {
+	if old == nil || current == nil || !sameField(old, current, "spec") || !sameField(old, current, "metadata", "deletionTimestamp") {
 		// Whoever wanted the same workload may go on now, or has to stop.
 		c.wakeRivals(present)
 		if old != nil {

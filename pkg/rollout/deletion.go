@@ -124,7 +124,7 @@ func (p *pass) targetReturned() bool {
 	}
 	// An autoscaler that holds less pods than the primary has is right in the end.
 	fewer := first && t.Replicas < p.f.Primary.Replicas && p.c.Spec.AutoscalerRef == nil && p.f.Now.Before(p.returnDeadline())
-	if t.Replicas == 0 || fewer {
+	if p.lacksPods() || fewer {
 		p.do(RestoreTarget{})
 		return false
 	}

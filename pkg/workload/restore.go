@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
 
@@ -22,21 +24,25 @@ func Restore(ctx context.Context, t Target, c *v1beta1.Canary) error {
 	return t.ScaleUp(ctx, c)
 }
 
-// Restore implements Restorer.
+// Restore implements Restorer. Unlike ScaleUp it needs no autoscaler: one that is deleted along with the Canary must not hold
+// it.
 func (d *deployment) Restore(ctx context.Context, c *v1beta1.Canary) error {
-	if err := d.ScaleUp(ctx, c); err != nil {
-		return err
-	}
 	name := c.Spec.TargetRef.Name
+	if err := resumeScaler(ctx, d.client, c); err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("scaling up %s.%s failed: %w", name, c.Namespace, err)
+	}
 	target, err := d.get(ctx, c.Namespace, name)
 	if err != nil || target == nil {
 		return err
 	}
 	primary, err := d.get(ctx, c.Namespace, PrimaryName(c))
-	if err != nil || primary == nil {
+	if err != nil {
 		return err
 	}
-	replicas := intAt(primary.Object, 1, "spec", "replicas")
+	replicas := int64(1)
+	if primary != nil {
+		replicas = max(intAt(primary.Object, 1, "spec", "replicas"), 1)
+	}
 	if intAt(target.Object, 1, "spec", "replicas") >= replicas {
 		return nil
 	}

@@ -1,0 +1,128 @@
+package controller
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// usersService is the Service that clients of a Deployment of that name use.
+func usersService(name string) *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "v1", "kind": "Service",
+		"metadata": map[string]any{"name": name, "namespace": "test", "uid": "uid-service"},
+		"spec": map[string]any{
+			"selector": map[string]any{"app": name},
+			"ports":    []any{map[string]any{"name": "http", "port": int64(80), "protocol": "TCP", "targetPort": int64(9898)}},
+			"type":     "ClusterIP",
+		},
+	}}
+}
+
+// revertible is a Canary with revertOnDeletion that somebody else holds as well.
+func revertible(name string) *unstructured.Unstructured {
+	canary := canaryFor(name)
+	canary.Object["spec"].(map[string]any)["revertOnDeletion"] = true
+	canary.SetFinalizers([]string{"example.com/other"})
+	return canary
+}
+
+// delete marks a Canary as deleted, as the API server does while finalizers hold it.
+func (a *api) delete(name string) {
+	a.t.Helper()
+	u := a.get(canaryResource, name)
+	now := metav1.NewTime(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	u.SetDeletionTimestamp(&now)
+	a.put(u)
+}
+
+func selectorOf(a *api, name string) map[string]string {
+	selector, _, _ := unstructured.NestedStringMap(a.get(serviceResource, name).Object, "spec", "selector")
+	return selector
+}
+
+func TestDeletionGivesBack(t *testing.T) {
+	a := newAPI(t, readyDeployment("podinfo", 2), usersService("podinfo"), revertible("podinfo"))
+	l := newLoop(t, a, 1).start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	l.until("the target to be scaled down", func() bool { return replicasOf(a, "podinfo") == 0 })
+	l.atRest("podinfo")
+	both := []string{"example.com/other", v1beta1.Finalizer}
+	if diff := cmp.Diff(both, a.get(canaryResource, "podinfo").GetFinalizers()); diff != "" {
+		t.Errorf("finalizers (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string]string{"app": "podinfo-primary"}, selectorOf(a, "podinfo")); diff != "" {
+		t.Fatalf("selector after the takeover (-want +got):\n%s", diff)
+	}
+	a.reset()
+	a.delete("podinfo")
+	l.until("the finalizer to go", func() bool {
+		return !slices.Contains(a.get(canaryResource, "podinfo").GetFinalizers(), v1beta1.Finalizer)
+	})
+	if diff := cmp.Diff([]string{"example.com/other"}, a.get(canaryResource, "podinfo").GetFinalizers()); diff != "" {
+		t.Errorf("finalizers of others (-want +got):\n%s", diff)
+	}
+	if n := replicasOf(a, "podinfo"); n != 2 {
+		t.Errorf("the target has %d replicas", n)
+	}
+	if diff := cmp.Diff(map[string]string{"app": "podinfo"}, selectorOf(a, "podinfo")); diff != "" {
+		t.Errorf("selector (-want +got):\n%s", diff)
+	}
+	for _, want := range []string{"Terminating canary podinfo.test", "Terminated canary podinfo.test"} {
+		if !slices.Contains(l.messages(), want) {
+			t.Errorf("no event %q in %q", want, l.messages())
+		}
+	}
+	scaled, reverted := slices.Index(a.recorded(), "patch deployments"), slices.Index(a.recorded(), "patch services")
+	freed := slices.Index(a.recorded(), "patch canaries")
+	if scaled < 0 || reverted < scaled || freed < reverted {
+		t.Errorf("calls %q, want the target before the Service before the finalizer", a.recorded())
+	}
+	l.untilIdle()
+	a.reset()
+	l.clock.Step(time.Hour)
+	l.untilIdle()
+	if calls := a.recorded(); len(calls) != 0 {
+		t.Errorf("calls for a Canary that was given back: %v", calls)
+	}
+}
+
+func TestFinalizerGoesWithTheWishForIt(t *testing.T) {
+	a := newAPI(t, readyDeployment("podinfo", 2), usersService("podinfo"), revertible("podinfo"))
+	l := newLoop(t, a, 1).start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	a.edit(canaryResource, "podinfo", false, "spec", "revertOnDeletion")
+	l.until("the finalizer to go", func() bool {
+		return slices.Equal(a.get(canaryResource, "podinfo").GetFinalizers(), []string{"example.com/other"})
+	})
+}
+
+// A Canary that is deleted while nobody asked for more is left alone.
+func TestDeletionWithoutRevertWritesNothing(t *testing.T) {
+	canary := canaryFor("podinfo")
+	canary.SetFinalizers([]string{"example.com/other"})
+	a := newAPI(t, readyDeployment("podinfo", 2), usersService("podinfo"), canary)
+	l := newLoop(t, a, 1).start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	l.until("the target to be scaled down", func() bool { return replicasOf(a, "podinfo") == 0 })
+	l.atRest("podinfo")
+	l.untilIdle()
+	before := l.passes()
+	a.reset()
+	a.delete("podinfo")
+	eventually(t, "a pass", func() bool { return l.passes() > before })
+	l.untilIdle()
+	before = l.passes()
+	a.edit(deploymentResource, "podinfo", "podinfo:2", "spec", "template", "metadata", "annotations", "image")
+	eventually(t, "a pass", func() bool { return l.passes() > before })
+	l.untilIdle()
+	if calls := a.recorded(); len(calls) != 0 {
+		t.Errorf("calls for a Canary that is being deleted: %v", calls)
+	}
+}
