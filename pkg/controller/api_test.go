@@ -46,13 +46,16 @@ type api struct {
 func newAPI(t *testing.T, objects ...*unstructured.Unstructured) *api {
 	t.Helper()
 	a := &api{t: t, version: 100, served: map[string]*metav1.APIResourceList{}}
-	a.serve("v1", "services")
+	a.serve("v1", "services", "configmaps")
+	a.serve("autoscaling/v2", "horizontalpodautoscalers")
 	a.serve("apps/v1", "deployments", "controllerrevisions")
 	a.serve("flagger.app/v1beta1", "canaries")
 	a.client = fake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
 		serviceResource:    "ServiceList",
 		deploymentResource: "DeploymentList",
 		canaryResource:     "CanaryList",
+		configMapResource:  "ConfigMapList",
+		scalerResource:     "HorizontalPodAutoscalerList",
 		{Group: "apps", Version: "v1", Resource: "controllerrevisions"}: "ControllerRevisionList",
 	})
 	a.client.PrependReactor("*", "*", a.react)
@@ -182,6 +185,10 @@ func resourceOf(u *unstructured.Unstructured) schema.GroupVersionResource {
 		return canaryResource
 	case "Deployment":
 		return deploymentResource
+	case "ConfigMap":
+		return configMapResource
+	case "HorizontalPodAutoscaler":
+		return scalerResource
 	default:
 		return serviceResource
 	}

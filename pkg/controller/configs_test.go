@@ -1,0 +1,116 @@
+package controller
+
+import (
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/router"
+	"flagger.app/flagger/pkg/workload"
+)
+
+var (
+	configMapResource = schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
+	scalerResource    = schema.GroupVersionResource{Group: "autoscaling", Version: "v2", Resource: "horizontalpodautoscalers"}
+)
+
+// trackConfigs is what -enable-config-tracking does.
+func (l *loop) trackConfigs() *loop {
+	l.workloads = workload.NewKinds(l.main.client, workload.Options{TrackConfigs: true})
+	return l
+}
+
+func settings() *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "v1", "kind": "ConfigMap",
+		"metadata": map[string]any{"name": "settings", "namespace": "test", "uid": "uid-settings"},
+		"data":     map[string]any{"message": "one"},
+	}}
+}
+
+// readingSettings is a Deployment whose pods read the ConfigMap.
+func readingSettings(name string) *unstructured.Unstructured {
+	d := readyDeployment(name, 2)
+	spec := d.Object["spec"].(map[string]any)["template"].(map[string]any)["spec"].(map[string]any)
+	spec["volumes"] = []any{map[string]any{"name": "settings", "configMap": map[string]any{"name": "settings"}}}
+	return d
+}
+
+func (a *api) message(name string) string {
+	message, _, _ := unstructured.NestedString(a.get(configMapResource, name).Object, "data", "message")
+	return message
+}
+
+func TestChangedConfigStartsARollout(t *testing.T) {
+	a := newAPI(t, readingSettings("podinfo"), settings(), canaryFor("podinfo"))
+	l := newLoop(t, a, 1).trackConfigs().start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	l.atRest("podinfo")
+	if got := a.message("settings-primary"); got != "one" {
+		t.Errorf("the copy has %q", got)
+	}
+	cached, err := l.main.Get(router.Ref{Resource: configMapResource, Kind: "ConfigMap", Namespace: "test", Name: "settings"})
+	if err != nil || cached == nil || cached.Object["data"] != nil {
+		t.Errorf("the cache holds %v, %v", cached, err)
+	}
+
+	a.edit(configMapResource, "settings", "two", "data", "message")
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseProgressing)
+	if got := a.message("settings-primary"); got != "one" {
+		t.Errorf("the copy has %q before the analysis", got)
+	}
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseSucceeded)
+	if got := a.message("settings-primary"); got != "two" {
+		t.Errorf("the copy has %q after the promotion", got)
+	}
+	if tracked := a.canary("podinfo").Status.TrackedConfigs; tracked == nil || (*tracked)["configmap/settings"] == "" {
+		t.Errorf("trackedConfigs = %v", tracked)
+	}
+}
+
+func TestMissingConfigIsToldAndHealsItself(t *testing.T) {
+	a := newAPI(t, readingSettings("podinfo"), canaryFor("podinfo"))
+	l := newLoop(t, a, 1).trackConfigs().start()
+	l.until("the condition", func() bool {
+		return strings.Contains(l.healthy("podinfo").Message, `configmap settings.test get query error: configmaps "settings" not found`)
+	})
+	a.put(settings())
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+}
+
+func TestPrimaryScalerFollowsWithoutARollout(t *testing.T) {
+	scaler := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+		"metadata": map[string]any{"name": "podinfo", "namespace": "test", "uid": "uid-scaler"},
+		"spec": map[string]any{
+			"scaleTargetRef": map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"},
+			"minReplicas":    int64(2), "maxReplicas": int64(4),
+		},
+	}}
+	canary := canaryFor("podinfo")
+	canary.Object["spec"].(map[string]any)["autoscalerRef"] = map[string]any{
+		"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "name": "podinfo",
+	}
+	a := newAPI(t, readyDeployment("podinfo", 2), canary)
+	l := newLoop(t, a, 1).start()
+	l.until("the condition", func() bool {
+		return strings.Contains(l.healthy("podinfo").Message, "HorizontalPodAutoscaler podinfo.test get query error")
+	})
+	a.put(scaler)
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	minimum := func() int64 {
+		n, _, _ := unstructured.NestedInt64(a.get(scalerResource, primaryOf("podinfo")).Object, "spec", "minReplicas")
+		return n
+	}
+	if got := minimum(); got != 2 {
+		t.Errorf("minReplicas = %d", got)
+	}
+	a.edit(scalerResource, "podinfo", int64(3), "spec", "minReplicas")
+	l.until("the copy to follow", func() bool { return minimum() == 3 })
+	if run := a.canary("podinfo").Status.Rollout.Run; run != 0 {
+		t.Errorf("%d analyses", run)
+	}
+}
