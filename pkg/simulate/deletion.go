@@ -58,6 +58,7 @@ func (w *World) applyDeletion(a rollout.Action) {
 			w.freeSince = w.now
 		}
 		w.apex, w.routes, w.routed = false, false, rollout.TrafficState{}
+	default:
 	}
 }
 
@@ -93,5 +94,6 @@ func (w *World) checkDeletion(a rollout.Action) {
 		if w.target.available(w.now) == 0 && w.primary.available(w.now) > 0 {
 			w.violate(1, "clients led to a target without a ready pod")
 		}
+	default:
 	}
 }
