@@ -76,6 +76,9 @@ func (c *clients) connectMesh(o *options, mainHost string) error {
 
 func restConfig(o *options, kubeconfig string) (*rest.Config, error) {
 	cfg, err := loadConfig(o.master, kubeconfig)
+	if errors.Is(err, rest.ErrNotInCluster) {
+		return nil, fmt.Errorf("this is no pod of a cluster: %w: set -kubeconfig to the path of a kubeconfig", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %q: %w: check -kubeconfig, -kubeconfig-service-mesh and -master", kubeconfig, err)
 	}

@@ -67,8 +67,36 @@ func newFlagSet(o *options, output io.Writer) *flag.FlagSet {
 	o.bindOutput(fs)
 	o.bindRollouts(fs)
 	o.bindElection(fs)
+	own := flagsOf(fs)
 	klog.InitFlags(fs)
+	fs.Usage = func() { usage(fs, own) }
 	return fs
+}
+
+func flagsOf(fs *flag.FlagSet) []*flag.Flag {
+	var all []*flag.Flag
+	fs.VisitAll(func(f *flag.Flag) { all = append(all, f) })
+	return all
+}
+
+// usage explains our own flags. Those of the client library, which nobody needs in normal operation, are only named.
+func usage(fs *flag.FlagSet, own []*flag.Flag) {
+	ours := flag.NewFlagSet(fs.Name(), flag.ContinueOnError)
+	ours.SetOutput(fs.Output())
+	for _, f := range own {
+		ours.Var(f.Value, f.Name, f.Usage)
+		// The value may have been set already.
+		ours.Lookup(f.Name).DefValue = f.DefValue
+	}
+	fmt.Fprint(fs.Output(), "Flagger rolls out new revisions of workloads step by step, as Canary objects ask for.\n\nUsage: flagger [flags]\n\n")
+	ours.PrintDefaults()
+	var others []string
+	for _, f := range flagsOf(fs) {
+		if ours.Lookup(f.Name) == nil {
+			others = append(others, "-"+f.Name)
+		}
+	}
+	fmt.Fprintf(fs.Output(), "\nLogging of the client library (klog), of which only -v and -vmodule have an effect:\n  %s\n", strings.Join(others, " "))
 }
 
 func (o *options) bindCluster(fs *flag.FlagSet) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -148,4 +149,29 @@ func code(text string) string {
 		return ""
 	}
 	return "`" + text + "`"
+}
+
+// -help is about our flags, each with its default; those of klog are only named.
+func TestHelp(t *testing.T) {
+	var out bytes.Buffer
+	if _, err := parse([]string{"-help"}, noEnvironment, &out); !errors.Is(err, flag.ErrHelp) {
+		t.Fatal(err)
+	}
+	help := out.String()
+	for _, want := range []string{"Usage: flagger [flags]", `-mesh-provider string`, `(default "istio")`, "(default 10s)", "(default true)", "-vmodule"} {
+		if !strings.Contains(help, want) {
+			t.Errorf("help does not say %q:\n%s", want, help)
+		}
+	}
+	if strings.Contains(help, "stack trace") {
+		t.Error("help explains the flags of klog")
+	}
+}
+
+func TestErrorOutsideOfAClusterNamesTheFlag(t *testing.T) {
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	_, err := connect(&options{})
+	if err == nil || !strings.Contains(err.Error(), "set -kubeconfig") || strings.Contains(err.Error(), `""`) {
+		t.Errorf("error %v", err)
+	}
 }

@@ -174,10 +174,10 @@ func (op *operator) lead(ctx context.Context) error {
 
 // ready is whether the caches are filled. A process that waits for the lease is ready, too.
 func (op *operator) ready() error {
-	if !op.templates() || !op.controller.Synced() {
-		return errors.New("caches are not filled")
+	if !op.templates() {
+		return errors.New("the list of metrictemplates.flagger.app is not read yet")
 	}
-	return nil
+	return op.controller.Ready()
 }
 
 // checkMetricsServer tells early about a wrong -metrics-server. It stops nothing: Canaries may use another one.

@@ -184,16 +184,19 @@ func (c *Controller) Watch(ctx context.Context) {
 }
 
 // Synced is whether the caches that every Canary needs are filled.
-func (c *Controller) Synced() bool {
+func (c *Controller) Synced() bool { return c.Ready() == nil }
+
+// Ready returns nil when the caches that every Canary needs are filled, and what they wait for when not.
+func (c *Controller) Ready() error {
 	if !c.canaries.informer.HasSynced() {
-		return false
+		return errors.New("the list of canaries.flagger.app is not read yet")
 	}
 	for _, ref := range c.baseResources() {
-		if !c.main.informers.synced(ref.Resource) {
-			return false
+		if err := c.main.informers.ready(ref.Resource); err != nil {
+			return err
 		}
 	}
-	return true
+	return nil
 }
 
 // baseResources are those that are watched whatever the provider.

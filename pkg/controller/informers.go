@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -98,12 +99,18 @@ func (i *informers) ensure(resource schema.GroupVersionResource, key string) (av
 	return w.state, w.reason
 }
 
-// synced is whether a resource can be read.
-func (i *informers) synced(resource schema.GroupVersionResource) bool {
+// ready returns nil when a resource can be read, and why not otherwise.
+func (i *informers) ready(resource schema.GroupVersionResource) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	w, ok := i.resources[resource]
-	return ok && w.state == synced
+	switch {
+	case !ok || w.state != synced && w.reason == "":
+		return fmt.Errorf("the list of %s is not read yet", resource.GroupResource())
+	case w.state != synced:
+		return errors.New(w.reason)
+	}
+	return nil
 }
 
 // get returns an object as the informer last saw it, nil if it does not exist.

@@ -205,3 +205,15 @@ func TestTimeForWebhooksDoesNotOverflow(t *testing.T) {
 		}
 	}
 }
+
+func TestReadinessSaysWhatItWaitsFor(t *testing.T) {
+	a := newAPI(t)
+	a.unserve("apps/v1")
+	l := newLoop(t, a, 1).start()
+	eventually(t, "the cause", func() bool {
+		err := l.Ready()
+		return err != nil && strings.Contains(err.Error(), "deployments.apps") && strings.Contains(err.Error(), "not installed")
+	})
+	a.serve("apps/v1", "deployments", "daemonsets", "controllerrevisions")
+	l.until("to be ready", func() bool { return l.Ready() == nil })
+}
