@@ -81,7 +81,7 @@ func TestMissingConfigIsToldAndHealsItself(t *testing.T) {
 	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
 }
 
-func TestPrimaryScalerFollowsWithoutARollout(t *testing.T) {
+func TestB09_PrimaryScalerFollowsWithoutARollout(t *testing.T) {
 	scaler := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
 		"metadata": map[string]any{"name": "podinfo", "namespace": "test", "uid": "uid-scaler"},
@@ -110,6 +110,19 @@ func TestPrimaryScalerFollowsWithoutARollout(t *testing.T) {
 	}
 	a.edit(scalerResource, "podinfo", int64(3), "spec", "minReplicas")
 	l.until("the copy to follow", func() bool { return minimum() == 3 })
+	// B-09: metadata is copied once and then left alone.
+	a.edit(scalerResource, "podinfo", "shop", "metadata", "labels", "team")
+	l.until("the label of the copy", func() bool { return a.get(scalerResource, primaryOf("podinfo")).GetLabels()["team"] == "shop" })
+	l.atRest("podinfo")
+	l.untilIdle()
+	before := l.passes()
+	a.reset()
+	a.edit(deploymentResource, "podinfo", "x", "metadata", "labels", "touched")
+	eventually(t, "a pass", func() bool { return l.passes() > before })
+	l.untilIdle()
+	if calls := a.recorded(); len(calls) != 0 {
+		t.Errorf("calls of a settled Canary: %v", calls)
+	}
 	if run := a.canary("podinfo").Status.Rollout.Run; run != 0 {
 		t.Errorf("%d analyses", run)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -18,12 +19,7 @@ func observeConfigs(namespace string, podSpec map[string]any, live router.Live) 
 	var first problems
 	configs := map[string]string{}
 	needed := mandatory(podSpec)
-	keys := slices.SortedFunc(maps.Keys(needed), func(a, b configKey) int {
-		if a.String() < b.String() {
-			return -1
-		}
-		return 1
-	})
+	keys := slices.SortedFunc(maps.Keys(needed), func(a, b configKey) int { return strings.Compare(a.String(), b.String()) })
 	for _, key := range keys {
 		ref := key.ref(namespace)
 		obj, err := live.Get(ref)
@@ -69,11 +65,11 @@ func configsOfCopy(c *v1beta1.Canary, primary *unstructured.Unstructured, copied
 		if err != nil || source == nil {
 			return nil, unreadable(c, key, err)
 		}
-		copied, err := live.Get(configKey{key.kind, name}.ref(c.Namespace))
+		theirs, err := live.Get(configKey{key.kind, name}.ref(c.Namespace))
 		if err != nil {
 			return nil, unreadable(c, configKey{key.kind, name}, err)
 		}
-		if copied != nil && digestOf(copied).data == digestOf(source).data {
+		if theirs != nil && digestOf(theirs).data == digestOf(source).data {
 			out[s] = now[s]
 		}
 	}

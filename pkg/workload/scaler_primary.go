@@ -248,6 +248,10 @@ func setPaused(ctx context.Context, client dynamic.Interface, c *v1beta1.Canary,
 	}
 	resource, ref := client.Resource(s.resource).Namespace(c.Namespace), s.ref(c.Namespace, c.Spec.AutoscalerRef.Name)
 	obj, err := resource.Get(ctx, ref.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		// What does not exist holds nothing and brings nothing back.
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("%s get query error: %w", ref, err)
 	}
