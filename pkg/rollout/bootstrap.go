@@ -133,7 +133,7 @@ func (p *pass) drained() bool {
 		p.fail(ReasonRoutesNotSettled, "routes of %s are not in force: %s", p.canaryName(), r.Reason)
 		return false
 	}
-	if p.st.CanaryDrainedAt == nil {
+	if since := p.st.CanaryDrainedAt; since == nil || since.After(p.f.Now) {
 		p.st.CanaryDrainedAt = micro(p.f.Now)
 	}
 	until := p.st.CanaryDrainedAt.Add(p.f.Settings.PropagationDelay)

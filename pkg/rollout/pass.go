@@ -154,6 +154,11 @@ func (p *pass) due() bool {
 	if at == nil || !p.f.Now.Before(at.Time) {
 		return true
 	}
+	// No step is put further off than an interval: the interval was shortened since, or the clock was set back.
+	if latest := p.f.Now.Add(p.interval()); at.After(latest) {
+		at = micro(latest)
+		p.st.NextCheckAt = at
+	}
 	p.wakeAt(at.Time)
 	return false
 }
