@@ -231,6 +231,7 @@ func retreat(p *pass) bool {
 	if p.st.Stage == stageCancel {
 		p.next.Iterations, p.next.FailedChecks = 0, 0
 		p.enter(v1beta1.CanaryPhaseSucceeded, "")
+		p.promoted = "The target is back at the promoted revision, its analysis was canceled."
 		return true
 	}
 	p.closeFailed()
@@ -244,16 +245,16 @@ func (p *pass) holdCanary() {
 	if !p.canaryServes() {
 		return
 	}
-	weight := p.next.CanaryWeight
-	p.closeFailed()
-	p.next.CanaryWeight = weight
+	p.fellBack("Canary failed! %s keeps serving, the primary can't take its traffic", p.targetName())
 }
 
 // closeFailed ends a run whose canary was taken back.
-func (p *pass) closeFailed() {
+func (p *pass) closeFailed() { p.fellBack("Canary failed! Scaling down %s", p.canaryName()) }
+
+func (p *pass) fellBack(format string, args ...any) {
 	p.next.FailedChecks, p.next.Iterations = 0, 0
 	p.enter(v1beta1.CanaryPhaseFailed, "")
-	p.warning("Canary failed! Scaling down %s", p.canaryName())
+	p.warning(format, args...)
 	p.outcomes = append(p.outcomes, OutcomeFailed)
 	p.postRollout()
 }

@@ -118,7 +118,7 @@ func (p *pass) settleHealth() {
 		return
 	}
 	known := old != nil && old.Status == corev1.ConditionFalse && old.Reason == string(p.problem.Reason) && old.Message == p.problem.Message
-	if known {
+	if known || p.toldLately(old) {
 		return
 	}
 	if !p.told {
@@ -130,6 +130,21 @@ func (p *pass) settleHealth() {
 		n.Error = p.problem.Reason == ReasonApplyFailed || p.problem.Reason == ReasonMetrics || p.problem.Unknown
 	}
 	p.setCondition(v1beta1.HealthyType, corev1.ConditionFalse, string(p.problem.Reason), p.problem.Message)
+}
+
+// toldLately is whether a wait that counts its pods was told of within the last interval. Fifty pods that start one by one are
+// no fifty events.
+func (p *pass) toldLately(old *v1beta1.CanaryCondition) bool {
+	counts := p.problem.Reason == ReasonCanaryNotReady || p.problem.Reason == ReasonPrimaryNotReady || p.problem.Reason == ReasonApplyFailed
+	if !counts || p.told || old == nil || old.Status != corev1.ConditionFalse || old.Reason != string(p.problem.Reason) {
+		return false
+	}
+	again := old.LastUpdateTime.Add(p.interval())
+	if !p.f.Now.Before(again) {
+		return false
+	}
+	p.wakeAt(again)
+	return true
 }
 
 // setCondition keeps the transition time of Promoted while only its reason changes, as the contract has it; that of Healthy
@@ -159,6 +174,9 @@ func (p *pass) settlePromoted() {
 	status, message := promoted(p.next.Phase, kind, runs && p.next.CanaryWeight > 0)
 	if p.next.Phase == v1beta1.CanaryPhaseFailed && runs && p.next.CanaryWeight == 0 {
 		message = "Promotion failed, " + kind + " keeps its pods."
+	}
+	if p.promoted != "" {
+		message = p.promoted
 	}
 	p.setCondition(v1beta1.PromotedType, status, string(p.next.Phase), message)
 }

@@ -47,6 +47,8 @@ type pass struct {
 	told bool
 	// keepHealth leaves the condition as it is: the rule learned nothing about it.
 	keepHealth bool
+	// promoted replaces the message of the Promoted condition where the phase alone says too little.
+	promoted string
 	// frozen stops the repair of drifted objects.
 	frozen bool
 }

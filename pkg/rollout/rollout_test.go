@@ -359,6 +359,24 @@ func TestDecideRunning(t *testing.T) {
 				f.Provider.ReportsSettled, f.Routes.Settled, f.Routes.Reason = true, false, "not accepted"
 			}),
 			want{rule: "routes-not-settled", weight: 10, reason: ReasonRoutesNotSettled, says: []string{"not accepted"}}},
+		"B11 a route that never comes into force ends the run": {
+			facts(progressing, running(10), health(ReasonRoutesNotSettled, "x", now.Add(-601*time.Second)), func(f *Facts) {
+				f.Provider.ReportsSettled, f.Routes.Settled, f.Routes.Reason = true, false, "not accepted"
+			}),
+			want{rule: "routes-not-settled", stage: stageRollback, actions: []Action{EnsureRoutes{}}, reason: ReasonRoutesNotSettled,
+				says: []string{"Rolling back podinfo.test progress deadline exceeded", "not accepted"}}},
+		"pods that start one by one are told of once in an interval": {
+			facts(progressing, running(0), stage(""), health(ReasonCanaryNotReady, "0 of 2", now), func(f *Facts) {
+				unready(&f.Target, Waiting, 1)
+				condition(&f.Canary.Status, v1beta1.HealthyType).LastUpdateTime = metav1.NewTime(now.Add(-10 * time.Second))
+			}),
+			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, wake: now.Add(20 * time.Second)}},
+		"a suspension stops the clock": {
+			facts(progressing, running(0), stage(""), health(ReasonSuspended, "x", now.Add(-time.Hour)), func(f *Facts) {
+				unready(&f.Target, Waiting, 0)
+				f.Canary.Status.Rollout.StageStartedAt = micro(now.Add(-time.Hour))
+			}),
+			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, wake: now.Add(10 * time.Minute), says: []string{"not ready"}}},
 		"not due": {
 			facts(progressing, running(10), health(ReasonCheckFailed, "x", now), status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = micro(later) })),
 			want{rule: "not-due", weight: 10, reason: ReasonCheckFailed, wake: later}},

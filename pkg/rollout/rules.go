@@ -72,6 +72,10 @@ func Needs(f Facts) []Need { return Decide(f).Needs }
 // suspended touches nothing: Services, routes and weights stay as they are.
 func suspended(p *pass) bool {
 	if !p.c.Spec.Suspend {
+		if p.healthReason() == ReasonSuspended && p.st.StageStartedAt != nil {
+			// Nothing could get ready on time meanwhile.
+			p.st.StageStartedAt = micro(p.f.Now)
+		}
 		return false
 	}
 	p.frozen = true
@@ -192,11 +196,19 @@ func routesNotSettled(p *pass) bool {
 		p.keepHealth = true
 		return true
 	}
-	if p.f.Provider.ReportsSettled && !p.f.Routes.Settled {
-		p.fail(ReasonRoutesNotSettled, "routes of %s are not in force: %s", p.canaryName(), p.f.Routes.Reason)
+	if !p.f.Provider.ReportsSettled || p.f.Routes.Settled {
+		return false
+	}
+	p.fail(ReasonRoutesNotSettled, "routes of %s are not in force: %s", p.canaryName(), p.f.Routes.Reason)
+	deadline := p.since(ReasonRoutesNotSettled).Add(p.deadline())
+	if p.f.Now.Before(deadline) {
+		p.wakeAt(deadline)
 		return true
 	}
-	return false
+	n := p.warning("Rolling back %s progress deadline exceeded %s", p.canaryName(), p.problem.Message)
+	alert(n, v1beta1.SeverityError, "Progress deadline exceeded %s", p.problem.Message)
+	p.rollBack()
+	return true
 }
 
 // notDue waits for the next analysis step.
@@ -206,7 +218,9 @@ func notDue(p *pass) bool {
 	}
 	reason := p.healthReason()
 	p.keepHealth = reason == ReasonCheckFailed || reason == ReasonWaitingForGate ||
-		reason == ReasonPrimaryNotReady && p.f.Primary.Health.State == Waiting
+		reason == ReasonPrimaryNotReady && p.f.Primary.Health.State == Waiting ||
+		// Pods that come and go keep their clock running, and are told of once in an interval.
+		reason == ReasonCanaryNotReady
 	return true
 }
 
