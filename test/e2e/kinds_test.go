@@ -140,6 +140,9 @@ spec:
   selector: {app: podinfo, color: blue}
   ports: [{name: http, port: 9898, targetPort: http}, {name: grpc, port: 9999}]
 ---
+` + constant
+
+const constant = `
 apiVersion: flagger.app/v1beta1
 kind: MetricTemplate
 metadata: {name: constant}
