@@ -40,6 +40,10 @@ func (o *observer) observeReverted() {
 	o.v.handover.remaining, err = router.Remaining(canary, o.v.rendered, o.mesh)
 	o.failed(err)
 	o.v.facts.Reverted = reverted && err == nil && !o.v.unrendered && len(o.v.handover.remaining) == 0
+	if o.unknown != nil {
+		// A fault of the spec does not matter any more, but what could not be read must not count as gone.
+		o.v.facts.Problem = o.unknown
+	}
 }
 
 // revertRouting gives Services and routes back. Services come first: a route that is no longer there leads to them.

@@ -93,6 +93,21 @@ func TestDeletionGivesBack(t *testing.T) {
 	}
 }
 
+// A target that could not be read is not gone, whatever else is wrong with a Canary that is being deleted.
+func TestDeletionWaitsForWhatCouldNotBeRead(t *testing.T) {
+	l := newLoop(t, newAPI(t), 1)
+	now := metav1.Now()
+	canary := &v1beta1.Canary{ObjectMeta: metav1.ObjectMeta{Name: "podinfo", Namespace: "test", DeletionTimestamp: &now}}
+	canary.Spec.RevertOnDeletion = true
+	live := &touchLive{l.main, l.index, "test/podinfo", map[objectKey]struct{}{}}
+	o := &observer{c: l.Controller, v: &view{canary: canary}, main: live, mesh: live}
+	o.invalid("spec.service.port: set it")
+	o.observeReverted()
+	if p := o.v.facts.Problem; p == nil || !p.Unknown || o.v.facts.Reverted {
+		t.Errorf("problem %+v, reverted %t, want an unknown state", p, o.v.facts.Reverted)
+	}
+}
+
 // untilSeen waits until the cache shows the newest state of a Canary. The clock of the test runs so fast that our own writes
 // are forgotten before.
 func (l *loop) untilSeen(name string) {

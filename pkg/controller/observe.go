@@ -119,6 +119,8 @@ type observer struct {
 	main, mesh *touchLive
 	// asleep is set when a cache is not filled yet.
 	asleep bool
+	// unknown is the first read that failed.
+	unknown *rollout.Problem
 }
 
 func (o *observer) observe() {
@@ -131,12 +133,18 @@ func (o *observer) observe() {
 	o.observeReverted()
 }
 
-// problem keeps the first problem.
+// problem keeps the first problem, and the first that is a failed read.
 func (o *observer) problem(p *rollout.Problem) {
-	if p != nil && o.v.facts.Problem == nil {
-		first := *p
-		first.Message = shortened(p.Message)
-		o.v.facts.Problem = &first
+	if p == nil || o.v.facts.Problem != nil && (!p.Unknown || o.unknown != nil) {
+		return
+	}
+	short := *p
+	short.Message = shortened(p.Message)
+	if o.v.facts.Problem == nil {
+		o.v.facts.Problem = &short
+	}
+	if p.Unknown && o.unknown == nil {
+		o.unknown = &short
 	}
 }
 
