@@ -402,6 +402,7 @@ func TestCanaryAdmission(t *testing.T) {
 		"analysis missing":             {object{"spec.analysis": nil}, "analysis is missing: describe it in spec.analysis"},
 		"analysis missing and skipped": {object{"spec.analysis": nil, "spec.skipAnalysis": true}, ""},
 		"old name of analysis":         {object{"spec.analysis": nil, "spec.canaryAnalysis": object{"interval": "1m", "threshold": int64(5), "stepWeight": int64(5)}}, ""},
+		"24 mirror without a backend":  {object{"spec.service.mirror": list{object{}}}, "spec.service.mirror[0].backendRef: Required value"},
 		"target missing":               {object{"spec.targetRef": nil}, "spec.targetRef: Required value"},
 		"target kind":                  {object{"spec.targetRef.kind": "StatefulSet"}, "targetRef.kind must be DaemonSet, Deployment or Service"},
 		"daemonset":                    {object{"spec.targetRef.kind": "DaemonSet"}, ""},
