@@ -14,10 +14,11 @@ import (
 	"k8s.io/utils/clock"
 )
 
+// newLease returns a lease that a busy machine does not lose.
 func newLease(client *kubefake.Clientset, identity string) *Lease {
 	return &Lease{
 		Client: client.CoordinationV1(), Namespace: "flagger-system", Identity: identity,
-		Duration: 2 * time.Second, RenewDeadline: 500 * time.Millisecond, RetryPeriod: 50 * time.Millisecond,
+		Duration: 2 * time.Minute, RenewDeadline: time.Minute, RetryPeriod: 50 * time.Millisecond,
 		Clock: clock.RealClock{},
 	}
 }
@@ -98,7 +99,9 @@ func TestC02_LostLeaseCancelsTheWork(t *testing.T) {
 		return broken.Load(), nil, errors.New("etcd is away")
 	})
 	worked := false
-	err := newLease(client, "a").Hold(context.Background(), func(ctx context.Context) error {
+	lease := newLease(client, "a")
+	lease.Duration, lease.RenewDeadline = 2*time.Second, 500*time.Millisecond
+	err := lease.Hold(context.Background(), func(ctx context.Context) error {
 		broken.Store(true)
 		<-ctx.Done()
 		worked = true
