@@ -37,11 +37,25 @@ func Originals(c *v1beta1.Canary, rendered []Object, live Live) ([]Object, error
 		originals = append(originals, Object{
 			Ref:     o.Ref,
 			Wanted:  NewObject(o.Ref, nil, nil, spec),
-			Owned:   append(slices.Clone(o.Owned), []string{"metadata", "annotations", OriginalAnnotation}),
+			Owned:   append(originalPaths(o.Owned, spec), []string{"metadata", "annotations", OriginalAnnotation}),
 			Unowned: true,
 		})
 	}
 	return originals, nil
+}
+
+// originalPaths shortens owned paths whose parents the original lacks, so that no empty parent is left behind.
+func originalPaths(owned [][]string, spec map[string]any) [][]string {
+	paths := make([][]string, 0, len(owned)+1)
+	for _, path := range owned {
+		for n := 2; n < len(path) && path[0] == "spec"; n++ {
+			if _, ok, err := unstructured.NestedFieldNoCopy(spec, path[1:n]...); err == nil && !ok {
+				path = path[:n]
+			}
+		}
+		paths = append(paths, path)
+	}
+	return paths
 }
 
 // OriginalSpec reads what an object of a user was before it was taken over, nil if that is not known.

@@ -109,6 +109,28 @@ func (w *world) testAdoption() {
 			w.Errorf("%s: original (-want +got):\n%s", o.Ref, diff)
 		}
 	}
+	w.giveBack(w.render(after), originals)
+}
+
+// giveBack reverts the objects that were taken over, and expects those specs.
+func (w *world) giveBack(rendered []router.Object, specs map[router.Ref]any) {
+	back, err := router.Originals(w.canary, rendered, w.store)
+	if err != nil {
+		w.Fatal(err)
+	}
+	if err := w.applier.Apply(w.Context(), w.canary, back); err != nil {
+		w.Fatal(err)
+	}
+	for i := range rendered {
+		o := &rendered[i]
+		if !o.KeepOriginal {
+			continue
+		}
+		if diff := cmp.Diff(specs[o.Ref], w.get(o.Ref).Object["spec"]); diff != "" {
+			w.Errorf("%s: given back (-want +got):\n%s", o.Ref, diff)
+		}
+		w.expectForeign(o.Ref)
+	}
 }
 
 func (w *world) testForeignEdits() {
