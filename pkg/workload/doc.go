@@ -4,6 +4,7 @@
 // Objects are handled as the API server stores them, never through Go structs, so a field that this program does not know
 // is neither lost in the copy nor left out of the fingerprint.
 //
-// The target is changed in one field only, spec.replicas, by a merge patch. The primary is created and updated whole, from
-// a target that was read directly before the write and whose fingerprint is the one asked for.
+// The target is changed in one field only, by a merge patch: spec.replicas of a Deployment, one key of the node selector of
+// a DaemonSet, one annotation of a Knative Service. The primary is created and updated whole, from a target that was read
+// directly before the write and whose fingerprint is the one asked for.
 package workload

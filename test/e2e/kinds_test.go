@@ -188,8 +188,12 @@ func TestService(tt *testing.T) {
 	t.paint("green")
 	t.until("weight 40", func(c *v1beta1.Canary) bool { return c.Status.CanaryWeight == 40 })
 	t.expectCopies("blue", "green")
+	before := t.service("podinfo-canary").ResourceVersion
 	t.settled(v1beta1.CanaryPhaseSucceeded)
 	t.expectCopies("green", "green")
+	if after := t.service("podinfo-canary").ResourceVersion; after != before {
+		t.Error("the canary copy was written although its target did not change")
+	}
 	if p, c := t.weights("podinfo"); p != 100 || c != 0 {
 		t.Errorf("routes end at %d/%d", p, c)
 	}
