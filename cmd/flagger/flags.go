@@ -88,7 +88,7 @@ func usage(fs *flag.FlagSet, own []*flag.Flag) {
 		// The value may have been set already.
 		ours.Lookup(f.Name).DefValue = f.DefValue
 	}
-	fmt.Fprint(fs.Output(), "Flagger rolls out new revisions of workloads step by step, as Canary objects ask for.\n\nUsage: flagger [flags]\n\n")
+	_, _ = fmt.Fprint(fs.Output(), "Flagger rolls out new revisions of workloads step by step, as Canary objects ask for.\n\nUsage: flagger [flags]\n\n")
 	ours.PrintDefaults()
 	var others []string
 	for _, f := range flagsOf(fs) {
@@ -96,7 +96,7 @@ func usage(fs *flag.FlagSet, own []*flag.Flag) {
 			others = append(others, "-"+f.Name)
 		}
 	}
-	fmt.Fprintf(fs.Output(), "\nLogging of the client library (klog), of which only -v and -vmodule have an effect:\n  %s\n", strings.Join(others, " "))
+	_, _ = fmt.Fprintf(fs.Output(), "\nLogging of the client library (klog), of which only -v and -vmodule have an effect:\n  %s\n", strings.Join(others, " "))
 }
 
 func (o *options) bindCluster(fs *flag.FlagSet) {

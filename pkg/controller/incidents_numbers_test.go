@@ -204,3 +204,25 @@ func TestC13_RestartKeepsThePace(t *testing.T) {
 		t.Error("the restart began the run again")
 	}
 }
+
+// D-01: the check was made once, when a Canary was registered. An update led around it.
+func TestD01_UpdateToAnotherNamespaceIsRefused(t *testing.T) {
+	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
+	l := newLoop(t, a, 1)
+	l.NoCrossNamespaceRefs = true
+	l.start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	a.edit(canaryResource, "podinfo", []any{map[string]any{
+		"name": "errors", "interval": "1m", "thresholdRange": map[string]any{"max": int64(1)},
+		"templateRef": map[string]any{"name": "secrets", "namespace": "other"},
+	}}, "spec", "analysis", "metrics")
+	a.edit(deploymentResource, "podinfo", "blue", "spec", "template", "metadata", "labels", "color")
+	l.until("a condition", func() bool { return l.healthy("podinfo").Reason == string(rollout.ReasonInvalidSpec) })
+	if got := l.healthy("podinfo").Message; !strings.Contains(got, "spec.analysis.metrics[0].templateRef") {
+		t.Errorf("message %q", got)
+	}
+	l.passMinute()
+	if got := l.phase("podinfo"); got != v1beta1.CanaryPhaseInitialized {
+		t.Errorf("phase %s: the rollout went on", got)
+	}
+}
