@@ -130,7 +130,7 @@ func (p *pass) drained() bool {
 	}
 	if p.f.Provider.Routes && p.f.Provider.ReportsSettled && !r.Settled {
 		p.st.CanaryDrainedAt = nil
-		p.fail(ReasonRoutesNotSettled, "routes of %s are not in force: %s", p.canaryName(), r.Reason)
+		p.unsettled()
 		return false
 	}
 	if since := p.st.CanaryDrainedAt; since == nil || since.After(p.f.Now) {
@@ -141,6 +141,19 @@ func (p *pass) drained() bool {
 		p.wakeAt(until)
 		return false
 	}
+	return true
+}
+
+// unsettled tells of routes that are not in force, once they have had the time that any route needs.
+func (p *pass) unsettled() bool {
+	if at := p.st.StageStartedAt; at != nil {
+		if usual := at.Add(p.f.Settings.PropagationDelay); p.f.Now.Before(usual) {
+			p.keepHealth = true
+			p.wakeAt(usual)
+			return false
+		}
+	}
+	p.fail(ReasonRoutesNotSettled, "routes of %s are not in force: %s", p.canaryName(), p.f.Routes.Reason)
 	return true
 }
 

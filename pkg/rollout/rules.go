@@ -199,7 +199,9 @@ func routesNotSettled(p *pass) bool {
 	if !p.f.Provider.ReportsSettled || p.f.Routes.Settled {
 		return false
 	}
-	p.fail(ReasonRoutesNotSettled, "routes of %s are not in force: %s", p.canaryName(), p.f.Routes.Reason)
+	if !p.unsettled() {
+		return true
+	}
 	deadline := p.since(ReasonRoutesNotSettled).Add(p.deadline())
 	if p.f.Now.Before(deadline) {
 		p.wakeAt(deadline)
