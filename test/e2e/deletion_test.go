@@ -132,7 +132,7 @@ func TestDeletionWithoutRevert(tt *testing.T) {
 			t.create(c)
 			t.settled(v1beta1.CanaryPhaseInitialized)
 			if changed {
-				t.ship("ghcr.io/stefanprodan/podinfo:unknown")
+				t.ship("stefanprodan/podinfo:unknown")
 				t.deleteCanary()
 				t.until("a target that does not come up", func(c *v1beta1.Canary) bool { return c.Status.Phase == v1beta1.CanaryPhaseTerminating })
 				if n, _ := t.replicas("podinfo-primary"); n != 1 || t.selects()["app"] != "podinfo-primary" {

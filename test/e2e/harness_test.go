@@ -42,7 +42,7 @@ import (
 )
 
 const (
-	v1, v2, v3 = "ghcr.io/stefanprodan/podinfo:6.9.2", "ghcr.io/stefanprodan/podinfo:6.9.3", "ghcr.io/stefanprodan/podinfo:6.9.3-again"
+	v1, v2, v3 = "stefanprodan/podinfo:6.9.2", "stefanprodan/podinfo:6.9.3", "stefanprodan/podinfo:6.9.3-again"
 	patience   = 2 * time.Minute
 )
 

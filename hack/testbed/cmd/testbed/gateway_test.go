@@ -27,7 +27,7 @@ spec:
   selector: {matchLabels: {app: podinfo-primary}}
   template:
     metadata: {labels: {app: podinfo-primary}}
-    spec: {containers: [{name: podinfod, image: "ghcr.io/stefanprodan/podinfo:6.9.2", command: [./podinfo]}]}
+    spec: {containers: [{name: podinfod, image: "stefanprodan/podinfo:6.9.2", command: [./podinfo]}]}
 ---
 apiVersion: apps/v1
 kind: Deployment
@@ -36,7 +36,7 @@ spec:
   selector: {matchLabels: {app: podinfo}}
   template:
     metadata: {labels: {app: podinfo}}
-    spec: {containers: [{name: podinfod, image: "ghcr.io/stefanprodan/podinfo:6.9.4", command: [./podinfo]}]}
+    spec: {containers: [{name: podinfod, image: "stefanprodan/podinfo:6.9.4", command: [./podinfo]}]}
 ---
 apiVersion: v1
 kind: Service

@@ -16,7 +16,7 @@ import (
 // part of the control plane.
 func defaultImages() []string {
 	var images []string
-	for _, repository := range []string{"kubectl", "registry.k8s.io/kubectl", "bitnami/kubectl", "rancher/kubectl"} {
+	for _, repository := range []string{"kubectl", "bitnami/kubectl", "rancher/kubectl"} {
 		images = append(images, repository+":*=@"+controlPlane+"/kubectl")
 	}
 	return images

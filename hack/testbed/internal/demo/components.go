@@ -53,4 +53,4 @@ func podinfo(dir, version string) build.Component {
 }
 
 // podinfoImage is the image of a version, by which manifests call it.
-func podinfoImage(version string) string { return "ghcr.io/stefanprodan/podinfo:" + version }
+func podinfoImage(version string) string { return "stefanprodan/podinfo:" + version }

@@ -22,23 +22,23 @@ func program(t *testing.T, name string) string {
 func TestResolveImage(t *testing.T) {
 	exact, any, digest := program(t, "exact"), program(t, "any"), program(t, "digest")
 	images := map[string]Image{
-		"ghcr.io/app/podinfo:6.0.0":    {Path: exact},
-		"ghcr.io/app/podinfo:*":        {Path: any},
-		"localhost:5000/app@*":         {Path: digest},
-		"busybox:*":                    {Path: any},
-		"ghcr.io/app/not-built-yet:*":  {Path: "/no/such/program"},
-		"ghcr.io/app/not-a-program:*":  {Path: "/etc/passwd"},
-		"ghcr.io/app/podinfo-other:v1": {Path: digest},
+		"registry.example.com/app/podinfo:6.0.0":    {Path: exact},
+		"registry.example.com/app/podinfo:*":        {Path: any},
+		"localhost:5000/app@*":                      {Path: digest},
+		"busybox:*":                                 {Path: any},
+		"registry.example.com/app/not-built-yet:*":  {Path: "/no/such/program"},
+		"registry.example.com/app/not-a-program:*":  {Path: "/etc/passwd"},
+		"registry.example.com/app/podinfo-other:v1": {Path: digest},
 	}
 	for ref, want := range map[string]string{
-		"ghcr.io/app/podinfo:6.0.0":                       exact,
-		"ghcr.io/app/podinfo:6.0.1":                       any,
-		"ghcr.io/app/podinfo":                             any,
-		"ghcr.io/app/podinfo:6.0.1@sha256:0123456789abcd": any,
-		"localhost:5000/app@sha256:0123":                  digest,
-		"localhost:5000/app":                              digest,
-		"docker.io/library/busybox:1.36":                  any,
-		"docker.io/busybox":                               any,
+		"registry.example.com/app/podinfo:6.0.0":                       exact,
+		"registry.example.com/app/podinfo:6.0.1":                       any,
+		"registry.example.com/app/podinfo":                             any,
+		"registry.example.com/app/podinfo:6.0.1@sha256:0123456789abcd": any,
+		"localhost:5000/app@sha256:0123":                               digest,
+		"localhost:5000/app":                                           digest,
+		"docker.io/library/busybox:1.36":                               any,
+		"docker.io/busybox":                                            any,
 	} {
 		image, err := resolveImage(images, ref)
 		if err != nil || image.Path != want {
@@ -46,9 +46,9 @@ func TestResolveImage(t *testing.T) {
 		}
 	}
 	for ref, want := range map[string]string{
-		"ghcr.io/app/other:1":         "known images: busybox:*, ghcr.io/app/not-a-program:*",
-		"ghcr.io/app/not-built-yet:1": "/no/such/program",
-		"ghcr.io/app/not-a-program:1": "not an executable",
+		"registry.example.com/app/other:1":         "known images: busybox:*, localhost:5000/app@*, registry.example.com/app/not-a-program:*",
+		"registry.example.com/app/not-built-yet:1": "/no/such/program",
+		"registry.example.com/app/not-a-program:1": "not an executable",
 	} {
 		if _, err := resolveImage(images, ref); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v does not say %q", ref, err, want)
@@ -75,7 +75,7 @@ func TestEntrypoint(t *testing.T) {
 		{"absolute program of the image", []string{"/usr/bin/podinfo"}, nil, []string{"/cache/podinfo-1a2b", "serve"}},
 		{"program of the machine", []string{"sh", "-c"}, []string{"true"}, []string{"/bin/sh", "-c", "true"}},
 	} {
-		got, err := entrypoint(image, "ghcr.io/app/podinfo:1", row.command, row.args, lookup)
+		got, err := entrypoint(image, "registry.example.com/app/podinfo:1", row.command, row.args, lookup)
 		if err != nil {
 			t.Errorf("%s: %v", row.name, err)
 		}
@@ -83,7 +83,7 @@ func TestEntrypoint(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", row.name, diff)
 		}
 	}
-	_, err := entrypoint(image, "ghcr.io/app/podinfo:1", []string{"podcli"}, nil, lookup)
+	_, err := entrypoint(image, "registry.example.com/app/podinfo:1", []string{"podcli"}, nil, lookup)
 	if err == nil || !strings.Contains(err.Error(), "podcli") || !strings.Contains(err.Error(), "podinfo") {
 		t.Errorf("error %v names neither the command nor the programs there are", err)
 	}

@@ -366,7 +366,7 @@ metadata: {name: client}
 spec:
   serviceAccountName: robot
   restartPolicy: OnFailure
-  containers: [{name: kubectl, image: "registry.k8s.io/kubectl:v1.36.3", command: [kubectl, get, pods, -o, name]}]
+  containers: [{name: kubectl, image: "kubectl:v1.36.3", command: [kubectl, get, pods, -o, name]}]
 `)
 	c.await("client", "done", func(p *corev1.Pod) bool { return p != nil && p.Status.Phase == corev1.PodSucceeded })
 	if got := c.kubectl("-n", c.namespace, "logs", "client"); got != "pod/client\n" {
