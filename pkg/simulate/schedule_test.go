@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -218,18 +221,29 @@ func TestSchedules(t *testing.T) {
 	if testing.Short() {
 		n = min(n, 500)
 	}
-	failures := 0
-	for seed := first; seed < first+n && failures < 3; seed++ {
-		r := rand.New(rand.NewPCG(seed, 7))
-		bytes := make([]byte, 2+r.IntN(40))
-		for i := range bytes {
-			bytes[i] = byte(r.IntN(256))
-		}
-		if w, bad := play(bytes); len(bad) > 0 {
-			failures++
-			t.Errorf("SEED=%d: %s\n%s", seed, strings.Join(bad[:min(3, len(bad))], "\n"), strings.Join(w.Trace, "\n"))
-		}
+	var failures atomic.Int32
+	var workers sync.WaitGroup
+	each := uint64(runtime.GOMAXPROCS(0))
+	for worker := range each {
+		workers.Go(func() {
+			for seed := first + worker; seed < first+n && failures.Load() < 3; seed += each {
+				if w, bad := play(randomBytes(seed)); len(bad) > 0 {
+					failures.Add(1)
+					t.Errorf("SEED=%d: %s\n%s", seed, strings.Join(bad[:min(3, len(bad))], "\n"), strings.Join(w.Trace, "\n"))
+				}
+			}
+		})
 	}
+	workers.Wait()
+}
+
+func randomBytes(seed uint64) []byte {
+	r := rand.New(rand.NewPCG(seed, 7))
+	bytes := make([]byte, 2+r.IntN(40))
+	for i := range bytes {
+		bytes[i] = byte(r.IntN(256))
+	}
+	return bytes
 }
 
 // FuzzSchedule is the same, led by coverage.
