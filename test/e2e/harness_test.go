@@ -380,16 +380,34 @@ func (t *team) weights(provider string) (primary, canary int64) {
 // operator is a running process.
 type operator struct {
 	cmd  *exec.Cmd
-	log  *bytes.Buffer
+	log  *logBuffer
 	done chan error
 	port int32
 	once sync.Once
 }
 
+// logBuffer is what a process wrote, readable while it goes on.
+type logBuffer struct {
+	mu    sync.Mutex
+	bytes bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.bytes.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.bytes.String()
+}
+
 // operate starts an operator for the namespace of the team.
 func (t *team) operate(args ...string) *operator {
 	t.Helper()
-	o := &operator{log: &bytes.Buffer{}, done: make(chan error, 1), port: t.ports.Add(1)}
+	o := &operator{log: &logBuffer{}, done: make(chan error, 1), port: t.ports.Add(1)}
 	args = append([]string{"-kubeconfig", os.Getenv("KUBECONFIG"), "-namespace", t.ns, "-port", fmt.Sprint(o.port), "-log-level", "info",
 		"-metrics-server", "http://prometheus.monitoring:9090", "-min-analysis-interval", "500ms", "-route-propagation-delay", "500ms"}, args...)
 	o.cmd = exec.Command(os.Getenv("FLAGGER"), args...)
