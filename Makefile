@@ -31,10 +31,9 @@ $(TESTBED): FORCE
 demo: $(TESTBED) ## Promote a good version and take a bad one back on a testbed, with real traffic
 	$(TESTBED) demo
 
-# The programs of the testbed are built while the unit tests run: both take minutes in a fresh clone.
 test: $(TESTBED) ## Run all tests: units, simulation, conformance, and a suite on a real API server
 	$(TESTBED) build controlplane prometheus podinfo-6.9.2 podinfo-6.9.3
-	$(MAKE) test-unit test-testbed test-api
+	$(MAKE) test-unit test-api
 
 # The simulation starts no goroutines, and without the race detector it plays five times as much.
 test-unit: ## Run the unit tests with the race detector, and many random rollouts without it
