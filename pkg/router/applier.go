@@ -243,6 +243,8 @@ func (a *Applier) write(ctx context.Context, c *v1beta1.Canary, o *Object, chang
 		}
 		replaced = change.version()
 		stored, err = client.Patch(ctx, o.Ref.Name, types.MergePatchType, raw, metav1.PatchOptions{})
+	default:
+		return fmt.Errorf("%s is no write of an object that is wanted", change.Op)
 	}
 	if err != nil {
 		return err

@@ -248,14 +248,14 @@ func (a *agent) services(ctx context.Context, namespace string) ([]*corev1.Servi
 	var out []*corev1.Service
 	list, err := a.cfg.Client.CoreV1().Services(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("Services of %s: %w", namespace, err)
+		return nil, fmt.Errorf("list Services of %s: %w", namespace, err)
 	}
 	for i := range list.Items {
 		out = append(out, &list.Items[i])
 	}
 	api, err := a.cfg.Client.CoreV1().Services(corev1.NamespaceDefault).Get(ctx, "kubernetes", metav1.GetOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
-		return nil, fmt.Errorf("Service default/kubernetes: %w", err)
+		return nil, fmt.Errorf("get Service default/kubernetes: %w", err)
 	}
 	if err == nil && namespace != corev1.NamespaceDefault {
 		out = append(out, api)

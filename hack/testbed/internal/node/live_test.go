@@ -451,7 +451,8 @@ spec:
   containers: [{name: app, image: "test/app:1", readinessProbe: {tcpSocket: {port: 8080}}}]
 `)
 	pod := c.await("app", "ready", isReady)
-	if _, err := http.Get("http://" + pod.Status.PodIP + ":8080/crash"); err == nil {
+	if response, err := http.Get("http://" + pod.Status.PodIP + ":8080/crash"); err == nil {
+		_ = response.Body.Close()
 		t.Error("the program did not crash")
 	}
 	pod = c.await("app", "restarted", func(p *corev1.Pod) bool { return isReady(p) && p.Status.ContainerStatuses[0].RestartCount == 1 })

@@ -180,8 +180,9 @@ func (w *podWorker) restartsApp(code int32) bool {
 		return false
 	case corev1.RestartPolicyOnFailure:
 		return code != 0
+	default:
+		return true
 	}
-	return true
 }
 
 // awaitStarted waits until a sidecar has started; false when the pod stops.
