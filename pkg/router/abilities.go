@@ -9,7 +9,7 @@ import (
 // CheckAbilities lists the fields of a Canary that its provider can't serve, each with what to do about it. Fields that
 // "kubernetes" replaces by a blue/green run (analysis.match, weights) are none of them.
 func CheckAbilities(c *v1beta1.Canary, a Abilities) []*FieldError {
-	analysis := AnalysisOf(c)
+	analysis := c.GetAnalysis()
 	var faults []*FieldError
 	add := func(unserved bool, field, message string) {
 		if unserved {
@@ -51,7 +51,7 @@ func checkAffinity(affinity *v1beta1.SessionAffinity, a Abilities) []*FieldError
 }
 
 // checkTCP lists what can't be done with connections because it needs requests.
-func checkTCP(analysis v1beta1.CanaryAnalysis) []*FieldError {
+func checkTCP(analysis *v1beta1.CanaryAnalysis) []*FieldError {
 	var faults []*FieldError
 	add := func(set bool, field string) {
 		if set {

@@ -26,31 +26,16 @@ type Names struct {
 
 // NamesOf derives the names of the Services: from spec.service.name, by default the name of the target.
 func NamesOf(c *v1beta1.Canary) Names {
-	apex := c.Spec.Service.Name
-	if apex == "" {
-		apex = c.Spec.TargetRef.Name
-	}
-	return Names{Apex: apex, Primary: apex + v1beta1.PrimarySuffix, Canary: apex + v1beta1.CanarySuffix}
-}
-
-// AnalysisOf returns the analysis of a Canary, under its present or its old name, empty where there is none.
-func AnalysisOf(c *v1beta1.Canary) v1beta1.CanaryAnalysis {
-	switch {
-	case c.Spec.Analysis != nil:
-		return *c.Spec.Analysis
-	case c.Spec.CanaryAnalysis != nil:
-		return *c.Spec.CanaryAnalysis
-	default:
-		return v1beta1.CanaryAnalysis{}
-	}
+	apex, primary, canary := c.GetServiceNames()
+	return Names{Apex: apex, Primary: primary, Canary: canary}
 }
 
 // defaultInterval is the interval of an analysis that sets none, or one that is not a duration.
-const defaultInterval = time.Minute
+const defaultInterval = v1beta1.DefaultAnalysisInterval
 
 // analysisInterval is the interval of the analysis.
 func analysisInterval(c *v1beta1.Canary) time.Duration {
-	d, err := time.ParseDuration(AnalysisOf(c).Interval)
+	d, err := time.ParseDuration(c.GetAnalysis().Interval)
 	if err != nil || d <= 0 {
 		return defaultInterval
 	}

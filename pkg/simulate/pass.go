@@ -222,7 +222,6 @@ func (w *World) apply(a rollout.Action) {
 		w.apex = true
 	case rollout.EnsureRoutes:
 		w.routed, w.routes = rollout.Traffic(&w.canary.Status), true
-		w.routedAt = w.now
 	case rollout.EnsurePrimary:
 		w.copyPrimary(a.Revision.Fingerprint)
 	case rollout.ScaleTargetUp:

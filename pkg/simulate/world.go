@@ -52,10 +52,9 @@ type World struct {
 
 	backends bool
 	apex     bool
-	// routed is what the routing objects say; the data plane follows at routedAt + lag.
-	routed   rollout.TrafficState
-	routes   bool
-	routedAt time.Time
+	// routed is what the routing objects say.
+	routed rollout.TrafficState
+	routes bool
 	// zeroSince is since when neither the apex Service nor a route leads to the target.
 	zeroSince time.Time
 	// freeSince is since when neither leads to the primary any more, gone is set when the Canary has vanished.

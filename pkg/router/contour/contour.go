@@ -102,7 +102,7 @@ func (p *Provider) Read(c *v1beta1.Canary, live router.Live) (router.Observed, e
 
 // renderRoutes returns one route or, for an A/B test, one for each match and one for all other requests.
 func renderRoutes(c *v1beta1.Canary, t router.Traffic) ([]any, error) {
-	matches := router.AnalysisOf(c).Match
+	matches := c.GetAnalysis().Match
 	if len(matches) == 0 {
 		return []any{renderRoute(c, t, plainConditions(c))}, nil
 	}

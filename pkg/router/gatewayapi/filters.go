@@ -123,7 +123,7 @@ func mirrorFilter(to gatewayv1.BackendObjectReference, percent *int32) gatewayv1
 // mirrorToCanary copies requests to the canary. No percentage means all of them.
 func mirrorToCanary(c *v1beta1.Canary) gatewayv1.HTTPRouteFilter {
 	var percent *int32
-	if weight := router.AnalysisOf(c).MirrorWeight; weight > 0 {
+	if weight := c.GetAnalysis().MirrorWeight; weight > 0 {
 		percent = &weight
 	}
 	return mirrorFilter(serviceRef(c, router.NamesOf(c).Canary), percent)

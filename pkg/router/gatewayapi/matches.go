@@ -41,7 +41,7 @@ func serviceMatches(c *v1beta1.Canary) ([]gatewayv1.HTTPRouteMatch, error) {
 // analysisMatches translates spec.analysis.match.
 func analysisMatches(c *v1beta1.Canary) ([]gatewayv1.HTTPRouteMatch, error) {
 	var matches []gatewayv1.HTTPRouteMatch
-	for i, m := range router.AnalysisOf(c).Match {
+	for i, m := range c.GetAnalysis().Match {
 		field := fmt.Sprintf("spec.analysis.match[%d]", i)
 		if len(m.SourceLabels) > 0 {
 			return nil, &router.FieldError{

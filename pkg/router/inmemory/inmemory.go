@@ -67,7 +67,7 @@ func (*Provider) Render(c *v1beta1.Canary, t router.Traffic, _ router.Live) ([]r
 			"canary": t.Cookies.Canary, "primary": t.Cookies.Primary, "previous": t.Cookies.Previous,
 		},
 	}
-	if match := router.AnalysisOf(c).Match; len(match) > 0 {
+	if match := c.GetAnalysis().Match; len(match) > 0 {
 		fields, err := router.Fields(map[string]any{"match": match})
 		if err != nil {
 			return nil, err

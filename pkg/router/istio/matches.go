@@ -37,7 +37,7 @@ func serviceMatches(c *v1beta1.Canary) ([]any, error) {
 // analysisMatches returns spec.analysis.match.
 func analysisMatches(c *v1beta1.Canary) ([]any, error) {
 	var matches []any
-	for i, m := range router.AnalysisOf(c).Match {
+	for i, m := range c.GetAnalysis().Match {
 		if len(m.Headers) == 0 && len(m.QueryParams) == 0 && len(m.SourceLabels) == 0 {
 			return nil, &router.FieldError{
 				Field: fmt.Sprintf("spec.analysis.match[%d]", i),

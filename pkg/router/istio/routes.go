@@ -107,7 +107,7 @@ func mirrored(c *v1beta1.Canary, t router.Traffic, route map[string]any) map[str
 		return route
 	}
 	route["mirror"] = map[string]any{"host": router.NamesOf(c).Canary}
-	if weight := router.AnalysisOf(c).MirrorWeight; weight > 0 {
+	if weight := c.GetAnalysis().MirrorWeight; weight > 0 {
 		route["mirrorPercentage"] = map[string]any{"value": int64(weight)}
 	}
 	return route
