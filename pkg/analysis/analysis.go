@@ -151,7 +151,7 @@ func noDataMessage(id ID, r Reading) string {
 	const builtIn = "Halt advancement no values found for %s metric %s probably %s.%s is not receiving traffic"
 	switch r.Source {
 	case SuccessRate:
-		return fmt.Sprintf(builtIn+": %s", r.Provider, r.Metric.Name, id.Target, id.Namespace, r.Cause)
+		return fmt.Sprintf(builtIn+": running query failed: %s", r.Provider, r.Metric.Name, id.Target, id.Namespace, r.Cause)
 	case Duration:
 		return fmt.Sprintf(builtIn, r.Provider, r.Metric.Name, id.Target, id.Namespace)
 	case Inline:

@@ -63,7 +63,7 @@ func TestValues(t *testing.T) {
 		"range that nothing can keep":   {reading(Template, 1, between(ptr(2), ptr(0)), 0), "Halt podinfo.test advancement latency 1.00 < 2"},
 		"infinite value":                {reading(Template, math.Inf(1), between(nil, ptr(1)), 0), "Halt podinfo.test advancement latency +Inf > 1"},
 		"NaN is never within a range":   {reading(Template, math.NaN(), between(ptr(0), nil), 0), "Halt advancement no values found for custom metric: latency: no values found"},
-		"NaN does not pass empty range": {reading(SuccessRate, math.NaN(), between(nil, nil), 0), "Halt advancement no values found for istio metric request-success-rate probably podinfo-app.test is not receiving traffic: no values found"},
+		"NaN does not pass empty range": {reading(SuccessRate, math.NaN(), between(nil, nil), 0), "Halt advancement no values found for istio metric request-success-rate probably podinfo-app.test is not receiving traffic: running query failed: no values found"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := Evaluate(id, []Reading{tc.reading})
@@ -88,7 +88,7 @@ func TestUnknownNeverPasses(t *testing.T) {
 		want    string
 	}{
 		"rate, no data": {SuccessRate, NoData, "no values found", Fail,
-			"Halt advancement no values found for istio metric request-success-rate probably podinfo-app.test is not receiving traffic: no values found"},
+			"Halt advancement no values found for istio metric request-success-rate probably podinfo-app.test is not receiving traffic: running query failed: no values found"},
 		"duration, no data": {Duration, NoData, "no values found", Fail,
 			"Halt advancement no values found for istio metric request-duration probably podinfo-app.test is not receiving traffic"},
 		"query, no data":    {Inline, NoData, "no values found", Fail, "Halt advancement no values found for metric: errors"},
