@@ -22,7 +22,7 @@ func (c *Controller) observeOutcomes(v *view, stored *v1beta1.Canary, d rollout.
 		case rollout.OutcomeSkipped:
 			c.Telemetry.Succeeded(stored, true)
 		case rollout.OutcomeFailed:
-			c.Telemetry.Failed(stored, stored.SkipAnalysis())
+			c.Telemetry.Failed(stored)
 		case rollout.OutcomeAnalyzed:
 			c.Telemetry.Duration(stored, c.Clock.Since(v.started))
 		}

@@ -46,7 +46,7 @@ func definitions() []definition {
 		{nameAnalysis, gauge, []string{"name", "namespace", "metric"}, "Last value of a metric of the analysis, as its provider returned it; request-duration is in seconds."},
 		{nameDuration, histogram, canary, "Seconds that an analysis step took, hooks and metric queries included."},
 		{nameSuccesses, counter, outcome, "Rollouts that were promoted. deployment_strategy is canary, blue-green or ab-testing; analysis_status is completed or skipped."},
-		{nameFailures, counter, outcome, "Rollouts that failed. The labels are those of flagger_canary_successes_total."},
+		{nameFailures, counter, outcome, "Rollouts that failed. The labels are those of flagger_canary_successes_total, but analysis_status is always completed."},
 		{namePhase, gauge, []string{"name", "namespace", "phase"}, "The phase of a Canary: 1 for the present one, no series for the others."},
 		{nameRule, counter, []string{"rule"}, "Decisions, by the rule that made them."},
 	}

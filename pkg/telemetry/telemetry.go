@@ -192,8 +192,8 @@ func (r *Recorder) Duration(c *v1beta1.Canary, d time.Duration) {
 // Succeeded counts a rollout that was promoted; skipped is whether it was without analysis.
 func (r *Recorder) Succeeded(c *v1beta1.Canary, skipped bool) { r.finished(nameSuccesses, c, skipped) }
 
-// Failed counts a rollout that failed.
-func (r *Recorder) Failed(c *v1beta1.Canary, skipped bool) { r.finished(nameFailures, c, skipped) }
+// Failed counts a rollout that failed. As in Flagger its analysis counts as completed, even where there was none to be.
+func (r *Recorder) Failed(c *v1beta1.Canary) { r.finished(nameFailures, c, false) }
 
 func (r *Recorder) finished(metric string, c *v1beta1.Canary, skipped bool) {
 	status := "completed"

@@ -58,7 +58,7 @@ func TestMetrics(t *testing.T) {
 	r.Succeeded(c, true)
 	bg := canary("test", "b", "b")
 	bg.Spec.Analysis = &v1beta1.CanaryAnalysis{Iterations: 5}
-	r.Failed(bg, false)
+	r.Failed(bg)
 	r.Decision("start")
 	r.Decision("start")
 	want := []string{
@@ -113,7 +113,7 @@ func everything(r *Recorder, c *v1beta1.Canary) {
 	r.Readings(c, []analysis.Reading{{Metric: v1beta1.CanaryMetric{Name: "m"}, State: analysis.Value, Value: 1}})
 	r.Duration(c, time.Second)
 	r.Succeeded(c, false)
-	r.Failed(c, true)
+	r.Failed(c)
 }
 
 // B-29: series stayed when a Canary went, and a namespace kept its last total.
