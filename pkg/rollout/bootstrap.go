@@ -76,7 +76,7 @@ func (p *pass) primaryMade() bool {
 		return false
 	}
 	if p.f.Primary.Health.State != Ready {
-		p.fail(ReasonPrimaryNotReady, "%s not ready: %s", p.primaryName(), p.f.Primary.Health.Reason)
+		p.fail(ReasonPrimaryNotReady, "%s", p.primaryUnready(p.f.Primary.Health.Reason))
 		return false
 	}
 	p.st.Stage = stageRouting

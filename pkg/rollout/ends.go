@@ -72,7 +72,7 @@ func (p *pass) primaryCameUp() bool {
 		p.failPromotion(h.Reason)
 		return false
 	}
-	p.fail(ReasonPrimaryNotReady, "%s not ready: %s", p.primaryName(), h.Reason)
+	p.fail(ReasonPrimaryNotReady, "%s", p.primaryUnready(h.Reason))
 	p.wakeAt(deadline)
 	return false
 }
@@ -144,7 +144,7 @@ func (p *pass) primaryFellBack() {
 		p.failPromotion(h.Reason)
 	default:
 		p.st.CanaryDrainedAt = nil
-		p.fail(ReasonPrimaryNotReady, "%s not ready: %s", p.primaryName(), h.Reason)
+		p.fail(ReasonPrimaryNotReady, "%s", p.primaryUnready(h.Reason))
 	}
 }
 

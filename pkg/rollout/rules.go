@@ -232,7 +232,7 @@ func primaryNotReady(p *pass) bool {
 	if !p.running() || p.canaryServes() || p.f.Primary.Health.State != Waiting {
 		return false
 	}
-	p.fail(ReasonPrimaryNotReady, "%s not ready: %s", p.primaryName(), p.f.Primary.Health.Reason)
+	p.fail(ReasonPrimaryNotReady, "%s", p.primaryUnready(p.f.Primary.Health.Reason))
 	deadline := p.since(ReasonPrimaryNotReady).Add(p.deadline())
 	if !p.f.Now.Before(deadline) {
 		return false

@@ -1,7 +1,6 @@
 package rollout
 
 import (
-	"strings"
 	"time"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -149,13 +148,13 @@ func canaryNotReady(p *pass) bool {
 		p.do(ScaleTargetUp{})
 	}
 	deadline := p.canaryDeadline()
-	reason, noun := h.Reason, strings.ToLower(p.c.Spec.TargetRef.Kind)
+	reason := h.Reason
 	stuck := h.State == Stuck && p.reportedInStage(h)
 	if !stuck && !p.f.Now.Before(deadline) {
 		stuck = true
-		reason = noun + ` "` + p.f.Target.Name + `" exceeded its progress deadline`
+		reason = p.overdue()
 	}
-	message := "canary " + noun + " " + p.targetName() + " not ready: " + reason
+	message := p.canaryUnready(reason, stuck)
 	if !stuck {
 		p.fail(ReasonCanaryNotReady, "%s", message)
 		p.wakeAt(deadline)
