@@ -135,8 +135,7 @@ func reverted(p *pass) bool {
 	if !p.resting() || !p.moved() || !p.backToPromoted() {
 		return false
 	}
-	p.st.Target = refTo(p.f.Target.Revision)
-	p.next.LastAppliedSpec = p.f.Target.Revision.Fingerprint
+	p.returnToPromoted()
 	return true
 }
 

@@ -14,7 +14,7 @@ func changeWithdrawn(p *pass) bool {
 	p.normal("Change of %s was taken back, no approval is needed", p.targetName())
 	phase := v1beta1.CanaryPhaseFailed
 	if p.backToPromoted() {
-		p.st.Target = refTo(p.f.Target.Revision)
+		p.returnToPromoted()
 		phase = v1beta1.CanaryPhaseSucceeded
 	}
 	p.enter(phase, "")
@@ -113,8 +113,7 @@ func cancel(p *pass) bool {
 		return false
 	}
 	p.normal("%s is back at the promoted revision, canceling the analysis", p.targetName())
-	p.st.Target = refTo(p.f.Target.Revision)
-	p.next.LastAppliedSpec = p.f.Target.Revision.Fingerprint
+	p.returnToPromoted()
 	p.enter(v1beta1.CanaryPhaseProgressing, stageCancel)
 	p.giveUpTraffic()
 	return true
