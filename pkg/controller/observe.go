@@ -265,7 +265,11 @@ func (o *observer) observeRoutes() {
 	name := o.v.canary.GetProvider(o.c.DefaultProvider)
 	p, err := o.c.Providers.Provider(name)
 	if err != nil {
-		o.invalid("spec.provider: %v", err)
+		where := "spec.provider"
+		if o.v.canary.Spec.Provider == "" {
+			where = "flag -mesh-provider, as spec.provider is empty"
+		}
+		o.invalid("%s: %v", where, err)
 		return
 	}
 	abilities := p.Abilities()

@@ -42,9 +42,10 @@ type publisher struct {
 // outbox is what is to be told about one Canary.
 type outbox struct {
 	canary *v1beta1.Canary
-	// announced is the highest number of which the event was created, delivered the highest of which all was told.
-	announced, delivered int64
-	gone                 bool
+	// logged is the highest number that was logged, announced the highest of which the event was created, delivered the
+	// highest of which all was told.
+	logged, announced, delivered int64
+	gone                         bool
 }
 
 func newPublisher(cfg Config, done func(string)) *publisher {
@@ -162,6 +163,7 @@ func (p *publisher) empty(ctx context.Context, key string, box *outbox) error {
 		if n.Sequence <= max(announced, delivered) {
 			continue
 		}
+		p.logOnce(box, c, n)
 		if err := p.announce(ctx, c, n); err != nil {
 			return err
 		}
@@ -185,16 +187,27 @@ func (p *publisher) empty(ctx context.Context, key string, box *outbox) error {
 	return nil
 }
 
-// announce logs a notice and makes an event of it.
-func (p *publisher) announce(ctx context.Context, c *v1beta1.Canary, n *v1beta1.Notice) error {
-	if n.Message == "" {
-		return nil
+// logOnce logs a notice the first time that this process gets to tell it. Its event may take several attempts.
+func (p *publisher) logOnce(box *outbox, c *v1beta1.Canary, n *v1beta1.Notice) {
+	p.mu.Lock()
+	known := n.Sequence <= box.logged
+	box.logged = max(box.logged, n.Sequence)
+	p.mu.Unlock()
+	if known || n.Message == "" {
+		return
 	}
 	log := p.log.With(zap.String("canary", c.Name+"."+c.Namespace))
 	if n.Error {
 		log.Error(n.Message, zap.String("rule", n.Rule))
 	} else {
 		log.Info(n.Message, zap.String("rule", n.Rule))
+	}
+}
+
+// announce makes an event of a notice.
+func (p *publisher) announce(ctx context.Context, c *v1beta1.Canary, n *v1beta1.Notice) error {
+	if n.Message == "" {
+		return nil
 	}
 	return p.createEvent(ctx, c, event{kind: n.Type, message: n.Message, rule: n.Rule, sequence: n.Sequence})
 }
