@@ -20,6 +20,7 @@ type options struct {
 	minAnalysisInterval time.Duration
 	propagationDelay    time.Duration
 	threadiness         int
+	maxRollouts         int
 
 	logLevel, zapEncoding string
 	zapReplaceGlobals     bool
@@ -114,6 +115,7 @@ func (o *options) bindLoop(fs *flag.FlagSet) {
 	fs.DurationVar(&o.minAnalysisInterval, "min-analysis-interval", 10*time.Second, "Least time between two analysis steps. A shorter spec.analysis.interval is raised to it.")
 	fs.DurationVar(&o.propagationDelay, "route-propagation-delay", 3*time.Second, "Time that a change of routes needs to reach every proxy, for providers that don't report it.")
 	fs.IntVar(&o.threadiness, "threadiness", 2, "Number of Canaries that are worked on at the same time. Waiting for webhooks and metrics does not count.")
+	fs.IntVar(&o.maxRollouts, "max-concurrent-rollouts", 0, "Number of rollouts that are under way at the same time, suspended ones included. More wait for their turn, first come first served. 0 means no limit.")
 }
 
 func (o *options) bindOutput(fs *flag.FlagSet) {
@@ -186,6 +188,9 @@ func (o *options) check() error {
 	}
 	if o.threadiness < 1 {
 		return fmt.Errorf("-threadiness must be at least 1")
+	}
+	if o.maxRollouts < 0 {
+		return fmt.Errorf("-max-concurrent-rollouts must not be negative; 0 means no limit")
 	}
 	return nil
 }

@@ -89,6 +89,7 @@ func TestWrongFlagsNameTheFlag(t *testing.T) {
 		"-min-analysis-interval=-1s":   "-min-analysis-interval",
 		"-route-propagation-delay=-1s": "-route-propagation-delay",
 		"-threadiness=0":               "-threadiness",
+		"-max-concurrent-rollouts=-1":  "-max-concurrent-rollouts",
 		"mesh-provider=istio":          "mesh-provider=istio",
 		"-nonsense":                    "nonsense",
 	} {

@@ -55,6 +55,10 @@ func (c *Controller) observe(key string) (*view, error) {
 		Delivered:  c.publisher.deliveredTo(key, canary.UID),
 		ApplyError: m.applyError,
 	}
+	if !rollout.UnderWay(canary.Status.Phase) {
+		c.limit.withdraw(key, v.started)
+		v.facts.OthersFirst = c.limit.othersFirst(object, v.started)
+	}
 	if canary.GetAnalysis().SessionAffinity != nil {
 		v.facts.Nonces = [2]string{nonce(), nonce()}
 	}

@@ -53,6 +53,9 @@ func (c *Controller) pass(ctx context.Context, key string) (time.Time, error) {
 	if v.seen.RecheckAt.After(v.facts.Now) {
 		wake = until(wake, v.seen.RecheckAt)
 	}
+	if !rollout.UnderWay(v.canary.Status.Phase) && rollout.UnderWay(decision.Status.Phase) && !c.limit.begin(key) {
+		return time.Time{}, errMoved
+	}
 	stored, err := c.store(ctx, v, decision)
 	if apierrors.IsNotFound(err) {
 		// Deleted meanwhile; the event is on its way.

@@ -31,6 +31,9 @@ type Facts struct {
 	Reverted bool
 	// Scaler tells about the autoscalers of target and primary.
 	Scaler ScalerFact
+	// OthersFirst is whether this Canary may begin no rollout yet, because as many as are allowed are under way or because others
+	// have waited longer. It is never set without a limit.
+	OthersFirst bool
 	// Nonces are two fresh random values, each of ten letters, for session cookies. Only a Canary with session affinity
 	// needs them.
 	Nonces [2]string
@@ -51,6 +54,8 @@ type Settings struct {
 	PropagationDelay time.Duration
 	// ClusterName is shown in alerts.
 	ClusterName string
+	// MaxRollouts is how many rollouts may be under way at the same time, 0 for any number.
+	MaxRollouts int
 }
 
 // ProviderFact describes the routing provider in force.
@@ -83,6 +88,7 @@ const (
 	ReasonRoutesNotSettled  ProblemReason = "RoutesNotSettled"
 	ReasonCheckFailed       ProblemReason = "CheckFailed"
 	ReasonWaitingForGate    ProblemReason = "WaitingForApproval"
+	ReasonWaitingForTurn    ProblemReason = "WaitingForTurn"
 	ReasonSuspended         ProblemReason = "Suspended"
 	ReasonNoReadyCapacity   ProblemReason = "NoReadyCapacity"
 	ReasonDuplicateTarget   ProblemReason = "DuplicateTarget"

@@ -123,7 +123,7 @@ func (p *pass) settleHealth() {
 	}
 	if !p.told {
 		kind := "Warning"
-		if p.problem.Reason == ReasonSuspended {
+		if p.problem.Reason == ReasonSuspended || p.problem.Reason == ReasonWaitingForTurn {
 			kind = "Normal"
 		}
 		n := p.event(kind, "%s", p.problem.Message)
