@@ -14,6 +14,7 @@ import (
 type options struct {
 	kubeconfig, master, kubeconfigServiceMesh string
 	qps, burst                                int
+	timeout                                   time.Duration
 
 	metricsServer       string
 	controlLoopInterval time.Duration
@@ -105,6 +106,7 @@ func (o *options) bindCluster(fs *flag.FlagSet) {
 	fs.StringVar(&o.master, "master", "", "The address of the Kubernetes API server. Overrides any value in kubeconfig. Only required if out-of-cluster.")
 	fs.IntVar(&o.qps, "kubeconfig-qps", 100, "Calls per second to the Kubernetes API server.")
 	fs.IntVar(&o.burst, "kubeconfig-burst", 250, "Calls to the Kubernetes API server in a burst.")
+	fs.DurationVar(&o.timeout, "kubeconfig-timeout", time.Minute, "Time that the Kubernetes API server has to answer a call. A call without an answer is repeated.")
 	fs.StringVar(&o.kubeconfigServiceMesh, "kubeconfig-service-mesh", "", "Path to a kubeconfig for the cluster of the service mesh. Default: that of -kubeconfig.")
 	fs.StringVar(&o.namespace, "namespace", "", "Namespace that Flagger watches. Empty means all.")
 }
@@ -178,6 +180,7 @@ func (o *options) check() error {
 	for name, value := range map[string]time.Duration{
 		"control-loop-interval": o.controlLoopInterval,
 		"min-analysis-interval": o.minAnalysisInterval,
+		"kubeconfig-timeout":    o.timeout,
 	} {
 		if value <= 0 {
 			return fmt.Errorf("-%s must be more than 0, as in 10s", name)
