@@ -326,6 +326,58 @@ func TestDecideRunning(t *testing.T) {
 		"B3 traffic leaves a canary without pods": {
 			facts(progressing, running(10), func(f *Facts) { unready(&f.Target, Waiting, 0) }),
 			want{rule: "canary-not-ready", actions: []Action{EnsureRoutes{}}, says: []string{"routing all traffic to primary", "not ready"}}},
+		"B19 a rollback hook is asked while the canary is not ready": {
+			facts(progressing, running(0), stage(""), hook(v1beta1.RollbackHook), func(f *Facts) { unready(&f.Target, Waiting, 0) }),
+			want{rule: "rollback-hook", needs: 1}},
+		"B19 and obeyed": {
+			facts(progressing, running(0), stage(""), hook(v1beta1.RollbackHook), answer(v1beta1.RollbackHook, true),
+				func(f *Facts) { unready(&f.Target, Waiting, 0) }),
+			want{rule: "rollback-hook", stage: stageRollback, says: []string{"Rollback check hook passed", "manual webhook invoked"}}},
+		"B19 one that does not fire is asked again after an interval": {
+			facts(progressing, running(0), stage(""), hook(v1beta1.RollbackHook), answer(v1beta1.RollbackHook, false),
+				func(f *Facts) { unready(&f.Target, Waiting, 0) }),
+			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, wake: later, says: []string{"not signaling a rollback", "not ready"}}},
+		"B19 and not before": {
+			facts(progressing, running(0), stage(""), hook(v1beta1.RollbackHook), func(f *Facts) {
+				unready(&f.Target, Waiting, 0)
+				f.Canary.Status.Rollout.NextRollbackCheckAt = micro(now.Add(time.Second))
+			}),
+			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, wake: now.Add(time.Second), says: []string{"not ready"}}},
+		"B19 a rollback hook is asked while routes are not in force": {
+			facts(progressing, running(10), hook(v1beta1.RollbackHook), func(f *Facts) { f.Provider.ReportsSettled, f.Routes.Settled = true, false }),
+			want{rule: "rollback-hook", needs: 1}},
+		"B19 a rollback hook is asked while the primary is not ready": {
+			facts(progressing, running(10), hook(v1beta1.RollbackHook), func(f *Facts) { unready(&f.Primary, Waiting, 1) }),
+			want{rule: "rollback-hook", needs: 1}},
+		"B19 a rollback hook is asked right before a promotion": {
+			facts(progressing, running(30), hook(v1beta1.RollbackHook), func(f *Facts) {
+				f.Canary.Status.Rollout.NextRollbackCheckAt = micro(now.Add(time.Second))
+			}),
+			want{rule: "advance", needs: 1}},
+		"B19 and can still prevent it": {
+			facts(progressing, running(30), hook(v1beta1.RollbackHook), answer(v1beta1.RollbackHook, true), func(f *Facts) {
+				f.Canary.Status.Rollout.NextRollbackCheckAt = micro(now.Add(time.Second))
+			}),
+			want{rule: "advance", stage: stageRollback, actions: []Action{EnsureRoutes{}}, says: []string{"Rollback check hook passed", "manual webhook invoked"}}},
+		"a rollback hook is not asked when the analysis is skipped": {
+			facts(progressing, running(0), hook(v1beta1.RollbackHook), spec(func(s *v1beta1.CanarySpec) { s.SkipAnalysis = true }),
+				func(f *Facts) { unready(&f.Target, Waiting, 1) }),
+			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, says: []string{"not ready"}}},
+		"a rollback hook that was removed is forgotten": {
+			facts(progressing, running(0), func(f *Facts) {
+				f.Canary.Status.Rollout.NextRollbackCheckAt = micro(now.Add(time.Second))
+			}),
+			want{rule: "advance", weight: 10, actions: []Action{EnsureRoutes{}}, says: []string{"Advance"}, wake: later}},
+		"B19 the threshold counts while the canary is not ready": {
+			facts(progressing, running(10), status(func(s *v1beta1.CanaryStatus) { s.FailedChecks = 2 }), func(f *Facts) { unready(&f.Target, Waiting, 1) }),
+			want{rule: "threshold", stage: stageRollback, actions: []Action{EnsureRoutes{}}, says: []string{"failed checks threshold reached 2"}}},
+		"B19 a canary that died once too often is taken back at once": {
+			facts(progressing, running(10), status(func(s *v1beta1.CanaryStatus) { s.FailedChecks = 1 }), func(f *Facts) { unready(&f.Target, Waiting, 0) }),
+			want{rule: "canary-not-ready", actions: []Action{EnsureRoutes{}}, wake: now, says: []string{"routing all traffic to primary", "not ready"}}},
+		"a skip comes before the threshold": {
+			facts(progressing, running(10), status(func(s *v1beta1.CanaryStatus) { s.FailedChecks = 2 }),
+				spec(func(s *v1beta1.CanarySpec) { s.SkipAnalysis = true })),
+			want{rule: "skip", phase: promotingTo, weight: 10, actions: []Action{EnsurePrimary{Revision: rev("2", 2)}}, says: []string{"Copying"}}},
 		"threshold": {
 			facts(progressing, running(10), status(func(s *v1beta1.CanaryStatus) { s.FailedChecks = 2 })),
 			want{rule: "threshold", stage: stageRollback, actions: []Action{EnsureRoutes{}}, says: []string{"Rolling back podinfo.test failed checks threshold reached 2"}}},

@@ -33,15 +33,15 @@ func chain() []rule {
 		{"cancel", cancel},
 		{"restart", restart},
 		{"retreat", retreat},
+		{"threshold", threshold},
+		{"rollback-hook", rollbackHook},
 		{"canary-not-ready", canaryNotReady},
 		{"skip", skip},
 		{"promoting", promoting},
 		{"finalising", finalising},
-		{"threshold", threshold},
 		{"routes-not-settled", routesNotSettled},
 		{"not-due", notDue},
 		{"primary-not-ready", primaryNotReady},
-		{"rollback-hook", rollbackHook},
 		{"pre-rollout", preRollout},
 		{"analysis", judge},
 		{"advance", advance},
@@ -179,7 +179,7 @@ func (p *pass) recheckProviders() bool {
 
 // threshold takes a canary back that failed as many checks as its analysis allows.
 func threshold(p *pass) bool {
-	if !p.running() || p.next.FailedChecks < p.c.GetAnalysisThreshold() {
+	if !p.running() || p.c.SkipAnalysis() || p.next.FailedChecks < p.c.GetAnalysisThreshold() {
 		return false
 	}
 	n := p.warning("Rolling back %s failed checks threshold reached %v", p.canaryName(), p.next.FailedChecks)

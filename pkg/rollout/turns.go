@@ -82,6 +82,9 @@ func start(p *pass) bool {
 		return false
 	}
 	p.begin()
+	if _, asked := p.f.Checks.Hooks[v1beta1.RollbackHook]; asked {
+		p.rollbackRefused()
+	}
 	n := p.normal("New revision detected! Scaling up %s", p.targetName())
 	alertWithDetails(n, v1beta1.SeverityInfo, "New revision detected, progressing canary analysis.")
 	return true
@@ -92,7 +95,7 @@ func (p *pass) begin() {
 	p.enter(v1beta1.CanaryPhaseProgressing, "")
 	p.st.Run++
 	p.st.Target = refTo(p.f.Target.Revision)
-	p.st.NextCheckAt = nil
+	p.st.NextCheckAt, p.st.NextRollbackCheckAt = nil, nil
 	p.st.Mirror = false
 	p.next.LastAppliedSpec = p.f.Target.Revision.Fingerprint
 	p.next.FailedChecks, p.next.Iterations = 0, 0
@@ -159,8 +162,8 @@ func canaryNotReady(p *pass) bool {
 		p.wakeAt(deadline)
 		if p.leaveDeadCanary() {
 			// Once it is back the analysis begins anew. One that dies of its traffic each time must come to an end.
-			p.next.FailedChecks++
 			p.next.Iterations = 0
+			p.countFailure()
 		}
 		return true
 	}
@@ -206,19 +209,38 @@ func skip(p *pass) bool {
 	return true
 }
 
-// rollbackHook lets a human or a machine call the rollout off.
+// rollbackHook lets a human or a machine call the rollout off, whatever else it waits for.
 func rollbackHook(p *pass) bool {
-	if !p.running() || !p.hooks(v1beta1.RollbackHook) {
+	if !p.running() || p.c.SkipAnalysis() {
 		return false
 	}
+	if !p.hooks(v1beta1.RollbackHook) {
+		p.st.NextRollbackCheckAt = nil
+		return false
+	}
+	return p.reached(&p.st.NextRollbackCheckAt) && p.calledOff()
+}
+
+// calledOff takes the canary back if a rollback hook says so. It reports whether the pass ends here: for that, or because the
+// hooks have to be asked.
+func (p *pass) calledOff() bool {
 	fired, known := p.rollbackFired()
-	if !known {
+	switch {
+	case !known:
+		return true
+	case fired:
+		p.rollBack()
 		return true
 	}
-	if fired {
-		p.rollBack()
-	}
-	return fired
+	p.rollbackRefused()
+	return false
+}
+
+// rollbackRefused notes that the rollback hooks let the rollout go on. They are not asked again within the interval.
+func (p *pass) rollbackRefused() {
+	p.heard = true
+	p.st.NextRollbackCheckAt = micro(p.f.Now.Add(p.interval()))
+	p.wakeAt(p.st.NextRollbackCheckAt.Time)
 }
 
 // rollbackFired asks the rollback hooks. It tells what they said.

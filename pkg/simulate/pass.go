@@ -34,7 +34,7 @@ func (w *World) observe() rollout.Facts {
 		Primary:  w.primary.workload(w.now, w.deadline()),
 		Services: rollout.ServicesFact{BackendsInPlace: w.backends, ApexInPlace: w.apex},
 		Routes: rollout.RoutesFact{
-			Known: w.routes, InPlace: w.routes && w.routed == want, Settled: w.routes,
+			Known: w.routes, InPlace: w.routes && w.routed == want, Settled: w.routes && !w.unsettled, Reason: "not accepted",
 			CanaryWeight: w.routed.CanaryWeight, Mirror: w.routed.Mirror,
 		},
 		Checks:     rollout.Checks{Hooks: map[v1beta1.HookType][]rollout.HookResult{}},

@@ -55,6 +55,8 @@ type World struct {
 	// routed is what the routing objects say.
 	routed rollout.TrafficState
 	routes bool
+	// unsettled makes the proxies report that they don't follow the routing objects.
+	unsettled bool
 	// zeroSince is since when neither the apex Service nor a route leads to the target.
 	zeroSince time.Time
 	// freeSince is since when neither leads to the primary any more, gone is set when the Canary has vanished.
