@@ -126,6 +126,7 @@ func finalising(p *pass) bool {
 		p.primaryFellBack()
 		return true
 	}
+	p.clocks().Primary = nil
 	if !p.drained() {
 		return true
 	}
@@ -141,7 +142,8 @@ func finalising(p *pass) bool {
 // the target has moved on, its new revision may be what mends the primary.
 func (p *pass) primaryFellBack() {
 	h := p.f.Primary.Health
-	dead := p.f.Primary.Available == 0 && p.f.Provider.Routes || h.State == Stuck && p.reportedInStage(h)
+	dead := p.f.Primary.Available == 0 && p.f.Provider.Routes || h.State == Stuck && p.reportedInStage(h) ||
+		p.expired(&p.clocks().Primary)
 	switch {
 	case p.moved():
 		p.startOver()

@@ -3,7 +3,6 @@ package rollout
 import (
 	"maps"
 	"slices"
-	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,6 +25,7 @@ func (p *pass) finish(rule string) Decision {
 	p.settlePromoted()
 	p.settleTransition()
 	p.settleConfigs()
+	p.settleClocks()
 	p.settleOutbox(rule)
 	if p.c.Status.Rollout == nil && equality.Semantic.DeepEqual(p.st, &v1beta1.RolloutStatus{}) {
 		p.next.Rollout = nil
@@ -92,14 +92,6 @@ func (p *pass) healthReason() ProblemReason {
 		return ReasonHealthy
 	}
 	return ProblemReason(c.Reason)
-}
-
-// since is since when the Healthy condition gives a reason, and now if it does not.
-func (p *pass) since(reason ProblemReason) time.Time {
-	if p.healthReason() != reason {
-		return p.f.Now
-	}
-	return condition(&p.c.Status, v1beta1.HealthyType).LastTransitionTime.Time
 }
 
 // settleHealth writes the Healthy condition, and tells about a problem when it is new or reads differently.

@@ -79,6 +79,10 @@ func health(reason ProblemReason, message string, since time.Time) edit {
 	})
 }
 
+func clocks(c v1beta1.UnreadySince) edit {
+	return func(f *Facts) { f.Canary.Status.Rollout.UnreadySince = &c }
+}
+
 func unready(w *Workload, state HealthState, available int32) {
 	w.Health = Health{State: state, Reason: "waiting for rollout to finish: 0 out of 2 new replicas have been updated"}
 	w.Available = available
@@ -321,7 +325,8 @@ func TestDecideRunning(t *testing.T) {
 			}),
 			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, says: []string{"not ready"}}},
 		"B12 once it was ready, the deadline counts from when it was seen not to be": {
-			facts(progressing, running(10), health(ReasonCanaryNotReady, "x", now.Add(-601*time.Second)), func(f *Facts) { unready(&f.Target, Waiting, 1) }),
+			facts(progressing, running(10), clocks(v1beta1.UnreadySince{Stage: clockAnalysis, Canary: micro(now.Add(-601 * time.Second))}),
+				func(f *Facts) { unready(&f.Target, Waiting, 1) }),
 			want{rule: "canary-not-ready", stage: stageRollback, actions: []Action{EnsureRoutes{}}, says: []string{"exceeded its progress deadline", "Rolling back"}}},
 		"B3 traffic leaves a canary without pods": {
 			facts(progressing, running(10), func(f *Facts) { unready(&f.Target, Waiting, 0) }),
@@ -412,7 +417,7 @@ func TestDecideRunning(t *testing.T) {
 			}),
 			want{rule: "routes-not-settled", weight: 10, reason: ReasonRoutesNotSettled, says: []string{"not accepted"}}},
 		"B11 a route that never comes into force ends the run": {
-			facts(progressing, running(10), health(ReasonRoutesNotSettled, "x", now.Add(-601*time.Second)), func(f *Facts) {
+			facts(progressing, running(10), clocks(v1beta1.UnreadySince{Stage: clockAnalysis, Routes: micro(now.Add(-601 * time.Second))}), func(f *Facts) {
 				f.Provider.ReportsSettled, f.Routes.Settled, f.Routes.Reason = true, false, "not accepted"
 			}),
 			want{rule: "routes-not-settled", stage: stageRollback, actions: []Action{EnsureRoutes{}}, reason: ReasonRoutesNotSettled,

@@ -77,6 +77,7 @@ func suspended(p *pass) bool {
 		if p.healthReason() == ReasonSuspended && p.st.StageStartedAt != nil {
 			// Nothing could get ready on time meanwhile.
 			p.st.StageStartedAt = micro(p.f.Now)
+			p.st.UnreadySince = nil
 		}
 		return false
 	}
@@ -107,11 +108,6 @@ func blocked(p *pass) bool {
 		p.next.Phase = v1beta1.CanaryPhaseInitializing
 	}
 	p.frozen = true
-	if r := p.healthReason(); p.f.Problem.Unknown && (r == ReasonCanaryNotReady || r == ReasonPrimaryNotReady) {
-		// A deadline counts from that condition, and a failed read is no news about it.
-		p.keepHealth = true
-		return true
-	}
 	p.problem = p.f.Problem
 	return true
 }
@@ -198,14 +194,10 @@ func routesNotSettled(p *pass) bool {
 		return true
 	}
 	if !p.f.Provider.ReportsSettled || p.f.Routes.Settled {
+		p.stop(&p.clocks().Routes)
 		return false
 	}
-	if !p.unsettled() {
-		return true
-	}
-	deadline := p.since(ReasonRoutesNotSettled).Add(p.deadline())
-	if p.f.Now.Before(deadline) {
-		p.wakeAt(deadline)
+	if !p.unsettled() || !p.expired(&p.clocks().Routes) {
 		return true
 	}
 	n := p.warning("Rolling back %s progress deadline exceeded %s", p.canaryName(), p.problem.Message)
@@ -219,25 +211,30 @@ func notDue(p *pass) bool {
 	if !p.running() || p.due() {
 		return false
 	}
-	reason := p.healthReason()
-	p.keepHealth = reason == ReasonCheckFailed || reason == ReasonWaitingForGate ||
-		reason == ReasonPrimaryNotReady && p.f.Primary.Health.State == Waiting ||
-		// Pods that come and go keep their clock running, and are told of once in an interval.
-		reason == ReasonCanaryNotReady
+	switch p.healthReason() {
+	case ReasonCheckFailed, ReasonWaitingForGate:
+		p.keepHealth = true
+	case ReasonPrimaryNotReady:
+		p.keepHealth = p.f.Primary.Health.State == Waiting
+	case ReasonCanaryNotReady:
+		// What comes and goes is told of once, for as long as its clock runs.
+		p.keepHealth = p.clocks().Canary != nil
+	case ReasonRoutesNotSettled:
+		p.keepHealth = p.clocks().Routes != nil
+	}
 	return true
 }
 
 // primaryNotReady holds the analysis while the primary is on its way to be ready, up to the deadline. A primary that is
 // stuck holds nothing: the revision under analysis may be what mends it.
 func primaryNotReady(p *pass) bool {
-	if !p.running() || p.canaryServes() || p.f.Primary.Health.State != Waiting {
+	if !p.running() || p.canaryServes() || p.f.Primary.Health.State == Stuck {
+		return false
+	}
+	if p.f.Primary.Health.State == Ready {
+		p.clocks().Primary = nil
 		return false
 	}
 	p.fail(ReasonPrimaryNotReady, "%s", p.primaryUnready(p.f.Primary.Health.Reason))
-	deadline := p.since(ReasonPrimaryNotReady).Add(p.deadline())
-	if !p.f.Now.Before(deadline) {
-		return false
-	}
-	p.wakeAt(deadline)
-	return true
+	return !p.expired(&p.clocks().Primary)
 }

@@ -139,7 +139,11 @@ func (p *pass) startOver() {
 // canaryNotReady waits for the pods of the revision, up to the deadline of the step.
 func canaryNotReady(p *pass) bool {
 	h := p.f.Target.Health
-	if !p.running() || h.State == Ready {
+	if !p.running() {
+		return false
+	}
+	if h.State == Ready {
+		p.stop(&p.clocks().Canary)
 		return false
 	}
 	if p.st.Stage == "" && p.lacksPods() {
@@ -176,11 +180,10 @@ func canaryNotReady(p *pass) bool {
 
 // canaryDeadline counts from the start of the revision, and once it has been ready, from when it was seen not to be.
 func (p *pass) canaryDeadline() time.Time {
-	from := p.since(ReasonCanaryNotReady)
 	if p.st.Stage == "" && p.st.StageStartedAt != nil {
-		from = p.st.StageStartedAt.Time
+		return p.st.StageStartedAt.Add(p.deadline())
 	}
-	return from.Add(p.deadline())
+	return p.expires(&p.clocks().Canary)
 }
 
 // reportedInStage is whether a report of a stuck workload is about the stage at hand. An older one is about a revision
