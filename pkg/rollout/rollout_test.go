@@ -169,6 +169,7 @@ const (
 
 func TestDecide(t *testing.T) {
 	read := &Problem{Reason: ReasonReadFailed, Message: "etcdserver: leader changed", Unknown: true}
+	invalid := &Problem{Reason: ReasonInvalidSpec, Message: "spec.analysis: set stepWeight"}
 	gone := &Problem{Reason: ReasonTargetNotFound, Message: "spec.targetRef: no Deployment podinfo"}
 	cases := map[string]struct {
 		facts Facts
@@ -186,6 +187,55 @@ func TestDecide(t *testing.T) {
 		"a target that vanishes under way gets no traffic": {
 			facts(progressing, running(10), func(f *Facts) { f.Problem = gone; f.Target = Workload{} }),
 			want{rule: "target-gone", actions: []Action{EnsureRoutes{}}, says: []string{"spec.targetRef"}}},
+		"nor does it get copies of requests": {
+			facts(progressing, running(0), func(f *Facts) { f.Problem, f.Target, f.Canary.Status.Rollout.Mirror = gone, Workload{}, true }),
+			want{rule: "target-gone", actions: []Action{EnsureRoutes{}}, says: []string{"spec.targetRef"}}},
+		"nor what a cookie binds to it": {
+			facts(progressing, running(0), func(f *Facts) { f.Problem, f.Target, f.Canary.Status.SessionAffinityCookie = gone, Workload{}, "c=1" }),
+			want{rule: "target-gone", actions: []Action{EnsureRoutes{}}, says: []string{"spec.targetRef"}}},
+		"routes that were not written are written again": {
+			facts(progressing, running(0), func(f *Facts) { f.Problem, f.Target, f.Routes.CanaryWeight = gone, Workload{}, 10 }),
+			want{rule: "target-gone", actions: []Action{EnsureRoutes{}}, says: []string{"spec.targetRef"}}},
+		"once nothing leads to it nothing is done": {
+			facts(progressing, running(0), func(f *Facts) { f.Problem, f.Target = gone, Workload{} }),
+			want{rule: "blocked", says: []string{"spec.targetRef"}}},
+		"a fault in the spec keeps traffic on a canary that serves": {
+			facts(progressing, running(10), func(f *Facts) { f.Problem = invalid }),
+			want{rule: "blocked", weight: 10, says: []string{"spec.analysis"}, reason: ReasonInvalidSpec}},
+		"but not on one without pods": {
+			facts(progressing, running(10), func(f *Facts) { f.Problem = invalid; unready(&f.Target, Waiting, 0) }),
+			want{rule: "blocked", actions: []Action{EnsureRoutes{}}, says: []string{"routing all traffic to primary", "spec.analysis"}, reason: ReasonInvalidSpec}},
+		"nor copies of requests": {
+			facts(progressing, running(0), func(f *Facts) {
+				f.Problem, f.Canary.Status.Rollout.Mirror, f.Routes.Mirror = invalid, true, true
+				unready(&f.Target, Waiting, 0)
+			}),
+			want{rule: "blocked", actions: []Action{EnsureRoutes{}}, says: []string{"routing all traffic to primary", "spec.analysis"}}},
+		"and is written until it is so": {
+			facts(progressing, running(0), func(f *Facts) { f.Problem, f.Routes.CanaryWeight = invalid, 10; unready(&f.Target, Waiting, 0) }),
+			want{rule: "blocked", actions: []Action{EnsureRoutes{}}, says: []string{"spec.analysis"}}},
+		"a primary without pods gets nothing for a fault in the spec": {
+			facts(progressing, running(10), func(f *Facts) {
+				f.Problem = invalid
+				unready(&f.Target, Waiting, 0)
+				unready(&f.Primary, Waiting, 0)
+			}),
+			want{rule: "blocked", weight: 10, says: []string{"spec.analysis"}}},
+		"routes that can't be read are not claimed to have changed": {
+			facts(progressing, running(10), func(f *Facts) { f.Problem, f.Routes = invalid, RoutesFact{}; unready(&f.Target, Waiting, 0) }),
+			want{rule: "blocked", weight: 10, says: []string{"spec.analysis"}}},
+		"a target that was not looked at is not dead": {
+			facts(progressing, running(10), func(f *Facts) { f.Problem, f.Target = invalid, Workload{} }),
+			want{rule: "blocked", weight: 10, says: []string{"spec.analysis"}}},
+		"another Canary's routes are left alone": {
+			facts(progressing, running(10), func(f *Facts) {
+				f.Problem = &Problem{Reason: ReasonDuplicateTarget, Message: "spec.targetRef: taken"}
+				unready(&f.Target, Waiting, 0)
+			}),
+			want{rule: "blocked", weight: 10, says: []string{"spec.targetRef"}}},
+		"B3 copies of requests leave a canary without pods": {
+			facts(progressing, running(0), func(f *Facts) { f.Canary.Status.Rollout.Mirror = true; unready(&f.Target, Waiting, 0) }),
+			want{rule: "canary-not-ready", actions: []Action{EnsureRoutes{}}, says: []string{"routing all traffic to primary", "not ready"}}},
 		"a settled Canary does nothing": {facts(succeeded), want{rule: "settled", phase: succeeded}},
 		"drift is repaired to the current step": {
 			facts(progressing, running(10), status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = micro(now.Add(time.Second)) }),

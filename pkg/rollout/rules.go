@@ -86,20 +86,22 @@ func suspended(p *pass) bool {
 	return true
 }
 
-// targetGone leads traffic away from a target that was deleted under way. The rest waits until it is back.
+// targetGone leads all requests away from a target that was deleted under way. The rest waits until it is back.
 func targetGone(p *pass) bool {
 	gone := p.f.Problem != nil && p.f.Problem.Reason == ReasonTargetNotFound
-	if !gone || p.next.CanaryWeight == 0 || p.f.Primary.Available == 0 {
+	if !gone || !p.f.Provider.Routes || p.f.Primary.Available == 0 || !p.sendsToCanary() && !p.routedToCanary() {
 		return false
 	}
-	p.routeToPrimary()
-	p.problem = p.f.Problem
-	p.do(EnsureRoutes{})
 	p.frozen = true
+	p.problem = p.f.Problem
+	p.next.Iterations = 0
+	p.routeToPrimary()
+	p.writeFrozenRoutes()
 	return true
 }
 
-// blocked does nothing while the Canary can't run as written or the cluster can't be read.
+// blocked does nothing while the Canary can't run as written or the cluster can't be read, but to lead requests away from
+// pods that are gone: nobody knows when the Canary will be corrected.
 func blocked(p *pass) bool {
 	if p.f.Problem == nil {
 		return false
@@ -109,7 +111,23 @@ func blocked(p *pass) bool {
 	}
 	p.frozen = true
 	p.problem = p.f.Problem
+	if p.f.Problem.Unknown || p.f.Problem.Reason == ReasonDuplicateTarget || !p.f.Target.Exists || !p.f.Provider.Routes ||
+		!p.f.Routes.Known {
+		return true
+	}
+	if p.leaveDeadCanary() && p.running() {
+		p.beginAnew()
+	}
+	if !p.sendsToCanary() && p.routedToCanary() && p.f.Target.Available == 0 && p.f.Primary.Available > 0 {
+		p.writeFrozenRoutes()
+	}
 	return true
+}
+
+// writeFrozenRoutes writes routes that lead nothing to the canary, not even what a cookie binds to it.
+func (p *pass) writeFrozenRoutes() {
+	p.settleCookies()
+	p.do(EnsureRoutes{})
 }
 
 // primaryMissing rebuilds a primary that somebody deleted, from the revision that was promoted last and whatever the target

@@ -165,9 +165,7 @@ func canaryNotReady(p *pass) bool {
 		p.fail(ReasonCanaryNotReady, "%s", message)
 		p.wakeAt(deadline)
 		if p.leaveDeadCanary() {
-			// Once it is back the analysis begins anew. One that dies of its traffic each time must come to an end.
-			p.next.Iterations = 0
-			p.countFailure()
+			p.beginAnew()
 		}
 		return true
 	}
@@ -192,9 +190,25 @@ func (p *pass) reportedInStage(h Health) bool {
 	return h.Since.IsZero() || p.st.StageStartedAt == nil || !h.Since.Before(p.st.StageStartedAt.Truncate(time.Second))
 }
 
-// leaveDeadCanary takes traffic off a canary without a single ready pod, and reports whether it did.
+// beginAnew puts the analysis of a canary that lost its pods back to its beginning, for when they are back. One that dies of
+// its traffic each time comes to an end by the failed checks.
+func (p *pass) beginAnew() {
+	p.next.Iterations = 0
+	p.countFailure()
+}
+
+// sendsToCanary is whether the status asks for requests, or copies of requests, to the canary.
+func (p *pass) sendsToCanary() bool { return p.next.CanaryWeight > 0 || p.st.Mirror }
+
+// routedToCanary is whether the routes lead requests, or copies of requests, to the canary, whatever the status asks for.
+func (p *pass) routedToCanary() bool {
+	r := p.f.Routes
+	return r.Known && (r.CanaryWeight > 0 || r.Mirror || p.next.SessionAffinityCookie != "")
+}
+
+// leaveDeadCanary takes requests off a canary without a single ready pod, and reports whether it did.
 func (p *pass) leaveDeadCanary() bool {
-	if p.next.CanaryWeight == 0 || p.f.Target.Available > 0 || p.f.Primary.Available == 0 {
+	if !p.sendsToCanary() || p.f.Target.Available > 0 || p.f.Primary.Available == 0 {
 		return false
 	}
 	p.warning("%s has no ready pods, routing all traffic to primary", p.targetName())
