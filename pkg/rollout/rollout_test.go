@@ -79,6 +79,18 @@ func health(reason ProblemReason, message string, since time.Time) edit {
 	})
 }
 
+// refusedFor is a change that the rollout needs and that has been refused for some time.
+func refusedFor(d time.Duration) edit {
+	return func(f *Facts) {
+		f.ApplyError = "denied"
+		stage := clockAnalysis
+		if f.Canary.Status.Phase == promotingTo {
+			stage = clockPromotion
+		}
+		clocks(v1beta1.UnreadySince{Stage: stage, Change: micro(now.Add(-d))})(f)
+	}
+}
+
 func clocks(c v1beta1.UnreadySince) edit {
 	return func(f *Facts) { f.Canary.Status.Rollout.UnreadySince = &c }
 }
@@ -545,6 +557,52 @@ func TestDecideRunning(t *testing.T) {
 		"A-24 a stepwise promotion without weight ends": {
 			facts(promotingTo, running(0), func(f *Facts) { f.Primary.Copy = "v2:2" }, spec(func(s *v1beta1.CanarySpec) { s.Analysis.StepWeightPromotion = 10 })),
 			want{rule: "promoting", phase: finalisingP, says: []string{"Routing all traffic to primary"}}},
+		"a copy that is refused is tried again until its deadline": {
+			facts(promotingTo, running(30), func(f *Facts) { f.ApplyError = "admission webhook denied the request" }),
+			want{rule: "promoting", phase: promotingTo, weight: 30, actions: []Action{EnsurePrimary{Revision: rev("2", 2)}}, reason: ReasonApplyFailed,
+				says: []string{"denied"}, wake: now.Add(10 * time.Minute)}},
+		"after that the primary, which was not changed, takes the traffic back": {
+			facts(promotingTo, running(30), refusedFor(601*time.Second)),
+			want{rule: "promoting", phase: progressing, stage: stageRollback, actions: []Action{EnsureRoutes{}}, reason: ReasonApplyFailed,
+				says: []string{"Promotion of podinfo.test failed, primary can't be updated: denied", "denied"}}},
+		"one that runs an unknown revision as well": {
+			facts(promotingTo, running(30), refusedFor(601*time.Second), func(f *Facts) {
+				f.Canary.Status.Rollout.Promoted, f.Primary.Copy = &v1beta1.RevisionRef{Fingerprint: unknownRevision}, ""
+			}),
+			want{rule: "promoting", phase: progressing, stage: stageRollback, actions: []Action{EnsureRoutes{}},
+				says: []string{"Promotion of podinfo.test failed, primary can't be updated: denied", "denied"}}},
+		"one that was changed does not": {
+			facts(promotingTo, running(30), refusedFor(601*time.Second), func(f *Facts) { f.Primary.Copy = "v2:other" }),
+			want{rule: "promoting", phase: failed, weight: 100, actions: []Action{EnsureRoutes{}}, reason: ReasonPromotionFailed,
+				says: []string{"Promotion of podinfo.test failed, primary can't be updated: denied"}}},
+		"a copy that nobody has refused since is tried first": {
+			facts(promotingTo, running(30), refusedFor(601*time.Second), func(f *Facts) { f.ApplyError = "" }),
+			want{rule: "promoting", phase: promotingTo, weight: 30, actions: []Action{EnsurePrimary{Revision: rev("2", 2)}}}},
+		"traffic leaves a canary that dies while its copy is refused": {
+			facts(promotingTo, running(30), refusedFor(time.Second), func(f *Facts) { unready(&f.Target, Waiting, 0) }),
+			want{rule: "promoting", phase: promotingTo, actions: []Action{EnsureRoutes{}, EnsurePrimary{Revision: rev("2", 2)}},
+				says: []string{"routing all traffic to primary", "denied"}}},
+		"a scaling up that is refused ends as well": {
+			facts(progressing, running(0), stage(""), refusedFor(601*time.Second), func(f *Facts) {
+				unready(&f.Target, Waiting, 0)
+				f.Target.Replicas = 0
+				f.Canary.Status.Rollout.StageStartedAt = micro(now)
+			}),
+			want{rule: "canary-not-ready", stage: stageRollback, says: []string{"exceeded its progress deadline: denied", "Rolling back", "denied"}}},
+		"routes that are refused are told": {
+			facts(progressing, running(10), refusedFor(time.Second), func(f *Facts) { f.Routes.InPlace = false }),
+			want{rule: "routes-not-settled", weight: 10, actions: []Action{EnsureRoutes{}}, reason: ReasonApplyFailed, says: []string{"denied"}}},
+		"routes that are refused end the run": {
+			facts(progressing, running(10), refusedFor(601*time.Second), func(f *Facts) { f.Routes.InPlace = false }),
+			want{rule: "routes-not-settled", stage: stageRollback, actions: []Action{EnsureRoutes{}},
+				says: []string{"Rolling back podinfo.test progress deadline exceeded denied", "denied"}}},
+		"B11 a newer revision leads out of routes that never come into force": {
+			facts(finalisingP, running(0), targetRuns("3", 3), func(f *Facts) {
+				f.Primary.Copy = "v2:2"
+				f.Provider.ReportsSettled, f.Routes.Settled = true, false
+				f.Canary.Status.Rollout.StageStartedAt = micro(now.Add(-601 * time.Second))
+			}),
+			want{rule: "finalising", phase: progressing, says: []string{"Restarting analysis", "not in force"}, reason: ReasonRoutesNotSettled}},
 		"a failed promotion where nothing routes leaves all as it is": {
 			facts(promotingTo, running(0), func(f *Facts) {
 				f.Primary.Copy = "v2:2"

@@ -208,20 +208,28 @@ func routesNotSettled(p *pass) bool {
 		return false
 	}
 	if !p.f.Routes.InPlace {
-		p.keepHealth = true
+		p.keepHealth = p.f.ApplyError == ""
+		if p.changeRefused() {
+			p.exceedDeadline(p.f.ApplyError)
+		}
 		return true
 	}
+	p.clocks().Change = nil
 	if !p.f.Provider.ReportsSettled || p.f.Routes.Settled {
 		p.stop(&p.clocks().Routes)
 		return false
 	}
-	if !p.unsettled() || !p.expired(&p.clocks().Routes) {
-		return true
+	if p.unsettled() && p.expired(&p.clocks().Routes) {
+		p.exceedDeadline(p.problem.Message)
 	}
-	n := p.warning("Rolling back %s progress deadline exceeded %s", p.canaryName(), p.problem.Message)
-	alert(n, v1beta1.SeverityError, "Progress deadline exceeded %s", p.problem.Message)
-	p.rollBack()
 	return true
+}
+
+// exceedDeadline takes a canary back that did not get on for as long as the progress deadline.
+func (p *pass) exceedDeadline(reason string) {
+	n := p.warning("Rolling back %s progress deadline exceeded %s", p.canaryName(), reason)
+	alert(n, v1beta1.SeverityError, "Progress deadline exceeded %s", reason)
+	p.rollBack()
 }
 
 // notDue waits for the next analysis step.

@@ -146,22 +146,21 @@ func canaryNotReady(p *pass) bool {
 		p.stop(&p.clocks().Canary)
 		return false
 	}
-	if p.st.Stage == "" && p.lacksPods() {
-		if p.f.Target.Revision.Generation == p.st.Target.Generation && p.f.Scaler.Pausable == p.f.Scaler.Paused {
-			// Nobody has given it pods since the start. Whoever scales it down again and again gets no more time.
-			p.renewClock()
-		}
-		p.do(ScaleTargetUp{})
-	}
-	deadline := p.canaryDeadline()
+	deadline := p.startDeadline()
 	reason := h.Reason
 	stuck := h.State == Stuck && p.reportedInStage(h)
 	if !stuck && !p.f.Now.Before(deadline) {
 		stuck = true
 		reason = p.overdue()
+		if p.lacksPods() && p.f.ApplyError != "" {
+			reason += ": " + p.f.ApplyError
+		}
 	}
 	message := p.canaryUnready(reason, stuck)
 	if !stuck {
+		if p.lostScaleUp() {
+			p.do(ScaleTargetUp{})
+		}
 		p.fail(ReasonCanaryNotReady, "%s", message)
 		p.wakeAt(deadline)
 		if p.leaveDeadCanary() {
@@ -170,10 +169,27 @@ func canaryNotReady(p *pass) bool {
 		return true
 	}
 	p.warning("%s", message)
-	n := p.warning("Rolling back %s progress deadline exceeded %s", p.canaryName(), reason)
-	alert(n, v1beta1.SeverityError, "Progress deadline exceeded %s", reason)
-	p.rollBack()
+	p.exceedDeadline(reason)
 	return true
+}
+
+// lostScaleUp is whether a revision that has not been ready yet is without pods.
+func (p *pass) lostScaleUp() bool { return p.st.Stage == "" && p.lacksPods() }
+
+// startDeadline is until when a canary may take to get ready, if it is to get its pods only now.
+func (p *pass) startDeadline() time.Time {
+	if !p.lostScaleUp() {
+		p.clocks().Change = nil
+		return p.canaryDeadline()
+	}
+	if p.changeRefused() {
+		return p.f.Now
+	}
+	if p.f.Target.Revision.Generation == p.st.Target.Generation && p.f.Scaler.Pausable == p.f.Scaler.Paused {
+		// Nobody has given it pods since the start. Whoever scales it down again and again gets no more time.
+		p.renewClock()
+	}
+	return p.canaryDeadline()
 }
 
 // canaryDeadline counts from the start of the revision, and once it has been ready, from when it was seen not to be.
