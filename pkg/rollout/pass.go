@@ -61,6 +61,10 @@ func newPass(f *Facts) *pass {
 		p.next.Rollout = &v1beta1.RolloutStatus{}
 	}
 	p.st = p.next.Rollout
+	if at := p.st.StageStartedAt; at != nil && at.After(f.Now) && !p.resting() {
+		// The clock was set back, or is that of another process. What the stage waits for must not wait for the difference.
+		p.st.StageStartedAt = micro(f.Now)
+	}
 	return p
 }
 
