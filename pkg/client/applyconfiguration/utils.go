@@ -104,6 +104,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &flaggerv1beta1.RevisionRefApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("RolloutStatus"):
 		return &flaggerv1beta1.RolloutStatusApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("RoutingRef"):
+		return &flaggerv1beta1.RoutingRefApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("ScalerRef"):
+		return &flaggerv1beta1.ScalerRefApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("ScalerReplicas"):
 		return &flaggerv1beta1.ScalerReplicasApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("SessionAffinity"):
@@ -116,8 +120,6 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &flaggerv1beta1.TrafficPolicyApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("UnmanagedMetadata"):
 		return &flaggerv1beta1.UnmanagedMetadataApplyConfiguration{}
-	case v1beta1.SchemeGroupVersion.WithKind("UnreadySince"):
-		return &flaggerv1beta1.UnreadySinceApplyConfiguration{}
 
 	}
 	return nil

@@ -39,19 +39,6 @@ type RolloutStatus struct {
 	// +optional
 	NextCheckAt *metav1.MicroTime `json:"nextCheckAt,omitempty"`
 
-	// NextRollbackCheckAt is when the rollback hooks are asked next.
-	// +optional
-	NextRollbackCheckAt *metav1.MicroTime `json:"nextRollbackCheckAt,omitempty"`
-
-	// UnreadySince is what deadlines count from that don't count from the start of the stage.
-	// +optional
-	UnreadySince *UnreadySince `json:"unreadySince,omitempty"`
-
-	// ToldHook is the type of the webhooks that keep the rollout at this step, once that was
-	// told: a wait is told once.
-	// +optional
-	ToldHook HookType `json:"toldHook,omitempty"`
-
 	// CanaryDrainedAt is since when the target has been seen to get no traffic. Nothing is
 	// scaled down before the propagation delay has passed since then.
 	// +optional
@@ -67,6 +54,25 @@ type RolloutStatus struct {
 	// +optional
 	ServingSide string `json:"servingSide,omitempty"`
 
+	// Routing lists under which names and for which providers Services and routes were made, the
+	// present ones first. What was made under the others goes once the present ones are in force.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=atomic
+	// +optional
+	Routing []RoutingRef `json:"routing,omitempty"`
+
+	// Scalers lists the autoscalers of the target that the primary has got copies of, the present
+	// one first. The copies of the others go.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=atomic
+	// +optional
+	Scalers []ScalerRef `json:"scalers,omitempty"`
+
+	// RetiringSince is since when the present Services and routes have been seen in force while
+	// there are former ones. Those go when the propagation delay has passed since then.
+	// +optional
+	RetiringSince *metav1.MicroTime `json:"retiringSince,omitempty"`
+
 	// Sequence is the number of the last notice.
 	// +optional
 	Sequence int64 `json:"sequence,omitempty"`
@@ -79,32 +85,32 @@ type RolloutStatus struct {
 	Outbox []Notice `json:"outbox,omitempty"`
 }
 
-// UnreadySince says since when something that a rollout waits for has been missing. It belongs to
-// one stage of one revision and says nothing about any other.
-type UnreadySince struct {
-	// Run is the analysis that this belongs to.
-	// +optional
-	Run int64 `json:"run,omitempty"`
+// RoutingRef names Services and routes of a Canary.
+type RoutingRef struct {
+	// Service is the name of the Service that clients use; the names of the others follow from it.
+	// +kubebuilder:validation:MaxLength=253
+	Service string `json:"service"`
 
-	// Stage is what was under way: analysis or promotion.
+	// Provider has the routes. Empty means that they are gone.
+	// +kubebuilder:validation:MaxLength=63
 	// +optional
-	Stage string `json:"stage,omitempty"`
+	Provider string `json:"provider,omitempty"`
 
-	// Canary is since when the target has not been ready.
+	// Released says that a Service of the user's is left alone until the Canary is deleted. It
+	// still leads to the primary.
 	// +optional
-	Canary *metav1.MicroTime `json:"canary,omitempty"`
+	Released bool `json:"released,omitempty"`
+}
 
-	// Primary is since when the primary has not been ready.
-	// +optional
-	Primary *metav1.MicroTime `json:"primary,omitempty"`
+// ScalerRef names an autoscaler of a target.
+type ScalerRef struct {
+	// Kind of the autoscaler: HorizontalPodAutoscaler or ScaledObject.
+	// +kubebuilder:validation:MaxLength=63
+	Kind string `json:"kind"`
 
-	// Routes is since when the routes have not been in force.
-	// +optional
-	Routes *metav1.MicroTime `json:"routes,omitempty"`
-
-	// Change is since when a change that the rollout needs has been refused.
-	// +optional
-	Change *metav1.MicroTime `json:"change,omitempty"`
+	// Name of the autoscaler.
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
 }
 
 // RevisionRef identifies one revision of the target.

@@ -78,7 +78,7 @@ type CanarySpec struct {
 	TargetRef LocalObjectReference `json:"targetRef"`
 
 	// AutoscalerRef names the HorizontalPodAutoscaler or KEDA ScaledObject of the target. The
-	// primary gets a copy of it.
+	// primary gets a copy of it, which goes when another or none is named.
 	// +optional
 	AutoscalerRef *AutoscalerReference `json:"autoscalerRef,omitempty"`
 
@@ -123,7 +123,7 @@ type CanarySpec struct {
 	SkipAnalysis bool `json:"skipAnalysis,omitempty"`
 
 	// RevertOnDeletion gives the traffic back to the target, scaled up, before the Canary is
-	// deleted.
+	// deleted. Services and routes of users become what they were.
 	// +optional
 	RevertOnDeletion bool `json:"revertOnDeletion,omitempty"`
 
@@ -209,7 +209,9 @@ type ScalerReplicas struct {
 // Which routing fields have an effect depends on the provider.
 type CanaryService struct {
 	// Name of the apex Service; the others are <name>-primary and <name>-canary.
-	// Default: targetRef.name.
+	// Default: targetRef.name. An existing Service that leads to the target is taken over; one
+	// that leads to other pods is refused. After a change the Services and routes of the former
+	// name are removed as soon as the new ones are in force; those of users are left to them.
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	Name string `json:"name,omitempty"`

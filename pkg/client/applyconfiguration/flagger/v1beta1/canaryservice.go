@@ -13,7 +13,9 @@ import (
 // Which routing fields have an effect depends on the provider.
 type CanaryServiceApplyConfiguration struct {
 	// Name of the apex Service; the others are <name>-primary and <name>-canary.
-	// Default: targetRef.name.
+	// Default: targetRef.name. An existing Service that leads to the target is taken over; one
+	// that leads to other pods is refused. After a change the Services and routes of the former
+	// name are removed as soon as the new ones are in force; those of users are left to them.
 	Name *string `json:"name,omitempty"`
 	// Port of the Services.
 	Port *int32 `json:"port,omitempty"`

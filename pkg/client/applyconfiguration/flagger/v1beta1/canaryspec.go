@@ -17,7 +17,7 @@ type CanarySpecApplyConfiguration struct {
 	// (apps/v1), a Service (v1) or a Knative Service (serving.knative.dev/v1).
 	TargetRef *LocalObjectReferenceApplyConfiguration `json:"targetRef,omitempty"`
 	// AutoscalerRef names the HorizontalPodAutoscaler or KEDA ScaledObject of the target. The
-	// primary gets a copy of it.
+	// primary gets a copy of it, which goes when another or none is named.
 	AutoscalerRef *AutoscalerReferenceApplyConfiguration `json:"autoscalerRef,omitempty"`
 	// IngressRef names the Ingress that exposes the target (providers nginx and skipper).
 	IngressRef *LocalObjectReferenceApplyConfiguration `json:"ingressRef,omitempty"`
@@ -40,7 +40,7 @@ type CanarySpecApplyConfiguration struct {
 	// SkipAnalysis promotes a new revision as soon as it is ready, without analysis.
 	SkipAnalysis *bool `json:"skipAnalysis,omitempty"`
 	// RevertOnDeletion gives the traffic back to the target, scaled up, before the Canary is
-	// deleted.
+	// deleted. Services and routes of users become what they were.
 	RevertOnDeletion *bool `json:"revertOnDeletion,omitempty"`
 	// Suspend stops the rollout where it is; nothing is changed until it is false again.
 	Suspend *bool `json:"suspend,omitempty"`

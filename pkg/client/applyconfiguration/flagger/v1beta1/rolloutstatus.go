@@ -3,7 +3,6 @@
 package v1beta1
 
 import (
-	flaggerv1beta1 "flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -26,13 +25,6 @@ type RolloutStatusApplyConfiguration struct {
 	StageStartedAt *v1.MicroTime `json:"stageStartedAt,omitempty"`
 	// NextCheckAt is when the next analysis step is due.
 	NextCheckAt *v1.MicroTime `json:"nextCheckAt,omitempty"`
-	// NextRollbackCheckAt is when the rollback hooks are asked next.
-	NextRollbackCheckAt *v1.MicroTime `json:"nextRollbackCheckAt,omitempty"`
-	// UnreadySince is what deadlines count from that don't count from the start of the stage.
-	UnreadySince *UnreadySinceApplyConfiguration `json:"unreadySince,omitempty"`
-	// ToldHook is the type of the webhooks that keep the rollout at this step, once that was
-	// told: a wait is told once.
-	ToldHook *flaggerv1beta1.HookType `json:"toldHook,omitempty"`
 	// CanaryDrainedAt is since when the target has been seen to get no traffic. Nothing is
 	// scaled down before the propagation delay has passed since then.
 	CanaryDrainedAt *v1.MicroTime `json:"canaryDrainedAt,omitempty"`
@@ -41,6 +33,15 @@ type RolloutStatusApplyConfiguration struct {
 	// ServingSide is the side that carries the traffic outside of an analysis: primary, or
 	// canary after a promotion whose primary did not come up. Empty means primary.
 	ServingSide *string `json:"servingSide,omitempty"`
+	// Routing lists under which names and for which providers Services and routes were made, the
+	// present ones first. What was made under the others goes once the present ones are in force.
+	Routing []RoutingRefApplyConfiguration `json:"routing,omitempty"`
+	// Scalers lists the autoscalers of the target that the primary has got copies of, the present
+	// one first. The copies of the others go.
+	Scalers []ScalerRefApplyConfiguration `json:"scalers,omitempty"`
+	// RetiringSince is since when the present Services and routes have been seen in force while
+	// there are former ones. Those go when the propagation delay has passed since then.
+	RetiringSince *v1.MicroTime `json:"retiringSince,omitempty"`
 	// Sequence is the number of the last notice.
 	Sequence *int64 `json:"sequence,omitempty"`
 	// Outbox holds what has been decided to be told and may not have been told yet: events,
@@ -102,30 +103,6 @@ func (b *RolloutStatusApplyConfiguration) WithNextCheckAt(value v1.MicroTime) *R
 	return b
 }
 
-// WithNextRollbackCheckAt sets the NextRollbackCheckAt field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the NextRollbackCheckAt field is set to the value of the last call.
-func (b *RolloutStatusApplyConfiguration) WithNextRollbackCheckAt(value v1.MicroTime) *RolloutStatusApplyConfiguration {
-	b.NextRollbackCheckAt = &value
-	return b
-}
-
-// WithUnreadySince sets the UnreadySince field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the UnreadySince field is set to the value of the last call.
-func (b *RolloutStatusApplyConfiguration) WithUnreadySince(value *UnreadySinceApplyConfiguration) *RolloutStatusApplyConfiguration {
-	b.UnreadySince = value
-	return b
-}
-
-// WithToldHook sets the ToldHook field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the ToldHook field is set to the value of the last call.
-func (b *RolloutStatusApplyConfiguration) WithToldHook(value flaggerv1beta1.HookType) *RolloutStatusApplyConfiguration {
-	b.ToldHook = &value
-	return b
-}
-
 // WithCanaryDrainedAt sets the CanaryDrainedAt field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the CanaryDrainedAt field is set to the value of the last call.
@@ -147,6 +124,40 @@ func (b *RolloutStatusApplyConfiguration) WithMirror(value bool) *RolloutStatusA
 // If called multiple times, the ServingSide field is set to the value of the last call.
 func (b *RolloutStatusApplyConfiguration) WithServingSide(value string) *RolloutStatusApplyConfiguration {
 	b.ServingSide = &value
+	return b
+}
+
+// WithRouting adds the given value to the Routing field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Routing field.
+func (b *RolloutStatusApplyConfiguration) WithRouting(values ...*RoutingRefApplyConfiguration) *RolloutStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithRouting")
+		}
+		b.Routing = append(b.Routing, *values[i])
+	}
+	return b
+}
+
+// WithScalers adds the given value to the Scalers field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Scalers field.
+func (b *RolloutStatusApplyConfiguration) WithScalers(values ...*ScalerRefApplyConfiguration) *RolloutStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithScalers")
+		}
+		b.Scalers = append(b.Scalers, *values[i])
+	}
+	return b
+}
+
+// WithRetiringSince sets the RetiringSince field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the RetiringSince field is set to the value of the last call.
+func (b *RolloutStatusApplyConfiguration) WithRetiringSince(value v1.MicroTime) *RolloutStatusApplyConfiguration {
+	b.RetiringSince = &value
 	return b
 }
 
