@@ -117,6 +117,12 @@ func ControlOf(c *v1beta1.Canary, live *unstructured.Unstructured) Control {
 	return Ours
 }
 
+// Owns tells whether a Canary, and not an earlier one of the same name, controls a live object.
+func Owns(c *v1beta1.Canary, live *unstructured.Unstructured) bool {
+	owner := metav1.GetControllerOf(live)
+	return owner != nil && owner.UID == c.UID && ControlOf(c, live) == Ours
+}
+
 // ownerReference makes a Canary the controller of an object.
 func ownerReference(c *v1beta1.Canary) metav1.OwnerReference {
 	return *metav1.NewControllerRef(c, v1beta1.SchemeGroupVersion.WithKind(v1beta1.CanaryKind))

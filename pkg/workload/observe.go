@@ -56,6 +56,7 @@ func (d *deployment) Observe(c *v1beta1.Canary, live router.Live, now time.Time)
 	first.add(checkPrimaryName(c))
 	o.Selector, problem = selectorOf(target, d.options.SelectorLabels)
 	first.add(problem)
+	o.PodLabels = podLabels(target)
 	first.add(checkPorts(c, target, primary != nil))
 	o.Ports = discoveredPorts(c, target)
 	if primary != nil && o.Selector.Label != "" {
@@ -131,6 +132,14 @@ func (o *Observation) observe(k podKind, w *rollout.Workload, d *unstructured.Un
 	}
 	w.Revision.Fingerprint = hash
 	return nil
+}
+
+func podLabels(d *unstructured.Unstructured) map[string]string {
+	labels, _, err := unstructured.NestedStringMap(d.Object, "spec", "template", "metadata", "labels")
+	if err != nil {
+		return nil
+	}
+	return labels
 }
 
 // templateFingerprint identifies the pod template of a workload as the server stores it.

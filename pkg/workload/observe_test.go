@@ -41,7 +41,8 @@ func TestObserve(t *testing.T) {
 			Health:   waiting("waiting for rollout to finish: 0 out of 3 new replicas have been updated"),
 			Copy:     hash,
 		},
-		Selector: Selector{Label: "app", Value: "podinfo"},
+		Selector:  Selector{Label: "app", Value: "podinfo"},
+		PodLabels: map[string]string{"app": "podinfo", "helm.toolkit.fluxcd.io/name": "apps", "track": "stable", "version": "v2"},
 		Ports: []Port{
 			{Name: "http", Number: 9898, Protocol: corev1.ProtocolTCP},
 			{Name: "http-metrics", Number: 9797, Protocol: corev1.ProtocolTCP},

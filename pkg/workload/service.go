@@ -54,6 +54,9 @@ func (s *coreService) Observe(c *v1beta1.Canary, live router.Live, _ time.Time) 
 	}
 	first.add(observeService(&o.Target, target))
 	first.add(checkServiceName(c))
+	if err := services.CheckForeignCopy(c, target, primary); err != nil {
+		first.add(invalid("%s", err))
+	}
 	if primary != nil {
 		o.Primary.Copy = serviceCopyOf(c, target, primary, o)
 	}

@@ -56,6 +56,8 @@ type Observation struct {
 	Target, Primary rollout.Workload
 	// Selector is what the Services select the pods of the target by. The pods of the primary have PrimaryValue instead.
 	Selector Selector
+	// PodLabels are the labels of the pods of the target.
+	PodLabels map[string]string
 	// Ports are the container ports for service.portDiscovery, with unique names and numbers, the one that service.port
 	// leads to included.
 	Ports []Port

@@ -63,11 +63,11 @@ func CopySpec(c *v1beta1.Canary, target, current *unstructured.Unstructured) map
 	return spec
 }
 
-// keepNodePorts gives ports the node ports of those with the same number and protocol.
+// keepNodePorts gives ports without a node port those of the live ones with the same number and protocol.
 func keepNodePorts(spec, live map[string]any) {
 	for _, port := range portMaps(spec) {
 		for _, old := range portMaps(live) {
-			if nodePort, ok := old["nodePort"]; ok && old["port"] == port["port"] && old["protocol"] == port["protocol"] {
+			if nodePort, ok := old["nodePort"]; ok && port["nodePort"] == nil && old["port"] == port["port"] && old["protocol"] == port["protocol"] {
 				port["nodePort"] = nodePort
 			}
 		}
@@ -106,6 +106,9 @@ func canaryCopy(c *v1beta1.Canary, live router.Live) ([]router.Object, error) {
 	current, err := live.Get(ref)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", ref, err)
+	}
+	if err := CheckForeignCopy(c, target, current); err != nil {
+		return nil, err
 	}
 	if err := checkCopy(target, current); err != nil {
 		return nil, err

@@ -19,6 +19,8 @@ type Input struct {
 	// Label is the key that selects the pods of the target, Value its value there. The pods of the primary carry
 	// "<Value>-primary".
 	Label, Value string
+	// Pods are the labels of the pods of the target.
+	Pods map[string]string
 	// Ports are the container ports of the target. They are used with service.portDiscovery only.
 	Ports []Port
 }
@@ -98,6 +100,9 @@ func render(c *v1beta1.Canary, in Input, live router.Live, s side) (router.Objec
 	if err != nil {
 		return router.Object{}, fmt.Errorf("%s: %w", ref, err)
 	}
+	if err := checkForeign(c, in, current); err != nil {
+		return router.Object{}, err
+	}
 	if err := checkHeadless(c, current); err != nil {
 		return router.Object{}, err
 	}
@@ -123,6 +128,8 @@ func render(c *v1beta1.Canary, in Input, live router.Live, s side) (router.Objec
 		Wanted:        router.NewObject(ref, labels, router.Annotated(s.metadata), spec),
 		Owned:         owned(c, current),
 		ExactMetadata: exactMetadata(service.UnmanagedMetadata),
+		// What leads to the primary already is no original: Flagger took it over.
+		KeepOriginal: current != nil && !selectsBy(current, in.Label, in.Value+v1beta1.PrimarySuffix),
 	}, nil
 }
 

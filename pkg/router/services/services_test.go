@@ -19,7 +19,7 @@ import (
 )
 
 func input() services.Input {
-	return services.Input{Label: "app", Value: "podinfo", Ports: []services.Port{
+	return services.Input{Label: "app", Value: "podinfo", Pods: map[string]string{"app": "podinfo", "tier": "web", "version": "1"}, Ports: []services.Port{
 		{Name: "http", Number: 9898},
 		{Name: "grpc", Number: 9999, Protocol: corev1.ProtocolTCP},
 		{Name: "dns", Number: 53, Protocol: corev1.ProtocolUDP},
@@ -227,6 +227,7 @@ kind: Service
 metadata:
   annotations:
     cloud: lb
+    flagger.kubernetes.io/original-configuration: '{"clusterIP":"10.0.0.9","ports":[{"name":"admin","nodePort":30001,"port":9000,"protocol":"TCP","targetPort":9000},{"nodePort":30002,"port":9898,"protocol":"TCP","targetPort":8080}],"selector":{"app":"podinfo","tier":"web"},"sessionAffinity":"None","trafficDistribution":"PreferSameZone","type":"LoadBalancer"}'
     helm.toolkit.fluxcd.io/driftDetection: disabled
     kustomize.toolkit.fluxcd.io/reconcile: disabled
   labels:
