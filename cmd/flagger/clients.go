@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -85,7 +84,6 @@ func restConfig(o *options, kubeconfig string) (*rest.Config, error) {
 	}
 	cfg.QPS, cfg.Burst = float32(o.qps), o.burst
 	cfg.UserAgent = "flagger/" + version.Version
-	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return patient{next, o.timeout} })
 	return cfg, nil
 }
 

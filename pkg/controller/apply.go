@@ -46,10 +46,19 @@ func (c *Controller) apply(ctx context.Context, v *view, stored *v1beta1.Canary,
 	case rollout.RestoreTarget:
 		return workload.Restore(ctx, v.target, stored)
 	case rollout.EnsurePrimaryScaler:
-		if err := workload.RetireOtherScalers(ctx, c.main.client, stored); err != nil {
-			return err
+		if v.facts.Primary.Replicas > 0 {
+			// A primary without pods gets some only from the autoscaler that took them away.
+			if err := workload.RetireOtherScalers(ctx, c.main.client, stored); err != nil {
+				return err
+			}
 		}
 		return c.main.applier.Apply(ctx, stored, v.scaler)
+	case rollout.RetireRoutes:
+		return c.retireRoutes(ctx, v)
+	case rollout.RetireServices:
+		return c.retireServices(ctx, v)
+	case rollout.RetireScalers:
+		return c.main.applier.Delete(ctx, stored, v.former.scalers)
 	case rollout.ScaleTargetUp:
 		return v.target.ScaleUp(ctx, stored)
 	case rollout.ScaleTargetToZero:
@@ -71,7 +80,8 @@ func (v *view) equipped(action rollout.Action) error {
 		if v.provider == nil {
 			return named(v.canary, errors.New("the routing provider is not known"))
 		}
-	case rollout.AddFinalizer, rollout.RemoveFinalizer, rollout.RevertRouting:
+	case rollout.AddFinalizer, rollout.RemoveFinalizer, rollout.RevertRouting, rollout.RetireRoutes, rollout.RetireServices,
+		rollout.RetireScalers:
 	default:
 		if v.target == nil {
 			return named(v.canary, errors.New("the target is not known"))

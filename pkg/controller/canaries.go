@@ -54,7 +54,6 @@ func newCanaries(client dynamic.Interface, w *written, namespace string, onEvent
 	informer := dynamicinformer.NewFilteredDynamicInformer(client, canaryResource, namespace, 0, cache.Indexers{
 		byTarget:  indexBy(targetOf),
 		byService: indexBy(serviceOf),
-		byTurn:    indexBy(turnOf),
 	}, nil).Informer()
 	if err := configure(informer, cache.DefaultWatchErrorHandler, onEvent); err != nil {
 		return nil, fmt.Errorf("watching canaries: %w", err)
@@ -157,6 +156,18 @@ func (s *canaries) rivals(u *unstructured.Unstructured) ([]*unstructured.Unstruc
 	}
 	slices.SortFunc(all, older)
 	return all, nil
+}
+
+// leadsService is whether another Canary leads the Service of a name.
+func (s *canaries) leadsService(u *unstructured.Unstructured, name string) (bool, error) {
+	items, err := s.informer.GetIndexer().ByIndex(byService, u.GetNamespace()+"/"+name)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(items, func(item any) bool {
+		other, ok := item.(*unstructured.Unstructured)
+		return ok && other.GetUID() != u.GetUID()
+	}), nil
 }
 
 // older orders Canaries by age, then by name.

@@ -116,7 +116,7 @@ func (n *notifier) sent() []string {
 	return slices.Clone(n.alerts)
 }
 
-func newLoop(t *testing.T, a *api, workers int, edits ...func(*Config)) *loop {
+func newLoop(t *testing.T, a *api, workers int) *loop {
 	t.Helper()
 	core, logs := zapobserver.New(zapcore.DebugLevel)
 	l := &loop{
@@ -124,18 +124,15 @@ func newLoop(t *testing.T, a *api, workers int, edits ...func(*Config)) *loop {
 		clock:   clocktesting.NewFakeClock(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)),
 		stopped: make(chan struct{}),
 	}
-	cfg := Config{
+	var err error
+	l.Controller, err = New(Config{
 		Main: a.cluster(), Kube: l.kube,
 		Providers: registry.New(registry.Config{}), Metrics: l.metrics, Hooks: l.hooks, Notifier: l.notifier,
 		Telemetry: telemetry.New("test", "kubernetes"), Clock: l.clock, Log: zap.New(core),
 		DefaultProvider: "kubernetes", Workers: workers,
 		Settings: rollout.Settings{MinInterval: time.Second, PropagationDelay: time.Second},
-	}
-	for _, edit := range edits {
-		edit(&cfg)
-	}
-	var err error
-	if l.Controller, err = New(cfg); err != nil {
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	return l

@@ -32,13 +32,21 @@ func (o *observer) observeReverted() {
 	var err error
 	o.v.handover.services, err = services.Originals(canary, o.v.servicesInput(), o.main)
 	o.failed(err)
+	o.v.handover.services = append(o.v.handover.services, o.v.former.services.Originals...)
 	reverted := err == nil && o.inPlace(o.c.main, o.main, o.v.handover.services)
 	// A provider whose resource is not installed has nothing to give back.
 	o.v.handover.routes, err = router.Originals(canary, o.v.rendered, o.mesh)
 	o.failed(err)
+	o.v.handover.routes = append(o.v.handover.routes, o.v.former.routes.Originals...)
 	reverted = reverted && err == nil && o.inPlace(o.c.mesh, o.mesh, o.v.handover.routes)
 	o.v.handover.remaining, err = router.Remaining(canary, o.v.rendered, o.mesh)
 	o.failed(err)
+	o.v.handover.remaining = append(o.v.handover.remaining, o.v.former.routes.Ours...)
+	for r, fact := range o.v.facts.Former {
+		if fact.Unknown != "" && !o.v.unrendered {
+			o.failed(fmt.Errorf("what was taken over under the former name %s: %s", r.Service, fact.Unknown))
+		}
+	}
 	o.v.facts.Reverted = reverted && err == nil && !o.v.unrendered && len(o.v.handover.remaining) == 0
 	if o.unknown != nil {
 		// A fault of the spec does not matter any more, but what could not be read must not count as gone.

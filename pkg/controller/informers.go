@@ -22,12 +22,8 @@ import (
 	"flagger.app/flagger/pkg/workload"
 )
 
-const (
-	// lookForMissing is how often the API server is asked whether a resource that a Canary needs has been installed.
-	lookForMissing = 5 * time.Second
-	// watchAgain is the pause before a resource is watched again whose watch ended although it is served.
-	watchAgain = time.Second
-)
+// lookForMissing is how often the API server is asked whether a resource that a Canary needs has been installed.
+const lookForMissing = 5 * time.Second
 
 // availability is whether a resource can be read.
 type availability int
@@ -144,14 +140,14 @@ func (i *informers) watch(ctx context.Context, resource schema.GroupVersionResou
 		if err == nil {
 			err = i.runInformer(ctx, resource, w, namespaced)
 		}
-		pause, reason := watchAgain, ""
-		if err != nil {
-			pause, reason = lookForMissing, err.Error()
+		if err == nil {
+			i.become(resource, w, syncing, "")
+			continue
 		}
-		i.become(resource, w, state, reason)
+		i.become(resource, w, state, err.Error())
 		select {
 		case <-ctx.Done():
-		case <-i.clock.After(pause):
+		case <-i.clock.After(lookForMissing):
 		}
 	}
 }

@@ -32,6 +32,7 @@ type view struct {
 	// rendered are the objects of the provider for the traffic of the status; handover is what a deletion gives back.
 	rendered []router.Object
 	handover handover
+	former   former
 	// unrendered is set when the provider could not say what its objects are.
 	unrendered bool
 	// scaler is the autoscaler that the primary should have.
@@ -54,10 +55,6 @@ func (c *Controller) observe(key string) (*view, error) {
 		Settings:   c.Settings,
 		Delivered:  c.publisher.deliveredTo(key, canary.UID),
 		ApplyError: m.applyError,
-	}
-	if !rollout.UnderWay(canary.Status.Phase) {
-		c.limit.withdraw(key, v.started)
-		v.facts.OthersFirst = c.limit.othersFirst(object, v.started)
 	}
 	if canary.GetAnalysis().SessionAffinity != nil {
 		v.facts.Nonces = [2]string{nonce(), nonce()}
@@ -134,6 +131,7 @@ func (o *observer) observe() {
 	o.observeScaler()
 	o.observeServices()
 	o.observeRoutes()
+	o.observeFormer()
 	o.observeReverted()
 }
 
@@ -248,7 +246,7 @@ func (v *view) selects() bool {
 }
 
 func (v *view) servicesInput() services.Input {
-	in := services.Input{Label: v.seen.Selector.Label, Value: v.seen.Selector.Value}
+	in := services.Input{Label: v.seen.Selector.Label, Value: v.seen.Selector.Value, Pods: v.seen.PodLabels}
 	for _, p := range v.seen.Ports {
 		in.Ports = append(in.Ports, services.Port{Name: p.Name, Number: p.Number, Protocol: p.Protocol})
 	}
@@ -269,11 +267,7 @@ func (o *observer) observeRoutes() {
 	name := o.v.canary.GetProvider(o.c.DefaultProvider)
 	p, err := o.c.Providers.Provider(name)
 	if err != nil {
-		where := "spec.provider"
-		if o.v.canary.Spec.Provider == "" {
-			where = "flag -mesh-provider, as spec.provider is empty"
-		}
-		o.invalid("%s: %v", where, err)
+		o.invalid("spec.provider: %v", err)
 		return
 	}
 	abilities := p.Abilities()

@@ -114,6 +114,7 @@ func (p *pass) leadToPrimary() {
 
 // ensureScaler gives the primary its autoscaler, or what changed in that of the target.
 func (p *pass) ensureScaler() {
+	p.retireScalers()
 	if p.f.Scaler.Wanted && !p.f.Scaler.InPlace {
 		p.do(EnsurePrimaryScaler{})
 	}
@@ -122,6 +123,10 @@ func (p *pass) ensureScaler() {
 // drained reports whether the target has been seen without traffic for as long as a route write may take to reach every
 // proxy. It keeps the time of the first such sight in the status.
 func (p *pass) drained() bool {
+	if !p.leftByFormerRoutes() {
+		p.st.CanaryDrainedAt = nil
+		return false
+	}
 	r := p.f.Routes
 	routed := !p.f.Provider.Routes || r.Known && r.InPlace && r.CanaryWeight == 0 && !r.Mirror
 	if !routed || !p.f.Services.ApexInPlace || p.next.CanaryWeight != 0 {
@@ -186,6 +191,8 @@ func adopt(p *pass) bool {
 	}
 	p.next.LastAppliedSpec = p.st.Target.Fingerprint
 	p.next.LastPromotedSpec = p.st.Promoted.Fingerprint
+	p.recordRouting()
+	p.recordScaler()
 	return true
 }
 

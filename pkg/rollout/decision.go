@@ -91,6 +91,19 @@ type RestoreTarget struct{}
 // objects that the Canary made.
 type RevertRouting struct{}
 
+// RetireRoutes deletes the routing objects that were made under a former name or for a former provider, and makes those of users
+// what they were before.
+type RetireRoutes struct{}
+
+// RetireServices deletes the Services that were made under a former name. Those of users stay, and lead to the primary.
+type RetireServices struct{}
+
+// RetireScalers deletes the copies of former autoscalers that the primary still has.
+type RetireScalers struct{}
+
+func (RetireRoutes) action()          {}
+func (RetireServices) action()        {}
+func (RetireScalers) action()         {}
 func (AddFinalizer) action()          {}
 func (RemoveFinalizer) action()       {}
 func (RestoreTarget) action()         {}

@@ -31,9 +31,8 @@ type Facts struct {
 	Reverted bool
 	// Scaler tells about the autoscalers of target and primary.
 	Scaler ScalerFact
-	// OthersFirst is whether this Canary may begin no rollout yet, because as many as are allowed are under way or because others
-	// have waited longer. It is never set without a limit.
-	OthersFirst bool
+	// Former tells what is left under each entry of status.rollout.routing that is not the present one.
+	Former map[v1beta1.RoutingRef]FormerFact
 	// Nonces are two fresh random values, each of ten letters, for session cookies. Only a Canary with session affinity
 	// needs them.
 	Nonces [2]string
@@ -54,8 +53,6 @@ type Settings struct {
 	PropagationDelay time.Duration
 	// ClusterName is shown in alerts.
 	ClusterName string
-	// MaxRollouts is how many rollouts may be under way at the same time, 0 for any number.
-	MaxRollouts int
 }
 
 // ProviderFact describes the routing provider in force.
@@ -88,7 +85,6 @@ const (
 	ReasonRoutesNotSettled  ProblemReason = "RoutesNotSettled"
 	ReasonCheckFailed       ProblemReason = "CheckFailed"
 	ReasonWaitingForGate    ProblemReason = "WaitingForApproval"
-	ReasonWaitingForTurn    ProblemReason = "WaitingForTurn"
 	ReasonSuspended         ProblemReason = "Suspended"
 	ReasonNoReadyCapacity   ProblemReason = "NoReadyCapacity"
 	ReasonDuplicateTarget   ProblemReason = "DuplicateTarget"
@@ -175,6 +171,20 @@ type ScalerFact struct {
 	// Pausable is whether the target's autoscaler gives a target without pods new ones unless it is told not to, and
 	// Paused whether it was told.
 	Pausable, Paused bool
+	// FormerExist is whether the primary still has a copy of an autoscaler that status.rollout.scalers lists and the Canary no
+	// longer refers to. FormerKnown is false when that could not be found out.
+	FormerExist, FormerKnown bool
+}
+
+// FormerFact tells what is left of the Services and routes that were made under a former name or for a former provider.
+type FormerFact struct {
+	// Unknown says why it can't be told. It is empty when it can.
+	Unknown string
+	// Routes is whether there are routing objects to delete or to give back, Services whether there are Services to delete or
+	// to leave to their users.
+	Routes, Services bool
+	// TakenOver is whether a Service of a user still leads to the primary.
+	TakenOver bool
 }
 
 // RoutesFact tells what the objects of the provider express.

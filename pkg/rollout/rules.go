@@ -26,22 +26,20 @@ func chain() []rule {
 		{"settled", settled},
 		{"change-withdrawn", changeWithdrawn},
 		{"waiting-rollback", waitingRollback},
-		{"still-waiting", stillWaiting},
 		{"confirm-rollout", confirmRollout},
-		{"wait-for-turn", waitForTurn},
 		{"start", start},
 		{"cancel", cancel},
 		{"restart", restart},
 		{"retreat", retreat},
-		{"threshold", threshold},
-		{"rollback-hook", rollbackHook},
 		{"canary-not-ready", canaryNotReady},
 		{"skip", skip},
 		{"promoting", promoting},
 		{"finalising", finalising},
+		{"threshold", threshold},
 		{"routes-not-settled", routesNotSettled},
 		{"not-due", notDue},
 		{"primary-not-ready", primaryNotReady},
+		{"rollback-hook", rollbackHook},
 		{"pre-rollout", preRollout},
 		{"analysis", judge},
 		{"advance", advance},
@@ -77,7 +75,6 @@ func suspended(p *pass) bool {
 		if p.healthReason() == ReasonSuspended && p.st.StageStartedAt != nil {
 			// Nothing could get ready on time meanwhile.
 			p.st.StageStartedAt = micro(p.f.Now)
-			p.st.UnreadySince = nil
 		}
 		return false
 	}
@@ -86,22 +83,20 @@ func suspended(p *pass) bool {
 	return true
 }
 
-// targetGone leads all requests away from a target that was deleted under way. The rest waits until it is back.
+// targetGone leads traffic away from a target that was deleted under way. The rest waits until it is back.
 func targetGone(p *pass) bool {
 	gone := p.f.Problem != nil && p.f.Problem.Reason == ReasonTargetNotFound
-	if !gone || !p.f.Provider.Routes || p.f.Primary.Available == 0 || !p.sendsToCanary() && !p.routedToCanary() {
+	if !gone || p.next.CanaryWeight == 0 || p.f.Primary.Available == 0 {
 		return false
 	}
-	p.frozen = true
-	p.problem = p.f.Problem
-	p.next.Iterations = 0
 	p.routeToPrimary()
-	p.writeFrozenRoutes()
+	p.problem = p.f.Problem
+	p.do(EnsureRoutes{})
+	p.frozen = true
 	return true
 }
 
-// blocked does nothing while the Canary can't run as written or the cluster can't be read, but to lead requests away from
-// pods that are gone: nobody knows when the Canary will be corrected.
+// blocked does nothing while the Canary can't run as written or the cluster can't be read.
 func blocked(p *pass) bool {
 	if p.f.Problem == nil {
 		return false
@@ -110,24 +105,13 @@ func blocked(p *pass) bool {
 		p.next.Phase = v1beta1.CanaryPhaseInitializing
 	}
 	p.frozen = true
-	p.problem = p.f.Problem
-	if p.f.Problem.Unknown || p.f.Problem.Reason == ReasonDuplicateTarget || !p.f.Target.Exists || !p.f.Provider.Routes ||
-		!p.f.Routes.Known {
+	if r := p.healthReason(); p.f.Problem.Unknown && (r == ReasonCanaryNotReady || r == ReasonPrimaryNotReady) {
+		// A deadline counts from that condition, and a failed read is no news about it.
+		p.keepHealth = true
 		return true
 	}
-	if p.leaveDeadCanary() && p.running() {
-		p.beginAnew()
-	}
-	if !p.sendsToCanary() && p.routedToCanary() && p.f.Target.Available == 0 && p.f.Primary.Available > 0 {
-		p.writeFrozenRoutes()
-	}
+	p.problem = p.f.Problem
 	return true
-}
-
-// writeFrozenRoutes writes routes that lead nothing to the canary, not even what a cookie binds to it.
-func (p *pass) writeFrozenRoutes() {
-	p.settleCookies()
-	p.do(EnsureRoutes{})
 }
 
 // primaryMissing rebuilds a primary that somebody deleted, from the revision that was promoted last and whatever the target
@@ -151,7 +135,8 @@ func reverted(p *pass) bool {
 	if !p.resting() || !p.moved() || !p.backToPromoted() {
 		return false
 	}
-	p.returnToPromoted()
+	p.st.Target = refTo(p.f.Target.Revision)
+	p.next.LastAppliedSpec = p.f.Target.Revision.Fingerprint
 	return true
 }
 
@@ -193,7 +178,7 @@ func (p *pass) recheckProviders() bool {
 
 // threshold takes a canary back that failed as many checks as its analysis allows.
 func threshold(p *pass) bool {
-	if !p.running() || p.c.SkipAnalysis() || p.next.FailedChecks < p.c.GetAnalysisThreshold() {
+	if !p.running() || p.next.FailedChecks < p.c.GetAnalysisThreshold() {
 		return false
 	}
 	n := p.warning("Rolling back %s failed checks threshold reached %v", p.canaryName(), p.next.FailedChecks)
@@ -208,28 +193,24 @@ func routesNotSettled(p *pass) bool {
 		return false
 	}
 	if !p.f.Routes.InPlace {
-		p.keepHealth = p.f.ApplyError == ""
-		if p.changeRefused() {
-			p.exceedDeadline(p.f.ApplyError)
-		}
+		p.keepHealth = true
 		return true
 	}
-	p.clocks().Change = nil
 	if !p.f.Provider.ReportsSettled || p.f.Routes.Settled {
-		p.stop(&p.clocks().Routes)
 		return false
 	}
-	if p.unsettled() && p.expired(&p.clocks().Routes) {
-		p.exceedDeadline(p.problem.Message)
+	if !p.unsettled() {
+		return true
 	}
-	return true
-}
-
-// exceedDeadline takes a canary back that did not get on for as long as the progress deadline.
-func (p *pass) exceedDeadline(reason string) {
-	n := p.warning("Rolling back %s progress deadline exceeded %s", p.canaryName(), reason)
-	alert(n, v1beta1.SeverityError, "Progress deadline exceeded %s", reason)
+	deadline := p.since(ReasonRoutesNotSettled).Add(p.deadline())
+	if p.f.Now.Before(deadline) {
+		p.wakeAt(deadline)
+		return true
+	}
+	n := p.warning("Rolling back %s progress deadline exceeded %s", p.canaryName(), p.problem.Message)
+	alert(n, v1beta1.SeverityError, "Progress deadline exceeded %s", p.problem.Message)
 	p.rollBack()
+	return true
 }
 
 // notDue waits for the next analysis step.
@@ -237,30 +218,25 @@ func notDue(p *pass) bool {
 	if !p.running() || p.due() {
 		return false
 	}
-	switch p.healthReason() {
-	case ReasonCheckFailed, ReasonWaitingForGate:
-		p.keepHealth = true
-	case ReasonPrimaryNotReady:
-		p.keepHealth = p.f.Primary.Health.State == Waiting
-	case ReasonCanaryNotReady:
-		// What comes and goes is told of once, for as long as its clock runs.
-		p.keepHealth = p.clocks().Canary != nil
-	case ReasonRoutesNotSettled:
-		p.keepHealth = p.clocks().Routes != nil
-	}
+	reason := p.healthReason()
+	p.keepHealth = reason == ReasonCheckFailed || reason == ReasonWaitingForGate ||
+		reason == ReasonPrimaryNotReady && p.f.Primary.Health.State == Waiting ||
+		// Pods that come and go keep their clock running, and are told of once in an interval.
+		reason == ReasonCanaryNotReady
 	return true
 }
 
 // primaryNotReady holds the analysis while the primary is on its way to be ready, up to the deadline. A primary that is
 // stuck holds nothing: the revision under analysis may be what mends it.
 func primaryNotReady(p *pass) bool {
-	if !p.running() || p.canaryServes() || p.f.Primary.Health.State == Stuck {
-		return false
-	}
-	if p.f.Primary.Health.State == Ready {
-		p.clocks().Primary = nil
+	if !p.running() || p.canaryServes() || p.f.Primary.Health.State != Waiting {
 		return false
 	}
 	p.fail(ReasonPrimaryNotReady, "%s", p.primaryUnready(p.f.Primary.Health.Reason))
-	return !p.expired(&p.clocks().Primary)
+	deadline := p.since(ReasonPrimaryNotReady).Add(p.deadline())
+	if !p.f.Now.Before(deadline) {
+		return false
+	}
+	p.wakeAt(deadline)
+	return true
 }

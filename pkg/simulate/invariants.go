@@ -21,6 +21,8 @@ func (w *World) checkAction(a rollout.Action) {
 			w.violate(2, "target scaled down although traffic may still reach it")
 		}
 	case rollout.EnsureBackendServices, rollout.EnsurePrimaryScaler, rollout.ScaleTargetUp:
+	case rollout.RetireRoutes, rollout.RetireServices:
+		w.checkRetirement(a)
 	case rollout.EnsurePrimary:
 		w.checkCopy(a.Revision.Fingerprint)
 	default:

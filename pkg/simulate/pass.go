@@ -23,24 +23,21 @@ func (w *World) observe() rollout.Facts {
 	if w.nonces != nil {
 		nonces = w.nonces()
 	}
-	problem := w.problem
-	if problem == nil && !w.target.exists {
-		problem = &rollout.Problem{Reason: rollout.ReasonTargetNotFound, Message: "deployment podinfo.default get query error: not found"}
-	}
 	return rollout.Facts{
 		Nonces:   nonces,
 		Now:      w.now,
 		Canary:   w.canary.DeepCopy(),
 		Settings: Settings(),
 		Provider: w.opts.Provider,
-		Problem:  problem,
+		Problem:  w.problem,
 		Target:   w.target.workload(w.now, w.deadline()),
 		Primary:  w.primary.workload(w.now, w.deadline()),
 		Services: rollout.ServicesFact{BackendsInPlace: w.backends, ApexInPlace: w.apex},
 		Routes: rollout.RoutesFact{
-			Known: w.routes, InPlace: w.routes && w.routed == want, Settled: w.routes && !w.unsettled, Reason: "not accepted",
+			Known: w.routes, InPlace: w.routes && w.routed == want, Settled: w.routes,
 			CanaryWeight: w.routed.CanaryWeight, Mirror: w.routed.Mirror,
 		},
+		Former:     w.formerFacts(),
 		Checks:     rollout.Checks{Hooks: map[v1beta1.HookType][]rollout.HookResult{}},
 		Delivered:  w.delivered,
 		Reverted:   w.reverted(),
@@ -92,7 +89,7 @@ func (w *World) makeStale(f *rollout.Facts) bool {
 	if stale {
 		w.lag--
 		f.Target, f.Primary, f.Services = w.last.Target, w.last.Primary, w.last.Services
-		f.Routes, f.Reverted = w.last.Routes, w.last.Reverted
+		f.Routes, f.Reverted, f.Former = w.last.Routes, w.last.Reverted, w.last.Former
 		f.Routes.InPlace = f.Routes.Known && (rollout.TrafficState{CanaryWeight: f.Routes.CanaryWeight, Mirror: f.Routes.Mirror}) == rollout.Traffic(&f.Canary.Status)
 	}
 	w.last = fresh
@@ -234,6 +231,8 @@ func (w *World) apply(a rollout.Action) {
 		}
 	case rollout.ScaleTargetToZero:
 		w.target.scale(w.now, 0)
+	case rollout.RetireRoutes, rollout.RetireServices:
+		w.retire(a)
 	default:
 		w.applyDeletion(a)
 	}

@@ -55,8 +55,8 @@ type World struct {
 	// routed is what the routing objects say.
 	routed rollout.TrafficState
 	routes bool
-	// unsettled makes the proxies report that they don't follow the routing objects.
-	unsettled bool
+	// formers are the Services and routes under former names.
+	formers former
 	// zeroSince is since when neither the apex Service nor a route leads to the target.
 	zeroSince time.Time
 	// freeSince is since when neither leads to the primary any more, gone is set when the Canary has vanished.
@@ -144,19 +144,18 @@ func (w *World) Status() *v1beta1.CanaryStatus { return &w.canary.Status }
 // PrimaryTemplate is what the primary was told to run, PrimaryReady how many of its pods serve.
 func (w *World) PrimaryTemplate() string { return w.primary.template }
 
-// Ship changes the template of the target, or creates it with that template.
+// Ship changes the template of the target.
 func (w *World) Ship(template string) {
 	w.note("ship %s", template)
-	if !w.target.exists {
-		w.target.exists, w.target.replicas = true, w.opts.Replicas
-	}
 	w.target.setTemplate(w.now, template)
 	w.settleCluster()
 }
 
 // Edit changes the Canary itself.
 func (w *World) Edit(change func(*v1beta1.CanarySpec)) {
+	before := w.names()
 	change(&w.canary.Spec)
+	w.rename(before)
 	w.canary.Generation++
 }
 
@@ -206,14 +205,6 @@ func (w *World) DeletePrimary() {
 	}
 }
 
-// DeleteTarget removes the target and its pods.
-func (w *World) DeleteTarget() {
-	if w.target.exists {
-		w.note("somebody deletes the target")
-		w.target = deployment{name: w.target.name, faulty: w.target.faulty, incarnation: w.target.incarnation + 1}
-	}
-}
-
 // Lag makes the caches miss what happens in the next n passes, as long as no time goes by.
 func (w *World) Lag(n int) { w.lag = n }
 
@@ -238,7 +229,8 @@ func (w *World) settleCluster() {
 
 // trackZero keeps the time since when nothing leads to the target.
 func (w *World) trackZero() {
-	leads := !w.apex || w.opts.Provider.Routes && (!w.routes || w.routed.CanaryWeight > 0 || w.routed.Mirror)
+	w.trackFormer()
+	leads := !w.apex || w.formers.lead() || w.opts.Provider.Routes && (!w.routes || w.routed.CanaryWeight > 0 || w.routed.Mirror)
 	if leads {
 		w.zeroSince = time.Time{}
 	} else if w.zeroSince.IsZero() {

@@ -199,6 +199,25 @@ func pointQueries(c *v1beta1.Canary, spec map[string]any) {
 	}
 }
 
+// FormerScaler names the copy of an autoscaler that the Canary does not refer to any more. It reports false for the present one
+// and for kinds that are not known.
+func FormerScaler(c *v1beta1.Canary, former v1beta1.ScalerRef) (router.Ref, bool) {
+	if ref := c.Spec.AutoscalerRef; ref != nil && ref.Kind == former.Kind && ref.Name == former.Name {
+		return router.Ref{}, false
+	}
+	for _, s := range scalers() {
+		if s.kind == former.Kind {
+			return s.ref(c.Namespace, former.Name+v1beta1.PrimarySuffix), true
+		}
+	}
+	return router.Ref{}, false
+}
+
+// ScalesPrimary is whether an autoscaler was made for the primary of this Canary.
+func ScalesPrimary(c *v1beta1.Canary, scaler *unstructured.Unstructured) bool {
+	return router.Owns(c, scaler) && stringAt(mapAt(scaler.Object, "spec", "scaleTargetRef"), "name") == PrimaryName(c)
+}
+
 // RetireOtherScalers deletes the autoscalers of the primary that an earlier kind of autoscalerRef left behind.
 func RetireOtherScalers(ctx context.Context, client dynamic.Interface, c *v1beta1.Canary) error {
 	present := scalerOf(c)

@@ -1,0 +1,146 @@
+package controller
+
+import (
+	"context"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/rollout"
+	"flagger.app/flagger/pkg/router"
+	"flagger.app/flagger/pkg/router/services"
+	"flagger.app/flagger/pkg/workload"
+)
+
+// former is what is left under the former names and providers of a Canary, and of its former autoscalers.
+type former struct {
+	routes   router.Former
+	services services.Former
+	scalers  []router.Ref
+}
+
+// observeFormer looks at what was made under the entries of the record that are not the present one.
+func (o *observer) observeFormer() {
+	record := o.v.canary.Status.Rollout
+	if record == nil || o.asleep {
+		return
+	}
+	o.observeFormerScalers(record.Scalers)
+	apex := router.NamesOf(o.v.canary).Apex
+	for _, r := range record.Routing {
+		if r.Service == apex && (r.Provider == o.v.facts.Provider.Name || r.Provider == "") {
+			continue
+		}
+		if o.v.facts.Former == nil {
+			o.v.facts.Former = map[v1beta1.RoutingRef]rollout.FormerFact{}
+		}
+		o.v.facts.Former[r] = o.formerFact(r, apex)
+	}
+}
+
+func (o *observer) formerFact(r v1beta1.RoutingRef, apex string) rollout.FormerFact {
+	fact := rollout.FormerFact{}
+	if o.v.unrendered {
+		fact.Unknown = "the present routes are not known"
+		return fact
+	}
+	// What another Canary has taken over by now is its own.
+	taken, err := o.c.canaries.leadsService(o.v.object, r.Service)
+	if err == nil && r.Provider != "" {
+		fact.Routes, err = o.formerRoutes(r, taken)
+	}
+	if err == nil && r.Service != apex {
+		fact.Services, fact.TakenOver, err = o.formerServices(r, taken)
+	}
+	if err != nil {
+		return rollout.FormerFact{Unknown: err.Error()}
+	}
+	return fact
+}
+
+// formerRoutes reports whether there are routes to delete or to give back. A provider that is gone, or whose resources are not
+// installed any more, has none.
+func (o *observer) formerRoutes(r v1beta1.RoutingRef, taken bool) (bool, error) {
+	p, err := o.c.Providers.Provider(r.Provider)
+	if err != nil || o.v.canary.IsKnative() {
+		return false, nil //nolint:nilerr // what no provider knows nobody routes by
+	}
+	gone := map[string]bool{}
+	for _, ref := range p.Resources() {
+		state, _ := o.c.mesh.informers.ensure(ref.Resource, o.v.key)
+		if state == missing {
+			gone[ref.Kind] = true
+		} else if err := o.c.mesh.informers.ready(ref.Resource); err != nil {
+			return false, err
+		}
+	}
+	served := func(ref router.Ref) bool { return !gone[ref.Kind] }
+	f, err := router.FormerOf(o.v.canary, p, r.Service, o.v.rendered, served, o.mesh)
+	if err != nil {
+		return false, err
+	}
+	if taken {
+		f.Originals = nil
+	}
+	o.v.former.routes.Ours = append(o.v.former.routes.Ours, f.Ours...)
+	o.v.former.routes.Originals = append(o.v.former.routes.Originals, f.Originals...)
+	changes, err := o.c.mesh.applier.Diff(o.v.canary, f.Originals)
+	return len(f.Ours)+len(changes) > 0, err
+}
+
+// formerServices reports whether there are Services to delete or to leave to their users, and whether there are any of users.
+func (o *observer) formerServices(r v1beta1.RoutingRef, taken bool) (left, takenOver bool, err error) {
+	f, err := services.FormerOf(o.v.canary, r.Service, o.v.servicesInput(), o.main)
+	if err != nil {
+		return false, false, err
+	}
+	if taken {
+		f.Released, f.Originals = nil, nil
+	}
+	o.v.former.services.Originals = append(o.v.former.services.Originals, f.Originals...)
+	if r.Released {
+		return false, len(f.Originals) > 0, nil
+	}
+	o.v.former.services.Ours = append(o.v.former.services.Ours, f.Ours...)
+	o.v.former.services.Released = append(o.v.former.services.Released, f.Released...)
+	changes, err := o.c.main.applier.Diff(o.v.canary, f.Released)
+	return len(f.Ours)+len(changes) > 0, len(f.Originals) > 0, err
+}
+
+// observeFormerScalers looks for copies of autoscalers that the Canary no longer refers to.
+func (o *observer) observeFormerScalers(record []v1beta1.ScalerRef) {
+	o.v.facts.Scaler.FormerKnown = true
+	for _, s := range record {
+		ref, ok := workload.FormerScaler(o.v.canary, s)
+		if !ok {
+			continue
+		}
+		state, _ := o.c.main.informers.ensure(ref.Resource, o.v.key)
+		if state == missing {
+			continue
+		}
+		live, err := o.main.Get(ref)
+		if err != nil {
+			o.v.facts.Scaler.FormerKnown = false
+			return
+		}
+		if live != nil && live.GetDeletionTimestamp() == nil && workload.ScalesPrimary(o.v.canary, live) {
+			o.v.former.scalers = append(o.v.former.scalers, ref)
+			o.v.facts.Scaler.FormerExist = true
+		}
+	}
+}
+
+// retireRoutes carries out rollout.RetireRoutes.
+func (c *Controller) retireRoutes(ctx context.Context, v *view) error {
+	if err := c.mesh.applier.Delete(ctx, v.canary, v.former.routes.Ours); err != nil {
+		return err
+	}
+	return c.mesh.applier.Apply(ctx, v.canary, v.former.routes.Originals)
+}
+
+// retireServices carries out rollout.RetireServices.
+func (c *Controller) retireServices(ctx context.Context, v *view) error {
+	if err := c.main.applier.Apply(ctx, v.canary, v.former.services.Released); err != nil {
+		return err
+	}
+	return c.main.applier.Delete(ctx, v.canary, v.former.services.Ours)
+}

@@ -1,0 +1,198 @@
+package rollout
+
+import (
+	"slices"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// What was made under a former service.name, for a former provider or for a former autoscalerRef is known by the record in the
+// status, which is written before anything is made. It goes in this order: the present Services and routes are seen in force,
+// the propagation delay passes, the former routes go, the delay passes once more, the former Services go.
+
+// maxFormer bounds the record below what the schema admits. Nobody renames faster than things are cleaned up.
+const maxFormer = 8
+
+// recordRouting notes where Services and routes are to be found from now on.
+func (p *pass) recordRouting() {
+	present := p.presentRouting()
+	if present.Provider == "" {
+		return
+	}
+	old := p.st.Routing
+	p.st.Routing = remembered(present, old, func(r v1beta1.RoutingRef) bool { return p.isPresent(r) })
+	if len(old) > 0 && len(p.st.Routing) > 0 && old[0] != p.st.Routing[0] {
+		p.st.RetiringSince = nil
+	}
+}
+
+// remembered puts an entry at the front of a record, in place of those that it replaces.
+func remembered[T comparable](present T, record []T, replaces func(T) bool) []T {
+	if len(record) > 0 && record[0] == present && !slices.ContainsFunc(record[1:], replaces) {
+		return record
+	}
+	rest := slices.DeleteFunc(slices.Clone(record), replaces)
+	rest = append([]T{present}, rest...)
+	return rest[:min(len(rest), maxFormer)]
+}
+
+func (p *pass) presentRouting() v1beta1.RoutingRef {
+	apex, _, _ := p.c.GetServiceNames()
+	return v1beta1.RoutingRef{Service: apex, Provider: p.f.Provider.Name}
+}
+
+// isPresent is whether nothing under an entry is former.
+func (p *pass) isPresent(r v1beta1.RoutingRef) bool {
+	present := p.presentRouting()
+	return r.Service == present.Service && (r.Provider == present.Provider || r.Provider == "")
+}
+
+// retire takes the next step of the removal of former routes and Services.
+func (p *pass) retire() {
+	if !slices.ContainsFunc(p.st.Routing, func(r v1beta1.RoutingRef) bool { return !p.isPresent(r) && !r.Released }) || !p.presentInForce() {
+		p.st.RetiringSince = nil
+		p.forgetReleased()
+		return
+	}
+	if since := p.st.RetiringSince; since == nil || since.After(p.f.Now) {
+		p.st.RetiringSince = micro(p.f.Now)
+	}
+	if until := p.st.RetiringSince.Add(p.f.Settings.PropagationDelay); p.f.Now.Before(until) {
+		p.wakeAt(until)
+		return
+	}
+	if p.formerRoutes() {
+		p.retireRoutes()
+	} else {
+		p.retireServices()
+	}
+}
+
+// presentInForce is whether whoever still used the former Services and routes has the present ones to go to.
+func (p *pass) presentInForce() bool {
+	if !p.f.Services.BackendsInPlace || !p.f.Services.ApexInPlace {
+		return false
+	}
+	r := p.f.Routes
+	return !p.f.Provider.Routes || r.Known && r.InPlace && (!p.f.Provider.ReportsSettled || r.Settled)
+}
+
+// leftByFormerRoutes is whether no former routes lead anywhere any more. Where they can't be read, nobody knows.
+func (p *pass) leftByFormerRoutes() bool {
+	if !p.formerRoutes() {
+		return true
+	}
+	for _, r := range p.st.Routing {
+		if reason := p.f.Former[r].Unknown; reason != "" && !p.isPresent(r) {
+			p.fail(ReasonReadFailed, "former routes of %s may still be in force: %s", p.canaryName(), reason)
+		}
+	}
+	return false
+}
+
+// formerRoutes is whether there may be former routes. They may lead to a side that nothing else leads to.
+func (p *pass) formerRoutes() bool {
+	return slices.ContainsFunc(p.st.Routing, func(r v1beta1.RoutingRef) bool { return !p.isPresent(r) && r.Provider != "" })
+}
+
+func (p *pass) retireRoutes() {
+	for _, r := range p.st.Routing {
+		fact, known := p.f.Former[r]
+		switch {
+		case p.isPresent(r) || r.Provider == "":
+		case !known || fact.Unknown != "":
+			return
+		case fact.Routes:
+			p.do(RetireRoutes{})
+			return
+		}
+	}
+	present := p.presentRouting()
+	var left []v1beta1.RoutingRef
+	for _, r := range p.st.Routing {
+		switch {
+		case p.isPresent(r):
+		case r.Service == present.Service:
+			p.normal("Routes of provider %s are removed, %s is routed by %s", r.Provider, p.canaryName(), present.Provider)
+			continue
+		default:
+			r.Provider = ""
+		}
+		if !slices.Contains(left, r) {
+			left = append(left, r)
+		}
+	}
+	p.st.Routing = left
+	p.st.RetiringSince = micro(p.f.Now)
+	p.wakeAt(p.f.Now.Add(p.f.Settings.PropagationDelay))
+}
+
+func (p *pass) retireServices() {
+	for _, r := range p.st.Routing {
+		fact, known := p.f.Former[r]
+		switch {
+		case p.isPresent(r) || r.Released:
+		case !known || fact.Unknown != "":
+			return
+		case fact.Services:
+			p.do(RetireServices{})
+			return
+		}
+	}
+	present := p.presentRouting()
+	var left []v1beta1.RoutingRef
+	for _, r := range p.st.Routing {
+		switch {
+		case p.isPresent(r) || r.Released:
+		case !p.f.Former[r].TakenOver:
+			p.normal("Services and routes of the former name %s are removed, %s is served by %s", r.Service, p.canaryName(), present.Service)
+			continue
+		default:
+			p.normal("Service %s.%s is left to its user and leads to the primary, %s is served by %s",
+				r.Service, p.c.Namespace, p.canaryName(), present.Service)
+			r.Released = true
+		}
+		left = append(left, r)
+	}
+	p.st.Routing = left
+	p.st.RetiringSince = nil
+}
+
+// forgetReleased drops entries under which nothing leads to the primary any more.
+func (p *pass) forgetReleased() {
+	p.st.Routing = slices.DeleteFunc(slices.Clone(p.st.Routing), func(r v1beta1.RoutingRef) bool {
+		fact, known := p.f.Former[r]
+		return r.Released && !p.isPresent(r) && known && fact.Unknown == "" && !fact.TakenOver
+	})
+}
+
+// recordScaler notes of which autoscaler the primary gets a copy.
+func (p *pass) recordScaler() {
+	ref := p.c.Spec.AutoscalerRef
+	if ref == nil {
+		return
+	}
+	present := v1beta1.ScalerRef{Kind: ref.Kind, Name: ref.Name}
+	p.st.Scalers = remembered(present, p.st.Scalers, func(s v1beta1.ScalerRef) bool { return s == present })
+}
+
+// retireScalers deletes what scales the primary on behalf of a former autoscalerRef. Nothing else would give pods to a primary
+// that was scaled to zero, so it has to have some. A HorizontalPodAutoscaler goes once its replacement stands; KEDA refuses a
+// second one, so there the first has to go before.
+func (p *pass) retireScalers() {
+	former := slices.DeleteFunc(slices.Clone(p.st.Scalers), func(s v1beta1.ScalerRef) bool {
+		ref := p.c.Spec.AutoscalerRef
+		return ref != nil && s == v1beta1.ScalerRef{Kind: ref.Kind, Name: ref.Name}
+	})
+	scaler := p.f.Scaler
+	if len(former) == 0 || !scaler.FormerKnown {
+		return
+	}
+	if !scaler.FormerExist {
+		p.st.Scalers = slices.DeleteFunc(slices.Clone(p.st.Scalers), func(s v1beta1.ScalerRef) bool { return slices.Contains(former, s) })
+		return
+	}
+	if p.f.Primary.Replicas > 0 && (!scaler.Wanted || scaler.InPlace || scaler.Pausable) {
+		p.do(RetireScalers{})
+	}
+}

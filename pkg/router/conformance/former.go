@@ -1,0 +1,61 @@
+package conformance
+
+import (
+	"slices"
+
+	"github.com/google/go-cmp/cmp"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/router"
+)
+
+// former looks at what the Canary had under a name, with nothing left in the spec but a port.
+func (w *world) former(name string, present []router.Object) router.Former {
+	w.Helper()
+	bare := w.canary.DeepCopy()
+	bare.Spec.Service = v1beta1.CanaryService{Name: bare.Spec.Service.Name, Port: bare.Spec.Service.Port}
+	all := func(router.Ref) bool { return true }
+	f, err := router.FormerOf(bare, w.c.Provider, name, present, all, w.store)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return f
+}
+
+// testFormer: what was made under a former name is found by that name alone, whatever else has changed in the spec, and the
+// objects of the present name are none of it.
+func (w *world) testFormer() {
+	t := router.Traffic{Primary: 100}
+	w.apply(t)
+	old, name := w.render(t), router.NamesOf(w.canary).Apex
+	if f := w.former(name, old); len(f.Ours)+len(f.Originals) > 0 {
+		w.Errorf("former objects %+v under the present name", f)
+	}
+	w.canary = w.canary.DeepCopy()
+	w.canary.Spec.Service.Name = "renamed"
+	w.apply(t)
+	var want []router.Ref
+	for _, o := range slices.Backward(old) {
+		if !w.c.Unowned {
+			want = append(want, o.Ref)
+		}
+	}
+	f := w.former(name, w.render(t))
+	if diff := cmp.Diff(want, f.Ours); diff != "" {
+		w.Fatalf("former objects (-want +got):\n%s", diff)
+	}
+	if err := w.applier.Delete(w.Context(), w.canary, f.Ours); err != nil {
+		w.Fatal(err)
+	}
+	w.store.Writes()
+	w.expect(t)
+	if f := w.former(name, w.render(t)); len(f.Ours) > 0 {
+		w.Errorf("left after the deletion: %v", f.Ours)
+	}
+	other := w.canary
+	w.canary = w.canary.DeepCopy()
+	w.canary.UID = "another"
+	if f := w.former("renamed", nil); len(f.Ours) > 0 {
+		w.Errorf("objects of Canary %s taken for those of one of the same name: %v", other.UID, f.Ours)
+	}
+}

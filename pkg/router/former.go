@@ -1,0 +1,69 @@
+package router
+
+import (
+	"fmt"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// Former are the routing objects of a Canary under a former name, or of a former provider.
+type Former struct {
+	// Ours are those that the Canary owns, what leads to others first.
+	Ours []Ref
+	// Originals are those of users as they were before they were taken over.
+	Originals []Object
+}
+
+// FormerOf looks at the objects that a provider made for a Canary whose Service had another name, or before the Canary got
+// another provider. Present are the objects that the Canary has now, which are none of them. Served tells whether objects of a
+// kind can exist.
+func FormerOf(c *v1beta1.Canary, p Provider, name string, present []Object, served func(Ref) bool, live Live) (Former, error) {
+	var f Former
+	rendered, err := p.Render(under(c, name), Traffic{Primary: 100}, live)
+	if err != nil {
+		return f, err
+	}
+	rendered = slices.DeleteFunc(rendered, func(o Object) bool {
+		isThis := func(other Object) bool { return sameObject(o.Ref, other.Ref) }
+		return !served(o.Ref) || slices.ContainsFunc(present, isThis)
+	})
+	for _, o := range slices.Backward(rendered) {
+		current, err := live.Get(o.Ref)
+		if err != nil {
+			return Former{}, fmt.Errorf("%s: %w", o.Ref, err)
+		}
+		if current != nil && current.GetDeletionTimestamp() == nil && Owns(c, current) {
+			f.Ours = append(f.Ours, o.Ref)
+		}
+	}
+	f.Originals, err = Originals(c, rendered, live)
+	return f, err
+}
+
+// sameObject is whether two references are to one object, be it in two versions of its API.
+func sameObject(a, b Ref) bool {
+	a.Resource.Version, b.Resource.Version = "", ""
+	return a.Resource.GroupResource() == b.Resource.GroupResource() && a.Namespace == b.Namespace && a.Name == b.Name
+}
+
+// under returns a Canary with just what names its objects. What a user has removed since must not keep a provider from naming
+// them, so fields that a provider insists on have some value.
+func under(c *v1beta1.Canary, name string) *v1beta1.Canary {
+	return &v1beta1.Canary{
+		TypeMeta:   c.TypeMeta,
+		ObjectMeta: metav1.ObjectMeta{Name: c.Name, Namespace: c.Namespace, UID: c.UID},
+		Spec: v1beta1.CanarySpec{
+			TargetRef:  c.Spec.TargetRef,
+			IngressRef: c.Spec.IngressRef,
+			RouteRef:   c.Spec.RouteRef,
+			Service: v1beta1.CanaryService{
+				Name: name, Port: max(1, c.Spec.Service.Port), MeshName: c.Spec.Service.MeshName,
+				GatewayRefs: []v1beta1.ParentReference{{Name: name}},
+			},
+			Analysis: &v1beta1.CanaryAnalysis{Interval: "1m"},
+		},
+	}
+}
