@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -84,6 +85,7 @@ func restConfig(o *options, kubeconfig string) (*rest.Config, error) {
 	}
 	cfg.QPS, cfg.Burst = float32(o.qps), o.burst
 	cfg.UserAgent = "flagger/" + version.Version
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return patient{next, o.timeout} })
 	return cfg, nil
 }
 

@@ -14,12 +14,14 @@ import (
 type options struct {
 	kubeconfig, master, kubeconfigServiceMesh string
 	qps, burst                                int
+	timeout                                   time.Duration
 
 	metricsServer       string
 	controlLoopInterval time.Duration
 	minAnalysisInterval time.Duration
 	propagationDelay    time.Duration
 	threadiness         int
+	maxRollouts         int
 
 	logLevel, zapEncoding string
 	zapReplaceGlobals     bool
@@ -104,6 +106,7 @@ func (o *options) bindCluster(fs *flag.FlagSet) {
 	fs.StringVar(&o.master, "master", "", "The address of the Kubernetes API server. Overrides any value in kubeconfig. Only required if out-of-cluster.")
 	fs.IntVar(&o.qps, "kubeconfig-qps", 100, "Calls per second to the Kubernetes API server.")
 	fs.IntVar(&o.burst, "kubeconfig-burst", 250, "Calls to the Kubernetes API server in a burst.")
+	fs.DurationVar(&o.timeout, "kubeconfig-timeout", time.Minute, "Time that the Kubernetes API server has to answer a call. A call without an answer is repeated.")
 	fs.StringVar(&o.kubeconfigServiceMesh, "kubeconfig-service-mesh", "", "Path to a kubeconfig for the cluster of the service mesh. Default: that of -kubeconfig.")
 	fs.StringVar(&o.namespace, "namespace", "", "Namespace that Flagger watches. Empty means all.")
 }
@@ -114,6 +117,7 @@ func (o *options) bindLoop(fs *flag.FlagSet) {
 	fs.DurationVar(&o.minAnalysisInterval, "min-analysis-interval", 10*time.Second, "Least time between two analysis steps. A shorter spec.analysis.interval is raised to it.")
 	fs.DurationVar(&o.propagationDelay, "route-propagation-delay", 3*time.Second, "Time that a change of routes needs to reach every proxy, for providers that don't report it.")
 	fs.IntVar(&o.threadiness, "threadiness", 2, "Number of Canaries that are worked on at the same time. Waiting for webhooks and metrics does not count.")
+	fs.IntVar(&o.maxRollouts, "max-concurrent-rollouts", 0, "Number of rollouts that are under way at the same time, suspended ones included. More wait for their turn, first come first served. 0 means no limit.")
 }
 
 func (o *options) bindOutput(fs *flag.FlagSet) {
@@ -176,6 +180,7 @@ func (o *options) check() error {
 	for name, value := range map[string]time.Duration{
 		"control-loop-interval": o.controlLoopInterval,
 		"min-analysis-interval": o.minAnalysisInterval,
+		"kubeconfig-timeout":    o.timeout,
 	} {
 		if value <= 0 {
 			return fmt.Errorf("-%s must be more than 0, as in 10s", name)
@@ -186,6 +191,9 @@ func (o *options) check() error {
 	}
 	if o.threadiness < 1 {
 		return fmt.Errorf("-threadiness must be at least 1")
+	}
+	if o.maxRollouts < 0 {
+		return fmt.Errorf("-max-concurrent-rollouts must not be negative; 0 means no limit")
 	}
 	return nil
 }

@@ -32,6 +32,7 @@ func TestDefaults(t *testing.T) {
 		"threadiness":                    {o.threadiness, 2},
 		"kubeconfig-qps":                 {o.qps, 100},
 		"kubeconfig-burst":               {o.burst, 250},
+		"kubeconfig-timeout":             {o.timeout, time.Minute},
 		"control-loop-interval":          {o.controlLoopInterval, 10 * time.Second},
 		"min-analysis-interval":          {o.minAnalysisInterval, 10 * time.Second},
 		"route-propagation-delay":        {o.propagationDelay, 3 * time.Second},
@@ -87,8 +88,10 @@ func TestWrongFlagsNameTheFlag(t *testing.T) {
 	for arg, want := range map[string]string{
 		"-control-loop-interval=0s":    "-control-loop-interval",
 		"-min-analysis-interval=-1s":   "-min-analysis-interval",
+		"-kubeconfig-timeout=0s":       "-kubeconfig-timeout",
 		"-route-propagation-delay=-1s": "-route-propagation-delay",
 		"-threadiness=0":               "-threadiness",
+		"-max-concurrent-rollouts=-1":  "-max-concurrent-rollouts",
 		"mesh-provider=istio":          "mesh-provider=istio",
 		"-nonsense":                    "nonsense",
 	} {

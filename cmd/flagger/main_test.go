@@ -50,6 +50,9 @@ func TestUnknownMeshProviderListsTheKnownOnes(t *testing.T) {
 	if err == nil {
 		t.Error("started with an unknown provider")
 	}
+	if strings.Contains(string(out), "spec.provider") {
+		t.Errorf("a flag is wrong, and the message is about a Canary: %s", out)
+	}
 	for _, want := range []string{"-mesh-provider", "nonsense", "contour", "kubernetes"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("%q is not mentioned: %s", want, out)

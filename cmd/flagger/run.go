@@ -143,6 +143,7 @@ func config(o *options, c *clients, log *zap.Logger, providers controller.Provid
 			MinInterval:      o.minAnalysisInterval,
 			PropagationDelay: o.propagationDelay,
 			ClusterName:      o.clusterName,
+			MaxRollouts:      o.maxRollouts,
 		},
 	}
 }

@@ -307,7 +307,11 @@ func statusOf(generation, replicas int64) map[string]any {
 func (a *api) makeReady(name string) {
 	u := a.get(deploymentResource, name)
 	replicas, _, _ := unstructured.NestedInt64(u.Object, "spec", "replicas")
-	u.Object["status"] = statusOf(u.GetGeneration(), replicas)
+	status := statusOf(u.GetGeneration(), replicas)
+	if reflect.DeepEqual(u.Object["status"], status) {
+		return
+	}
+	u.Object["status"] = status
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	_, _, err := a.store(clienttesting.NewUpdateSubresourceAction(deploymentResource, "status", "test", u), u)

@@ -54,6 +54,7 @@ func newCanaries(client dynamic.Interface, w *written, namespace string, onEvent
 	informer := dynamicinformer.NewFilteredDynamicInformer(client, canaryResource, namespace, 0, cache.Indexers{
 		byTarget:  indexBy(targetOf),
 		byService: indexBy(serviceOf),
+		byTurn:    indexBy(turnOf),
 	}, nil).Informer()
 	if err := configure(informer, cache.DefaultWatchErrorHandler, onEvent); err != nil {
 		return nil, fmt.Errorf("watching canaries: %w", err)

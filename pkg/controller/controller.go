@@ -92,6 +92,7 @@ type Controller struct {
 	mesh      *site
 	workloads *workload.Kinds
 	publisher *publisher
+	limit     *limit
 	slots     slots
 
 	mu    sync.Mutex
@@ -134,8 +135,14 @@ func New(cfg Config) (*Controller, error) {
 	c.workloads = workload.NewKinds(c.main.client, cfg.Workload)
 	c.publisher = newPublisher(cfg, c.queue.Remind)
 	var err error
-	c.canaries, err = newCanaries(cfg.Main.Dynamic, c.main.written, cfg.Namespace, c.onCanary)
-	return c, err
+	if c.canaries, err = newCanaries(cfg.Main.Dynamic, c.main.written, cfg.Namespace, c.onCanary); err != nil {
+		return nil, err
+	}
+	c.limit = &limit{
+		max: cfg.Settings.MaxRollouts, canaries: c.canaries.informer.GetIndexer(),
+		failing: c.queue.Failing, wake: c.queue.Add, starting: map[string]struct{}{},
+	}
+	return c, nil
 }
 
 func (c *Controller) newSite(cluster Cluster) *site {
@@ -255,10 +262,15 @@ func (c *Controller) process(ctx context.Context, key string) {
 	default:
 		log.Error("pass failed", zap.Error(err), zap.Duration("pause", c.queue.Failed(key)))
 	}
+	if c.queue.Failing(key) {
+		// It does not hold up those behind it.
+		c.limit.wakeNext(c.Clock.Now())
+	}
 	log.Debug("pass", zap.Duration("took", c.Clock.Since(started)))
 }
 
-// errMoved ends a pass whose object changed while it waited for something: its answers are void. errAsleep ends one that is
+// errMoved ends a pass whose object changed while it waited for something: its answers are void. It also ends one whose turn
+// somebody else took meanwhile. errAsleep ends one that is
 // woken when the caches are filled.
 var (
 	errMoved  = errors.New("the revision or the Canary changed while the pass waited")
@@ -297,6 +309,7 @@ func (c *Controller) forget(key string) {
 	c.queue.Drop(key)
 	c.index.forget(key)
 	c.publisher.forget(key)
+	c.limit.withdraw(key, c.Clock.Now())
 	if m != nil {
 		c.Telemetry.Forget(m.canary.Namespace, m.canary.Name)
 	}

@@ -116,7 +116,7 @@ func (n *notifier) sent() []string {
 	return slices.Clone(n.alerts)
 }
 
-func newLoop(t *testing.T, a *api, workers int) *loop {
+func newLoop(t *testing.T, a *api, workers int, edits ...func(*Config)) *loop {
 	t.Helper()
 	core, logs := zapobserver.New(zapcore.DebugLevel)
 	l := &loop{
@@ -124,15 +124,18 @@ func newLoop(t *testing.T, a *api, workers int) *loop {
 		clock:   clocktesting.NewFakeClock(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)),
 		stopped: make(chan struct{}),
 	}
-	var err error
-	l.Controller, err = New(Config{
+	cfg := Config{
 		Main: a.cluster(), Kube: l.kube,
 		Providers: registry.New(registry.Config{}), Metrics: l.metrics, Hooks: l.hooks, Notifier: l.notifier,
 		Telemetry: telemetry.New("test", "kubernetes"), Clock: l.clock, Log: zap.New(core),
 		DefaultProvider: "kubernetes", Workers: workers,
 		Settings: rollout.Settings{MinInterval: time.Second, PropagationDelay: time.Second},
-	})
-	if err != nil {
+	}
+	for _, edit := range edits {
+		edit(&cfg)
+	}
+	var err error
+	if l.Controller, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
 	return l

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -74,12 +75,27 @@ func (e *events) create(ctx context.Context, c *v1beta1.Canary, what event) erro
 	switch {
 	case err == nil, apierrors.IsAlreadyExists(err):
 		return nil
-	case apierrors.IsNotFound(err), apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+	case namespaceGone(err), apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		// The namespace is going away and takes the Canary along: there is nobody left to tell.
 		return nil
 	default:
 		return fmt.Errorf("event of canary %s/%s: %w", c.Namespace, c.Name, err)
 	}
+}
+
+// namespaceGone tells a namespace that does not exist from a server that does not know events for a moment.
+func namespaceGone(err error) bool {
+	var status apierrors.APIStatus
+	if !apierrors.IsNotFound(err) || !errors.As(err, &status) {
+		return false
+	}
+	details := status.Status().Details
+	return details != nil && details.Kind == "namespaces"
+}
+
+// refused is whether the API server does not want an event, as for want of RBAC.
+func refused(err error) bool {
+	return apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsRequestEntityTooLargeError(err)
 }
 
 // eventName derives the name of an event from the Canary, its sequence number and part, so that telling again after a crash

@@ -22,8 +22,12 @@ import (
 	"flagger.app/flagger/pkg/workload"
 )
 
-// lookForMissing is how often the API server is asked whether a resource that a Canary needs has been installed.
-const lookForMissing = 5 * time.Second
+const (
+	// lookForMissing is how often the API server is asked whether a resource that a Canary needs has been installed.
+	lookForMissing = 5 * time.Second
+	// watchAgain is the pause before a resource is watched again whose watch ended although it is served.
+	watchAgain = time.Second
+)
 
 // availability is whether a resource can be read.
 type availability int
@@ -140,14 +144,14 @@ func (i *informers) watch(ctx context.Context, resource schema.GroupVersionResou
 		if err == nil {
 			err = i.runInformer(ctx, resource, w, namespaced)
 		}
-		if err == nil {
-			i.become(resource, w, syncing, "")
-			continue
+		pause, reason := watchAgain, ""
+		if err != nil {
+			pause, reason = lookForMissing, err.Error()
 		}
-		i.become(resource, w, state, err.Error())
+		i.become(resource, w, state, reason)
 		select {
 		case <-ctx.Done():
-		case <-i.clock.After(lookForMissing):
+		case <-i.clock.After(pause):
 		}
 	}
 }

@@ -56,6 +56,10 @@ func (c *Controller) observe(key string) (*view, error) {
 		Delivered:  c.publisher.deliveredTo(key, canary.UID),
 		ApplyError: m.applyError,
 	}
+	if !rollout.UnderWay(canary.Status.Phase) {
+		c.limit.withdraw(key, v.started)
+		v.facts.OthersFirst = c.limit.othersFirst(object, v.started)
+	}
 	if canary.GetAnalysis().SessionAffinity != nil {
 		v.facts.Nonces = [2]string{nonce(), nonce()}
 	}
@@ -267,7 +271,11 @@ func (o *observer) observeRoutes() {
 	name := o.v.canary.GetProvider(o.c.DefaultProvider)
 	p, err := o.c.Providers.Provider(name)
 	if err != nil {
-		o.invalid("spec.provider: %v", err)
+		where := "spec.provider"
+		if o.v.canary.Spec.Provider == "" {
+			where = "flag -mesh-provider, as spec.provider is empty"
+		}
+		o.invalid("%s: %v", where, err)
 		return
 	}
 	abilities := p.Abilities()

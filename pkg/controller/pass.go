@@ -53,18 +53,29 @@ func (c *Controller) pass(ctx context.Context, key string) (time.Time, error) {
 	if v.seen.RecheckAt.After(v.facts.Now) {
 		wake = until(wake, v.seen.RecheckAt)
 	}
+	if !rollout.UnderWay(v.canary.Status.Phase) && rollout.UnderWay(decision.Status.Phase) && !c.limit.begin(key) {
+		return time.Time{}, errMoved
+	}
 	stored, err := c.store(ctx, v, decision)
 	if apierrors.IsNotFound(err) {
-		// Deleted meanwhile; the event is on its way.
-		return time.Time{}, nil
+		// Deleted meanwhile; the event is on its way. If none comes, whoever answered was wrong.
+		return v.facts.Now.Add(lookAgain), nil
 	}
 	if err != nil {
 		return time.Time{}, c.reportUnstored(ctx, v, err)
 	}
 	c.publisher.offer(key, stored)
 	c.observeOutcomes(v, stored, decision)
+	if len(decision.Actions) > 0 {
+		wake = until(wake, v.facts.Now.Add(lookAgain))
+	}
 	return wake, c.carryOut(ctx, v, stored, decision)
 }
+
+// lookAgain is how long after its actions a Canary gets a pass that sees what became of them. Events bring it much earlier;
+// none comes of a write that was answered and had no effect, such as a deletion that was answered with "not found" by a server
+// that did not know the resource for a moment.
+const lookAgain = 10 * time.Second
 
 // maxRounds bounds how often the rules may ask for more. They ask for hooks of a type and for metrics once each.
 const maxRounds = 8

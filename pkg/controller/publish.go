@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -42,10 +41,18 @@ type publisher struct {
 // outbox is what is to be told about one Canary.
 type outbox struct {
 	canary *v1beta1.Canary
-	// announced is the highest number of which the event was created, delivered the highest of which all was told.
-	announced, delivered int64
-	gone                 bool
+	// logged is the highest number that was logged, announced the highest of which the event was created, delivered the
+	// highest of which all was told.
+	logged, announced, delivered int64
+	// refusals is how often in a row the API server refused an event. Only the worker at work on the box counts them.
+	refusals int
+	gone     bool
 }
+
+// maxRefusals is how often an event is tried that the API server refuses. The first refusals may come of a role that was
+// given a moment ago or of an admission webhook that was not up to it; after that, those who wait for alerts and webhooks
+// would wait in vain. With the first event all are given up that follow, until one is accepted.
+const maxRefusals = 3
 
 func newPublisher(cfg Config, done func(string)) *publisher {
 	return &publisher{
@@ -162,7 +169,8 @@ func (p *publisher) empty(ctx context.Context, key string, box *outbox) error {
 		if n.Sequence <= max(announced, delivered) {
 			continue
 		}
-		if err := p.announce(ctx, c, n); err != nil {
+		p.logOnce(box, c, n)
+		if err := p.announce(ctx, box, c, n); err != nil {
 			return err
 		}
 		p.mu.Lock()
@@ -174,7 +182,7 @@ func (p *publisher) empty(ctx context.Context, key string, box *outbox) error {
 		if n.Sequence <= delivered {
 			continue
 		}
-		if err := p.tellReceivers(ctx, c, n); err != nil {
+		if err := p.tellReceivers(ctx, box, c, n); err != nil {
 			return err
 		}
 		p.mu.Lock()
@@ -185,10 +193,14 @@ func (p *publisher) empty(ctx context.Context, key string, box *outbox) error {
 	return nil
 }
 
-// announce logs a notice and makes an event of it.
-func (p *publisher) announce(ctx context.Context, c *v1beta1.Canary, n *v1beta1.Notice) error {
-	if n.Message == "" {
-		return nil
+// logOnce logs a notice the first time that this process gets to tell it. Its event may take several attempts.
+func (p *publisher) logOnce(box *outbox, c *v1beta1.Canary, n *v1beta1.Notice) {
+	p.mu.Lock()
+	known := n.Sequence <= box.logged
+	box.logged = max(box.logged, n.Sequence)
+	p.mu.Unlock()
+	if known || n.Message == "" {
+		return
 	}
 	log := p.log.With(zap.String("canary", c.Name+"."+c.Namespace))
 	if n.Error {
@@ -196,23 +208,34 @@ func (p *publisher) announce(ctx context.Context, c *v1beta1.Canary, n *v1beta1.
 	} else {
 		log.Info(n.Message, zap.String("rule", n.Rule))
 	}
-	return p.createEvent(ctx, c, event{kind: n.Type, message: n.Message, rule: n.Rule, sequence: n.Sequence})
 }
 
-// createEvent creates an event. One that the API server refuses for good, as for want of RBAC, is given up: the receivers of
-// alerts and webhooks would wait for it in vain.
-func (p *publisher) createEvent(ctx context.Context, c *v1beta1.Canary, what event) error {
-	err := p.events.create(ctx, c, what)
-	if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsRequestEntityTooLargeError(err) {
-		p.log.Error("an event was refused", zap.String("canary", c.Name+"."+c.Namespace), zap.String("message", what.message), zap.Error(err))
+// announce makes an event of a notice.
+func (p *publisher) announce(ctx context.Context, box *outbox, c *v1beta1.Canary, n *v1beta1.Notice) error {
+	if n.Message == "" {
 		return nil
+	}
+	return p.createEvent(ctx, box, c, event{kind: n.Type, message: n.Message, rule: n.Rule, sequence: n.Sequence})
+}
+
+// createEvent creates an event. One that the API server goes on to refuse is given up.
+func (p *publisher) createEvent(ctx context.Context, box *outbox, c *v1beta1.Canary, what event) error {
+	err := p.events.create(ctx, c, what)
+	switch {
+	case err == nil:
+		box.refusals = 0
+	case refused(err):
+		if box.refusals++; box.refusals >= maxRefusals {
+			p.log.Error("an event was refused", zap.String("canary", c.Name+"."+c.Namespace), zap.String("message", what.message), zap.Error(err))
+			return nil
+		}
 	}
 	return err
 }
 
 // tellReceivers sends the alert of a notice and calls its webhooks. What a receiver answers changes nothing but the log; the
 // error is that of an event about it.
-func (p *publisher) tellReceivers(ctx context.Context, c *v1beta1.Canary, n *v1beta1.Notice) error {
+func (p *publisher) tellReceivers(ctx context.Context, box *outbox, c *v1beta1.Canary, n *v1beta1.Notice) error {
 	var wait sync.WaitGroup
 	if n.Alert != nil {
 		wait.Go(func() { p.alert(ctx, c, n.Alert) })
@@ -222,7 +245,7 @@ func (p *publisher) tellReceivers(ctx context.Context, c *v1beta1.Canary, n *v1b
 	}
 	wait.Wait()
 	if n.Hooks != "" {
-		if err := p.callHooks(ctx, c, n); err != nil {
+		if err := p.callHooks(ctx, box, c, n); err != nil {
 			return err
 		}
 	}
@@ -257,7 +280,7 @@ func (p *publisher) callEventHooks(ctx context.Context, c *v1beta1.Canary, n *v1
 }
 
 // callHooks calls webhooks that decide nothing, such as those of type post-rollout, and makes an event of each answer.
-func (p *publisher) callHooks(ctx context.Context, c *v1beta1.Canary, n *v1beta1.Notice) error {
+func (p *publisher) callHooks(ctx context.Context, box *outbox, c *v1beta1.Canary, n *v1beta1.Notice) error {
 	hooks := hooksOf(c, n.Hooks)
 	for i, result := range p.cfg.Hooks.CallAll(ctx, hooks, payloadOf(c, n), keyOfNotice(c, n)) {
 		if ctx.Err() != nil {
@@ -269,7 +292,7 @@ func (p *publisher) callHooks(ctx context.Context, c *v1beta1.Canary, n *v1beta1
 			answer.Message = fmt.Sprintf("%s hook %s failed %v", title(n.Hooks), hooks[i].Name, result.Text)
 		}
 		p.log.Info(answer.Message, zap.String("canary", c.Name+"."+c.Namespace), zap.String("rule", n.Rule))
-		err := p.createEvent(ctx, c, event{
+		err := p.createEvent(ctx, box, c, event{
 			kind: answer.Type, message: answer.Message, rule: n.Rule, sequence: n.Sequence, part: hooks[i].Name,
 		})
 		if err != nil {

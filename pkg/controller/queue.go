@@ -121,6 +121,13 @@ func (q *Queue) retry(key string, first, last time.Duration) time.Duration {
 	return pause
 }
 
+// Failing is whether the last pass of a key failed.
+func (q *Queue) Failing(key string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.failures[key] > 0
+}
+
 // Drop forgets everything about a key whose Canary is gone.
 func (q *Queue) Drop(key string) {
 	q.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -176,6 +177,31 @@ func TestForbiddenEventsHoldUpNothing(t *testing.T) {
 	}
 	if l.logs.FilterMessageSnippet("event was refused").Len() == 0 {
 		t.Error("the refusal was not logged")
+	}
+}
+
+// The event of a notice may take several attempts; the log is no place to count them.
+func TestNoticeIsLoggedOnceHoweverOftenItsEventFails(t *testing.T) {
+	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
+	l := newLoop(t, a, 1)
+	var mu sync.Mutex
+	refused := 0
+	l.kube.PrependReactor("create", "events", func(clienttesting.Action) (bool, runtime.Object, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if refused == 3 {
+			return false, nil, nil
+		}
+		refused++
+		return true, nil, apierrors.NewInternalError(errors.New("etcd is away"))
+	})
+	l.start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	l.until("the event", func() bool { return slices.Contains(l.messages(), "Initialization done! podinfo.test") })
+	for _, message := range l.messages() {
+		if got := l.logs.FilterMessage(message).Len(); got != 1 {
+			t.Errorf("%q was logged %d times", message, got)
+		}
 	}
 }
 

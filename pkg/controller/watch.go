@@ -17,6 +17,7 @@ func (c *Controller) onCanary(old, current *unstructured.Unstructured) {
 		c.main.written.forget(keyOfObject(canaryResource, old))
 	}
 	key := keyOf(present)
+	c.limit.onCanary(old, current, c.Clock.Now())
 	if old != nil && current != nil && sameWishes(old, current) {
 		c.queue.Remind(key)
 		return

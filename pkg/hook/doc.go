@@ -1,6 +1,6 @@
 // Package hook calls the webhooks of a Canary.
 //
-// A call is an HTTP POST of a JSON payload. The statuses 200, 201 and 202 are success. Attempts that got no answer, or 429, or 5xx other
+// A call is an HTTP POST of a JSON payload. Any 2xx status is success. Attempts that got no answer, or 429, or 5xx other
 // than 501, are repeated as often as the webhook's retries say, after 1s, 2s, 4s and so on up to 30s, or after what the
 // answer's Retry-After asks for, up to the same limit.
 //

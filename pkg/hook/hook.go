@@ -36,7 +36,7 @@ const HeaderIdempotencyKey = "Idempotency-Key"
 
 // Result is the answer of a webhook.
 type Result struct {
-	// Passed is whether the final status was 200, 201 or 202.
+	// Passed is whether the final status was 2xx.
 	Passed bool
 	// Text says why not: the body of the answer, or what went wrong. It may be empty.
 	Text string
@@ -235,8 +235,7 @@ func (c *call) final(a answer, attempt int) Result {
 	switch {
 	case a.err != nil:
 		return c.givingUp(a, attempt)
-	case a.status >= http.StatusOK && a.status <= http.StatusAccepted:
-		// A gate that answers 204 has always been closed, and a rollback hook that does so has never fired.
+	case a.status >= 200 && a.status < 300:
 		return Result{Passed: true, Status: a.status}
 	case a.status >= 300 && a.status < 400 && a.location != "":
 		return Result{Status: a.status, Text: c.redirected(a)}

@@ -4,7 +4,12 @@ import (
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
 
+// promoteAnalyzed begins the promotion of a revision that passed its analysis. It is the last moment at which a rollback hook
+// can prevent it, so an answer from before this pass is not good enough.
 func (p *pass) promoteAnalyzed() {
+	if p.hooks(v1beta1.RollbackHook) && !p.heard && p.calledOff() {
+		return
+	}
 	p.promote("Copying %s template spec to %s", p.targetName(), p.primaryName())
 }
 
@@ -25,6 +30,7 @@ func promoting(p *pass) bool {
 		p.copyAgain()
 		return true
 	}
+	p.clocks().Change = nil
 	p.leaveUnfitCanary()
 	if !p.primaryCameUp() {
 		return true
@@ -43,8 +49,8 @@ func (p *pass) leaveUnfitCanary() {
 	p.routeToPrimary()
 }
 
-// copyAgain repeats a copy that was not carried out, or that somebody undid. When the target has moved on meanwhile, the analyzed revision is gone
-// and the newer one has to be analyzed.
+// copyAgain repeats a copy that was not carried out, or that somebody undid. When the target has moved on meanwhile, the
+// analyzed revision is gone and the newer one has to be analyzed.
 func (p *pass) copyAgain() {
 	if p.moved() {
 		p.startOver()
@@ -53,8 +59,34 @@ func (p *pass) copyAgain() {
 	if p.next.Phase != v1beta1.CanaryPhasePromoting {
 		p.enter(v1beta1.CanaryPhasePromoting, p.st.Stage)
 	}
+	p.leaveDeadCanary()
+	if p.changeRefused() {
+		p.giveUpCopy()
+		return
+	}
 	p.renewClock()
 	p.do(EnsurePrimary{Revision: revisionOf(p.st.Target)})
+}
+
+// giveUpCopy ends a promotion whose copy is refused for good. A primary that still runs what was promoted before takes the
+// traffic back; one that was changed is in the state of any failed promotion.
+func (p *pass) giveUpCopy() {
+	cause := "primary can't be updated: " + p.f.ApplyError
+	if !p.runsPromoted() {
+		p.failPromotion(cause)
+		return
+	}
+	p.promotionFailed(cause)
+	p.rollBack()
+}
+
+// runsPromoted is whether the primary is as it was before the promotion. A revision that was not known then can't be compared;
+// a primary that is ready without being a copy of the target runs it.
+func (p *pass) runsPromoted() bool {
+	if p.st.Promoted == nil || p.st.Promoted.Fingerprint == unknownRevision {
+		return p.f.Primary.Health.State == Ready
+	}
+	return p.isCopyOf(p.st.Promoted)
 }
 
 // primaryCameUp waits for the primary, up to the deadline of the promotion.
@@ -69,7 +101,7 @@ func (p *pass) primaryCameUp() bool {
 	}
 	deadline := from.Add(p.deadline())
 	if h.State == Stuck && p.reportedInStage(h) || !p.f.Now.Before(deadline) {
-		p.failPromotion(h.Reason)
+		p.failPromotion("primary not ready: " + h.Reason)
 		return false
 	}
 	p.fail(ReasonPrimaryNotReady, "%s", p.primaryUnready(h.Reason))
@@ -121,7 +153,9 @@ func finalising(p *pass) bool {
 		p.primaryFellBack()
 		return true
 	}
+	p.clocks().Primary = nil
 	if !p.drained() {
+		p.letNewerGoOn()
 		return true
 	}
 	if p.hasPods() && !p.moved() {
@@ -132,16 +166,33 @@ func finalising(p *pass) bool {
 	return true
 }
 
+// letNewerGoOn ends a promotion whose last routes don't come into force when a newer revision waits for its turn. The primary
+// serves what was promoted.
+func (p *pass) letNewerGoOn() {
+	if !p.moved() || p.st.StageStartedAt == nil {
+		return
+	}
+	deadline := p.st.StageStartedAt.Add(p.deadline())
+	if p.f.Now.Before(deadline) {
+		p.wakeAt(deadline)
+		return
+	}
+	p.st.Promoted = p.st.Target.DeepCopy()
+	p.next.LastPromotedSpec = p.st.Target.Fingerprint
+	p.startOver()
+}
+
 // primaryFellBack deals with a primary that was ready and no longer is. As long as the canary has its pods it can serve; when
 // the target has moved on, its new revision may be what mends the primary.
 func (p *pass) primaryFellBack() {
 	h := p.f.Primary.Health
-	dead := p.f.Primary.Available == 0 && p.f.Provider.Routes || h.State == Stuck && p.reportedInStage(h)
+	dead := p.f.Primary.Available == 0 && p.f.Provider.Routes || h.State == Stuck && p.reportedInStage(h) ||
+		p.expired(&p.clocks().Primary)
 	switch {
 	case p.moved():
 		p.startOver()
 	case dead && p.f.Target.Health.State == Ready:
-		p.failPromotion(h.Reason)
+		p.failPromotion("primary not ready: " + h.Reason)
 	default:
 		p.st.CanaryDrainedAt = nil
 		p.fail(ReasonPrimaryNotReady, "%s", p.primaryUnready(h.Reason))
@@ -178,9 +229,8 @@ func (p *pass) postRollout() {
 
 // failPromotion lets the canary serve when the primary does not come up with the promoted revision: it is the only side
 // that was seen ready with it.
-func (p *pass) failPromotion(reason string) {
-	n := p.warning("Promotion of %s failed, primary not ready: %s", p.targetName(), reason)
-	alert(n, v1beta1.SeverityError, "Promotion failed, primary not ready: %s", reason)
+func (p *pass) failPromotion(cause string) {
+	n := p.promotionFailed(cause)
 	if p.f.Target.Health.State == Ready && p.f.Provider.Routes && !p.moved() {
 		p.next.CanaryWeight = 100
 		p.st.ServingSide = v1beta1.ServingCanary
@@ -191,6 +241,13 @@ func (p *pass) failPromotion(reason string) {
 	p.failQuietly(ReasonPromotionFailed, n.Message)
 	p.outcomes = append(p.outcomes, OutcomeFailed)
 	p.postRollout()
+}
+
+// promotionFailed tells why a revision that passed its analysis is not promoted.
+func (p *pass) promotionFailed(cause string) *v1beta1.Notice {
+	n := p.warning("Promotion of %s failed, %s", p.targetName(), cause)
+	alert(n, v1beta1.SeverityError, "Promotion failed, %s", cause)
+	return n
 }
 
 // rollBack begins to take the canary back. It ends in retreat.

@@ -31,6 +31,9 @@ type Facts struct {
 	Reverted bool
 	// Scaler tells about the autoscalers of target and primary.
 	Scaler ScalerFact
+	// OthersFirst is whether this Canary may begin no rollout yet, because as many as are allowed are under way or because others
+	// have waited longer. It is never set without a limit.
+	OthersFirst bool
 	// Former tells what is left under each entry of status.rollout.routing that is not the present one.
 	Former map[v1beta1.RoutingRef]FormerFact
 	// Nonces are two fresh random values, each of ten letters, for session cookies. Only a Canary with session affinity
@@ -53,6 +56,8 @@ type Settings struct {
 	PropagationDelay time.Duration
 	// ClusterName is shown in alerts.
 	ClusterName string
+	// MaxRollouts is how many rollouts may be under way at the same time, 0 for any number.
+	MaxRollouts int
 }
 
 // ProviderFact describes the routing provider in force.
@@ -85,6 +90,7 @@ const (
 	ReasonRoutesNotSettled  ProblemReason = "RoutesNotSettled"
 	ReasonCheckFailed       ProblemReason = "CheckFailed"
 	ReasonWaitingForGate    ProblemReason = "WaitingForApproval"
+	ReasonWaitingForTurn    ProblemReason = "WaitingForTurn"
 	ReasonSuspended         ProblemReason = "Suspended"
 	ReasonNoReadyCapacity   ProblemReason = "NoReadyCapacity"
 	ReasonDuplicateTarget   ProblemReason = "DuplicateTarget"

@@ -3,7 +3,6 @@ package rollout
 import (
 	"maps"
 	"slices"
-	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,6 +30,7 @@ func (p *pass) finish(rule string) Decision {
 	p.settlePromoted()
 	p.settleTransition()
 	p.settleConfigs()
+	p.settleClocks()
 	p.settleOutbox(rule)
 	if p.c.Status.Rollout == nil && equality.Semantic.DeepEqual(p.st, &v1beta1.RolloutStatus{}) {
 		p.next.Rollout = nil
@@ -99,14 +99,6 @@ func (p *pass) healthReason() ProblemReason {
 	return ProblemReason(c.Reason)
 }
 
-// since is since when the Healthy condition gives a reason, and now if it does not.
-func (p *pass) since(reason ProblemReason) time.Time {
-	if p.healthReason() != reason {
-		return p.f.Now
-	}
-	return condition(&p.c.Status, v1beta1.HealthyType).LastTransitionTime.Time
-}
-
 // settleHealth writes the Healthy condition, and tells about a problem when it is new or reads differently.
 func (p *pass) settleHealth() {
 	if p.problem == nil && p.f.ApplyError != "" && !p.keepHealth {
@@ -128,7 +120,7 @@ func (p *pass) settleHealth() {
 	}
 	if !p.told {
 		kind := "Warning"
-		if p.problem.Reason == ReasonSuspended {
+		if p.problem.Reason == ReasonSuspended || p.problem.Reason == ReasonWaitingForTurn {
 			kind = "Normal"
 		}
 		n := p.event(kind, "%s", p.problem.Message)

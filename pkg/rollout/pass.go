@@ -49,6 +49,8 @@ type pass struct {
 	keepHealth bool
 	// promoted replaces the message of the Promoted condition where the phase alone says too little.
 	promoted string
+	// heard is set when the rollback hooks were asked in this pass and let the rollout go on.
+	heard bool
 	// frozen stops the repair of drifted objects.
 	frozen bool
 }
@@ -59,6 +61,10 @@ func newPass(f *Facts) *pass {
 		p.next.Rollout = &v1beta1.RolloutStatus{}
 	}
 	p.st = p.next.Rollout
+	if at := p.st.StageStartedAt; at != nil && at.After(f.Now) && !p.resting() {
+		// The clock was set back, or is that of another process. What the stage waits for must not wait for the difference.
+		p.st.StageStartedAt = micro(f.Now)
+	}
 	return p
 }
 
@@ -140,6 +146,9 @@ func (p *pass) enter(phase v1beta1.CanaryPhase, stage string) {
 	p.st.Stage = stage
 	p.st.StageStartedAt = micro(p.f.Now)
 	p.st.CanaryDrainedAt = nil
+	if phase != v1beta1.CanaryPhaseProgressing && phase != v1beta1.CanaryPhaseWaitingPromotion {
+		p.st.NextRollbackCheckAt = nil
+	}
 }
 
 // renewClock lets the deadline of a stage count from now when what the stage waits for is only about to be started: nobody
@@ -151,23 +160,29 @@ func (p *pass) renewClock() {
 }
 
 // due is whether the next analysis step may be taken. If not, it arranges to be called when it may.
-func (p *pass) due() bool {
-	at := p.st.NextCheckAt
+func (p *pass) due() bool { return p.reached(&p.st.NextCheckAt) }
+
+// reached is whether a time that was planned has come. If not, it arranges to be called when it has.
+func (p *pass) reached(planned **metav1.MicroTime) bool {
+	at := *planned
 	if at == nil || !p.f.Now.Before(at.Time) {
 		return true
 	}
-	// No step is put further off than an interval: the interval was shortened since, or the clock was set back.
+	// Nothing is put further off than an interval: the interval was shortened since, or the clock was set back.
 	if latest := p.f.Now.Add(p.interval()); at.After(latest) {
 		at = micro(latest)
-		p.st.NextCheckAt = at
+		*planned = at
 	}
 	p.wakeAt(at.Time)
 	return false
 }
 
-// pace puts the next analysis step one interval off.
+// pace puts the next analysis step one interval off. The rollback hooks are asked right before it.
 func (p *pass) pace() {
 	p.st.NextCheckAt = micro(p.f.Now.Add(p.interval()))
+	if p.st.NextRollbackCheckAt != nil {
+		p.st.NextRollbackCheckAt = p.st.NextCheckAt.DeepCopy()
+	}
 	p.wakeAt(p.st.NextCheckAt.Time)
 }
 
@@ -198,18 +213,22 @@ func (p *pass) answers(t v1beta1.HookType) ([]HookResult, bool) {
 		Revision: identity(p.f.Target.Revision.Fingerprint, p.f.Target.Revision.Configs),
 		Key: fmt.Sprintf("%s/%d/%s/%s/%d.%d.%d/%d", p.c.UID, p.st.Run, t,
 			identity(p.f.Target.Revision.Fingerprint, p.f.Target.Revision.Configs),
-			p.next.CanaryWeight, p.next.Iterations, p.next.FailedChecks, p.checkNumber()),
+			p.next.CanaryWeight, p.next.Iterations, p.next.FailedChecks, p.checkNumber(t)),
 	})
 	return nil, false
 }
 
 // checkNumber tells the checks of one step apart. It is the time at which the check was due, which stands in the status until
 // the check has had its effect.
-func (p *pass) checkNumber() int64 {
-	if p.st.NextCheckAt == nil {
+func (p *pass) checkNumber(t v1beta1.HookType) int64 {
+	at := p.st.NextCheckAt
+	if t == v1beta1.RollbackHook && p.running() {
+		at = p.st.NextRollbackCheckAt
+	}
+	if at == nil {
 		return 0
 	}
-	return p.st.NextCheckAt.Unix()
+	return at.Unix()
 }
 
 // refusal returns the answer that closes a gate, or nil when all passed.

@@ -76,9 +76,25 @@ func (p *pass) moved() bool { return !same(p.f.Target.Revision, p.st.Target) }
 // backToPromoted is whether the target asks for what the primary serves already.
 func (p *pass) backToPromoted() bool {
 	now := p.f.Target.Revision
-	return p.st.Promoted != nil && now.Fingerprint != "" && now.Fingerprint == p.st.Promoted.Fingerprint &&
-		sameConfigs(now, now.Configs, p.st.Promoted.Configs) && !p.canaryServes() &&
+	switch {
+	case p.st.Promoted == nil || now.Fingerprint == "" || p.canaryServes():
+		return false
+	case p.st.Promoted.Fingerprint == unknownRevision:
+		// Another operator promoted it. The primary tells what it was, unless it fails to run it.
+		return p.f.Primary.Health.State == Ready && p.isCopyOf(refTo(now))
+	}
+	return now.Fingerprint == p.st.Promoted.Fingerprint && sameConfigs(now, now.Configs, p.st.Promoted.Configs) &&
 		(p.f.Primary.Copy == "" || p.isCopyOf(p.st.Promoted))
+}
+
+// returnToPromoted notes that the target is back at what the primary serves, which is known by now.
+func (p *pass) returnToPromoted() {
+	p.st.Target = refTo(p.f.Target.Revision)
+	p.next.LastAppliedSpec = p.st.Target.Fingerprint
+	if p.st.Promoted.Fingerprint == unknownRevision {
+		p.st.Promoted = p.st.Target.DeepCopy()
+		p.next.LastPromotedSpec = p.st.Promoted.Fingerprint
+	}
 }
 
 func (p *pass) canaryServes() bool { return p.st.ServingSide == v1beta1.ServingCanary }

@@ -80,6 +80,22 @@ func health(reason ProblemReason, message string, since time.Time) edit {
 	})
 }
 
+// refusedFor is a change that the rollout needs and that has been refused for some time.
+func refusedFor(d time.Duration) edit {
+	return func(f *Facts) {
+		f.ApplyError = "denied"
+		stage := clockAnalysis
+		if f.Canary.Status.Phase == promotingTo {
+			stage = clockPromotion
+		}
+		clocks(v1beta1.UnreadySince{Stage: stage, Change: micro(now.Add(-d))})(f)
+	}
+}
+
+func clocks(c v1beta1.UnreadySince) edit {
+	return func(f *Facts) { f.Canary.Status.Rollout.UnreadySince = &c }
+}
+
 func unready(w *Workload, state HealthState, available int32) {
 	w.Health = Health{State: state, Reason: "waiting for rollout to finish: 0 out of 2 new replicas have been updated"}
 	w.Available = available
@@ -166,6 +182,7 @@ const (
 
 func TestDecide(t *testing.T) {
 	read := &Problem{Reason: ReasonReadFailed, Message: "etcdserver: leader changed", Unknown: true}
+	invalid := &Problem{Reason: ReasonInvalidSpec, Message: "spec.analysis: set stepWeight"}
 	gone := &Problem{Reason: ReasonTargetNotFound, Message: "spec.targetRef: no Deployment podinfo"}
 	cases := map[string]struct {
 		facts Facts
@@ -183,6 +200,55 @@ func TestDecide(t *testing.T) {
 		"a target that vanishes under way gets no traffic": {
 			facts(progressing, running(10), func(f *Facts) { f.Problem = gone; f.Target = Workload{} }),
 			want{rule: "target-gone", actions: []Action{EnsureRoutes{}}, says: []string{"spec.targetRef"}}},
+		"nor does it get copies of requests": {
+			facts(progressing, running(0), func(f *Facts) { f.Problem, f.Target, f.Canary.Status.Rollout.Mirror = gone, Workload{}, true }),
+			want{rule: "target-gone", actions: []Action{EnsureRoutes{}}, says: []string{"spec.targetRef"}}},
+		"nor what a cookie binds to it": {
+			facts(progressing, running(0), func(f *Facts) { f.Problem, f.Target, f.Canary.Status.SessionAffinityCookie = gone, Workload{}, "c=1" }),
+			want{rule: "target-gone", actions: []Action{EnsureRoutes{}}, says: []string{"spec.targetRef"}}},
+		"routes that were not written are written again": {
+			facts(progressing, running(0), func(f *Facts) { f.Problem, f.Target, f.Routes.CanaryWeight = gone, Workload{}, 10 }),
+			want{rule: "target-gone", actions: []Action{EnsureRoutes{}}, says: []string{"spec.targetRef"}}},
+		"once nothing leads to it nothing is done": {
+			facts(progressing, running(0), func(f *Facts) { f.Problem, f.Target = gone, Workload{} }),
+			want{rule: "blocked", says: []string{"spec.targetRef"}}},
+		"a fault in the spec keeps traffic on a canary that serves": {
+			facts(progressing, running(10), func(f *Facts) { f.Problem = invalid }),
+			want{rule: "blocked", weight: 10, says: []string{"spec.analysis"}, reason: ReasonInvalidSpec}},
+		"but not on one without pods": {
+			facts(progressing, running(10), func(f *Facts) { f.Problem = invalid; unready(&f.Target, Waiting, 0) }),
+			want{rule: "blocked", actions: []Action{EnsureRoutes{}}, says: []string{"routing all traffic to primary", "spec.analysis"}, reason: ReasonInvalidSpec}},
+		"nor copies of requests": {
+			facts(progressing, running(0), func(f *Facts) {
+				f.Problem, f.Canary.Status.Rollout.Mirror, f.Routes.Mirror = invalid, true, true
+				unready(&f.Target, Waiting, 0)
+			}),
+			want{rule: "blocked", actions: []Action{EnsureRoutes{}}, says: []string{"routing all traffic to primary", "spec.analysis"}}},
+		"and is written until it is so": {
+			facts(progressing, running(0), func(f *Facts) { f.Problem, f.Routes.CanaryWeight = invalid, 10; unready(&f.Target, Waiting, 0) }),
+			want{rule: "blocked", actions: []Action{EnsureRoutes{}}, says: []string{"spec.analysis"}}},
+		"a primary without pods gets nothing for a fault in the spec": {
+			facts(progressing, running(10), func(f *Facts) {
+				f.Problem = invalid
+				unready(&f.Target, Waiting, 0)
+				unready(&f.Primary, Waiting, 0)
+			}),
+			want{rule: "blocked", weight: 10, says: []string{"spec.analysis"}}},
+		"routes that can't be read are not claimed to have changed": {
+			facts(progressing, running(10), func(f *Facts) { f.Problem, f.Routes = invalid, RoutesFact{}; unready(&f.Target, Waiting, 0) }),
+			want{rule: "blocked", weight: 10, says: []string{"spec.analysis"}}},
+		"a target that was not looked at is not dead": {
+			facts(progressing, running(10), func(f *Facts) { f.Problem, f.Target = invalid, Workload{} }),
+			want{rule: "blocked", weight: 10, says: []string{"spec.analysis"}}},
+		"another Canary's routes are left alone": {
+			facts(progressing, running(10), func(f *Facts) {
+				f.Problem = &Problem{Reason: ReasonDuplicateTarget, Message: "spec.targetRef: taken"}
+				unready(&f.Target, Waiting, 0)
+			}),
+			want{rule: "blocked", weight: 10, says: []string{"spec.targetRef"}}},
+		"B3 copies of requests leave a canary without pods": {
+			facts(progressing, running(0), func(f *Facts) { f.Canary.Status.Rollout.Mirror = true; unready(&f.Target, Waiting, 0) }),
+			want{rule: "canary-not-ready", actions: []Action{EnsureRoutes{}}, says: []string{"routing all traffic to primary", "not ready"}}},
 		"a settled Canary does nothing": {facts(succeeded), want{rule: "settled", phase: succeeded}},
 		"drift is repaired to the current step": {
 			facts(progressing, running(10), status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = micro(now.Add(time.Second)) }),
@@ -322,11 +388,64 @@ func TestDecideRunning(t *testing.T) {
 			}),
 			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, says: []string{"not ready"}}},
 		"B12 once it was ready, the deadline counts from when it was seen not to be": {
-			facts(progressing, running(10), health(ReasonCanaryNotReady, "x", now.Add(-601*time.Second)), func(f *Facts) { unready(&f.Target, Waiting, 1) }),
+			facts(progressing, running(10), clocks(v1beta1.UnreadySince{Stage: clockAnalysis, Canary: micro(now.Add(-601 * time.Second))}),
+				func(f *Facts) { unready(&f.Target, Waiting, 1) }),
 			want{rule: "canary-not-ready", stage: stageRollback, actions: []Action{EnsureRoutes{}}, says: []string{"exceeded its progress deadline", "Rolling back"}}},
 		"B3 traffic leaves a canary without pods": {
 			facts(progressing, running(10), func(f *Facts) { unready(&f.Target, Waiting, 0) }),
 			want{rule: "canary-not-ready", actions: []Action{EnsureRoutes{}}, says: []string{"routing all traffic to primary", "not ready"}}},
+		"B19 a rollback hook is asked while the canary is not ready": {
+			facts(progressing, running(0), stage(""), hook(v1beta1.RollbackHook), func(f *Facts) { unready(&f.Target, Waiting, 0) }),
+			want{rule: "rollback-hook", needs: 1}},
+		"B19 and obeyed": {
+			facts(progressing, running(0), stage(""), hook(v1beta1.RollbackHook), answer(v1beta1.RollbackHook, true),
+				func(f *Facts) { unready(&f.Target, Waiting, 0) }),
+			want{rule: "rollback-hook", stage: stageRollback, says: []string{"Rollback check hook passed", "manual webhook invoked"}}},
+		"B19 one that does not fire is asked again after an interval": {
+			facts(progressing, running(0), stage(""), hook(v1beta1.RollbackHook), answer(v1beta1.RollbackHook, false),
+				func(f *Facts) { unready(&f.Target, Waiting, 0) }),
+			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, wake: later, says: []string{"not signaling a rollback", "not ready"}}},
+		"B19 and not before": {
+			facts(progressing, running(0), stage(""), hook(v1beta1.RollbackHook), func(f *Facts) {
+				unready(&f.Target, Waiting, 0)
+				f.Canary.Status.Rollout.NextRollbackCheckAt = micro(now.Add(time.Second))
+			}),
+			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, wake: now.Add(time.Second), says: []string{"not ready"}}},
+		"B19 a rollback hook is asked while routes are not in force": {
+			facts(progressing, running(10), hook(v1beta1.RollbackHook), func(f *Facts) { f.Provider.ReportsSettled, f.Routes.Settled = true, false }),
+			want{rule: "rollback-hook", needs: 1}},
+		"B19 a rollback hook is asked while the primary is not ready": {
+			facts(progressing, running(10), hook(v1beta1.RollbackHook), func(f *Facts) { unready(&f.Primary, Waiting, 1) }),
+			want{rule: "rollback-hook", needs: 1}},
+		"B19 a rollback hook is asked right before a promotion": {
+			facts(progressing, running(30), hook(v1beta1.RollbackHook), func(f *Facts) {
+				f.Canary.Status.Rollout.NextRollbackCheckAt = micro(now.Add(time.Second))
+			}),
+			want{rule: "advance", needs: 1}},
+		"B19 and can still prevent it": {
+			facts(progressing, running(30), hook(v1beta1.RollbackHook), answer(v1beta1.RollbackHook, true), func(f *Facts) {
+				f.Canary.Status.Rollout.NextRollbackCheckAt = micro(now.Add(time.Second))
+			}),
+			want{rule: "advance", stage: stageRollback, actions: []Action{EnsureRoutes{}}, says: []string{"Rollback check hook passed", "manual webhook invoked"}}},
+		"a rollback hook is not asked when the analysis is skipped": {
+			facts(progressing, running(0), hook(v1beta1.RollbackHook), spec(func(s *v1beta1.CanarySpec) { s.SkipAnalysis = true }),
+				func(f *Facts) { unready(&f.Target, Waiting, 1) }),
+			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, says: []string{"not ready"}}},
+		"a rollback hook that was removed is forgotten": {
+			facts(progressing, running(0), func(f *Facts) {
+				f.Canary.Status.Rollout.NextRollbackCheckAt = micro(now.Add(time.Second))
+			}),
+			want{rule: "advance", weight: 10, actions: []Action{EnsureRoutes{}}, says: []string{"Advance"}, wake: later}},
+		"B19 the threshold counts while the canary is not ready": {
+			facts(progressing, running(10), status(func(s *v1beta1.CanaryStatus) { s.FailedChecks = 2 }), func(f *Facts) { unready(&f.Target, Waiting, 1) }),
+			want{rule: "threshold", stage: stageRollback, actions: []Action{EnsureRoutes{}}, says: []string{"failed checks threshold reached 2"}}},
+		"B19 a canary that died once too often is taken back at once": {
+			facts(progressing, running(10), status(func(s *v1beta1.CanaryStatus) { s.FailedChecks = 1 }), func(f *Facts) { unready(&f.Target, Waiting, 0) }),
+			want{rule: "canary-not-ready", actions: []Action{EnsureRoutes{}}, wake: now, says: []string{"routing all traffic to primary", "not ready"}}},
+		"a skip comes before the threshold": {
+			facts(progressing, running(10), status(func(s *v1beta1.CanaryStatus) { s.FailedChecks = 2 }),
+				spec(func(s *v1beta1.CanarySpec) { s.SkipAnalysis = true })),
+			want{rule: "skip", phase: promotingTo, weight: 10, actions: []Action{EnsurePrimary{Revision: rev("2", 2)}}, says: []string{"Copying"}}},
 		"threshold": {
 			facts(progressing, running(10), status(func(s *v1beta1.CanaryStatus) { s.FailedChecks = 2 })),
 			want{rule: "threshold", stage: stageRollback, actions: []Action{EnsureRoutes{}}, says: []string{"Rolling back podinfo.test failed checks threshold reached 2"}}},
@@ -361,7 +480,7 @@ func TestDecideRunning(t *testing.T) {
 			}),
 			want{rule: "routes-not-settled", weight: 10, reason: ReasonRoutesNotSettled, says: []string{"not accepted"}}},
 		"B11 a route that never comes into force ends the run": {
-			facts(progressing, running(10), health(ReasonRoutesNotSettled, "x", now.Add(-601*time.Second)), func(f *Facts) {
+			facts(progressing, running(10), clocks(v1beta1.UnreadySince{Stage: clockAnalysis, Routes: micro(now.Add(-601 * time.Second))}), func(f *Facts) {
 				f.Provider.ReportsSettled, f.Routes.Settled, f.Routes.Reason = true, false, "not accepted"
 			}),
 			want{rule: "routes-not-settled", stage: stageRollback, actions: []Action{EnsureRoutes{}}, reason: ReasonRoutesNotSettled,
@@ -439,6 +558,52 @@ func TestDecideRunning(t *testing.T) {
 		"A-24 a stepwise promotion without weight ends": {
 			facts(promotingTo, running(0), func(f *Facts) { f.Primary.Copy = "v2:2" }, spec(func(s *v1beta1.CanarySpec) { s.Analysis.StepWeightPromotion = 10 })),
 			want{rule: "promoting", phase: finalisingP, says: []string{"Routing all traffic to primary"}}},
+		"a copy that is refused is tried again until its deadline": {
+			facts(promotingTo, running(30), func(f *Facts) { f.ApplyError = "admission webhook denied the request" }),
+			want{rule: "promoting", phase: promotingTo, weight: 30, actions: []Action{EnsurePrimary{Revision: rev("2", 2)}}, reason: ReasonApplyFailed,
+				says: []string{"denied"}, wake: now.Add(10 * time.Minute)}},
+		"after that the primary, which was not changed, takes the traffic back": {
+			facts(promotingTo, running(30), refusedFor(601*time.Second)),
+			want{rule: "promoting", phase: progressing, stage: stageRollback, actions: []Action{EnsureRoutes{}}, reason: ReasonApplyFailed,
+				says: []string{"Promotion of podinfo.test failed, primary can't be updated: denied", "denied"}}},
+		"one that runs an unknown revision as well": {
+			facts(promotingTo, running(30), refusedFor(601*time.Second), func(f *Facts) {
+				f.Canary.Status.Rollout.Promoted, f.Primary.Copy = &v1beta1.RevisionRef{Fingerprint: unknownRevision}, ""
+			}),
+			want{rule: "promoting", phase: progressing, stage: stageRollback, actions: []Action{EnsureRoutes{}},
+				says: []string{"Promotion of podinfo.test failed, primary can't be updated: denied", "denied"}}},
+		"one that was changed does not": {
+			facts(promotingTo, running(30), refusedFor(601*time.Second), func(f *Facts) { f.Primary.Copy = "v2:other" }),
+			want{rule: "promoting", phase: failed, weight: 100, actions: []Action{EnsureRoutes{}}, reason: ReasonPromotionFailed,
+				says: []string{"Promotion of podinfo.test failed, primary can't be updated: denied"}}},
+		"a copy that nobody has refused since is tried first": {
+			facts(promotingTo, running(30), refusedFor(601*time.Second), func(f *Facts) { f.ApplyError = "" }),
+			want{rule: "promoting", phase: promotingTo, weight: 30, actions: []Action{EnsurePrimary{Revision: rev("2", 2)}}}},
+		"traffic leaves a canary that dies while its copy is refused": {
+			facts(promotingTo, running(30), refusedFor(time.Second), func(f *Facts) { unready(&f.Target, Waiting, 0) }),
+			want{rule: "promoting", phase: promotingTo, actions: []Action{EnsureRoutes{}, EnsurePrimary{Revision: rev("2", 2)}},
+				says: []string{"routing all traffic to primary", "denied"}}},
+		"a scaling up that is refused ends as well": {
+			facts(progressing, running(0), stage(""), refusedFor(601*time.Second), func(f *Facts) {
+				unready(&f.Target, Waiting, 0)
+				f.Target.Replicas = 0
+				f.Canary.Status.Rollout.StageStartedAt = micro(now)
+			}),
+			want{rule: "canary-not-ready", stage: stageRollback, says: []string{"exceeded its progress deadline: denied", "Rolling back", "denied"}}},
+		"routes that are refused are told": {
+			facts(progressing, running(10), refusedFor(time.Second), func(f *Facts) { f.Routes.InPlace = false }),
+			want{rule: "routes-not-settled", weight: 10, actions: []Action{EnsureRoutes{}}, reason: ReasonApplyFailed, says: []string{"denied"}}},
+		"routes that are refused end the run": {
+			facts(progressing, running(10), refusedFor(601*time.Second), func(f *Facts) { f.Routes.InPlace = false }),
+			want{rule: "routes-not-settled", stage: stageRollback, actions: []Action{EnsureRoutes{}},
+				says: []string{"Rolling back podinfo.test progress deadline exceeded denied", "denied"}}},
+		"B11 a newer revision leads out of routes that never come into force": {
+			facts(finalisingP, running(0), targetRuns("3", 3), func(f *Facts) {
+				f.Primary.Copy = "v2:2"
+				f.Provider.ReportsSettled, f.Routes.Settled = true, false
+				f.Canary.Status.Rollout.StageStartedAt = micro(now.Add(-601 * time.Second))
+			}),
+			want{rule: "finalising", phase: progressing, says: []string{"Restarting analysis", "not in force"}, reason: ReasonRoutesNotSettled}},
 		"a failed promotion where nothing routes leaves all as it is": {
 			facts(promotingTo, running(0), func(f *Facts) {
 				f.Primary.Copy = "v2:2"

@@ -26,20 +26,22 @@ func chain() []rule {
 		{"settled", settled},
 		{"change-withdrawn", changeWithdrawn},
 		{"waiting-rollback", waitingRollback},
+		{"still-waiting", stillWaiting},
 		{"confirm-rollout", confirmRollout},
+		{"wait-for-turn", waitForTurn},
 		{"start", start},
 		{"cancel", cancel},
 		{"restart", restart},
 		{"retreat", retreat},
+		{"threshold", threshold},
+		{"rollback-hook", rollbackHook},
 		{"canary-not-ready", canaryNotReady},
 		{"skip", skip},
 		{"promoting", promoting},
 		{"finalising", finalising},
-		{"threshold", threshold},
 		{"routes-not-settled", routesNotSettled},
 		{"not-due", notDue},
 		{"primary-not-ready", primaryNotReady},
-		{"rollback-hook", rollbackHook},
 		{"pre-rollout", preRollout},
 		{"analysis", judge},
 		{"advance", advance},
@@ -75,6 +77,7 @@ func suspended(p *pass) bool {
 		if p.healthReason() == ReasonSuspended && p.st.StageStartedAt != nil {
 			// Nothing could get ready on time meanwhile.
 			p.st.StageStartedAt = micro(p.f.Now)
+			p.st.UnreadySince = nil
 		}
 		return false
 	}
@@ -83,20 +86,22 @@ func suspended(p *pass) bool {
 	return true
 }
 
-// targetGone leads traffic away from a target that was deleted under way. The rest waits until it is back.
+// targetGone leads all requests away from a target that was deleted under way. The rest waits until it is back.
 func targetGone(p *pass) bool {
 	gone := p.f.Problem != nil && p.f.Problem.Reason == ReasonTargetNotFound
-	if !gone || p.next.CanaryWeight == 0 || p.f.Primary.Available == 0 {
+	if !gone || !p.f.Provider.Routes || p.f.Primary.Available == 0 || !p.sendsToCanary() && !p.routedToCanary() {
 		return false
 	}
-	p.routeToPrimary()
-	p.problem = p.f.Problem
-	p.do(EnsureRoutes{})
 	p.frozen = true
+	p.problem = p.f.Problem
+	p.next.Iterations = 0
+	p.routeToPrimary()
+	p.writeFrozenRoutes()
 	return true
 }
 
-// blocked does nothing while the Canary can't run as written or the cluster can't be read.
+// blocked does nothing while the Canary can't run as written or the cluster can't be read, but to lead requests away from
+// pods that are gone: nobody knows when the Canary will be corrected.
 func blocked(p *pass) bool {
 	if p.f.Problem == nil {
 		return false
@@ -105,13 +110,24 @@ func blocked(p *pass) bool {
 		p.next.Phase = v1beta1.CanaryPhaseInitializing
 	}
 	p.frozen = true
-	if r := p.healthReason(); p.f.Problem.Unknown && (r == ReasonCanaryNotReady || r == ReasonPrimaryNotReady) {
-		// A deadline counts from that condition, and a failed read is no news about it.
-		p.keepHealth = true
+	p.problem = p.f.Problem
+	if p.f.Problem.Unknown || p.f.Problem.Reason == ReasonDuplicateTarget || !p.f.Target.Exists || !p.f.Provider.Routes ||
+		!p.f.Routes.Known {
 		return true
 	}
-	p.problem = p.f.Problem
+	if p.leaveDeadCanary() && p.running() {
+		p.beginAnew()
+	}
+	if !p.sendsToCanary() && p.routedToCanary() && p.f.Target.Available == 0 && p.f.Primary.Available > 0 {
+		p.writeFrozenRoutes()
+	}
 	return true
+}
+
+// writeFrozenRoutes writes routes that lead nothing to the canary, not even what a cookie binds to it.
+func (p *pass) writeFrozenRoutes() {
+	p.settleCookies()
+	p.do(EnsureRoutes{})
 }
 
 // primaryMissing rebuilds a primary that somebody deleted, from the revision that was promoted last and whatever the target
@@ -135,8 +151,7 @@ func reverted(p *pass) bool {
 	if !p.resting() || !p.moved() || !p.backToPromoted() {
 		return false
 	}
-	p.st.Target = refTo(p.f.Target.Revision)
-	p.next.LastAppliedSpec = p.f.Target.Revision.Fingerprint
+	p.returnToPromoted()
 	return true
 }
 
@@ -178,7 +193,7 @@ func (p *pass) recheckProviders() bool {
 
 // threshold takes a canary back that failed as many checks as its analysis allows.
 func threshold(p *pass) bool {
-	if !p.running() || p.next.FailedChecks < p.c.GetAnalysisThreshold() {
+	if !p.running() || p.c.SkipAnalysis() || p.next.FailedChecks < p.c.GetAnalysisThreshold() {
 		return false
 	}
 	n := p.warning("Rolling back %s failed checks threshold reached %v", p.canaryName(), p.next.FailedChecks)
@@ -193,24 +208,28 @@ func routesNotSettled(p *pass) bool {
 		return false
 	}
 	if !p.f.Routes.InPlace {
-		p.keepHealth = true
+		p.keepHealth = p.f.ApplyError == ""
+		if p.changeRefused() {
+			p.exceedDeadline(p.f.ApplyError)
+		}
 		return true
 	}
+	p.clocks().Change = nil
 	if !p.f.Provider.ReportsSettled || p.f.Routes.Settled {
+		p.stop(&p.clocks().Routes)
 		return false
 	}
-	if !p.unsettled() {
-		return true
+	if p.unsettled() && p.expired(&p.clocks().Routes) {
+		p.exceedDeadline(p.problem.Message)
 	}
-	deadline := p.since(ReasonRoutesNotSettled).Add(p.deadline())
-	if p.f.Now.Before(deadline) {
-		p.wakeAt(deadline)
-		return true
-	}
-	n := p.warning("Rolling back %s progress deadline exceeded %s", p.canaryName(), p.problem.Message)
-	alert(n, v1beta1.SeverityError, "Progress deadline exceeded %s", p.problem.Message)
-	p.rollBack()
 	return true
+}
+
+// exceedDeadline takes a canary back that did not get on for as long as the progress deadline.
+func (p *pass) exceedDeadline(reason string) {
+	n := p.warning("Rolling back %s progress deadline exceeded %s", p.canaryName(), reason)
+	alert(n, v1beta1.SeverityError, "Progress deadline exceeded %s", reason)
+	p.rollBack()
 }
 
 // notDue waits for the next analysis step.
@@ -218,25 +237,30 @@ func notDue(p *pass) bool {
 	if !p.running() || p.due() {
 		return false
 	}
-	reason := p.healthReason()
-	p.keepHealth = reason == ReasonCheckFailed || reason == ReasonWaitingForGate ||
-		reason == ReasonPrimaryNotReady && p.f.Primary.Health.State == Waiting ||
-		// Pods that come and go keep their clock running, and are told of once in an interval.
-		reason == ReasonCanaryNotReady
+	switch p.healthReason() {
+	case ReasonCheckFailed, ReasonWaitingForGate:
+		p.keepHealth = true
+	case ReasonPrimaryNotReady:
+		p.keepHealth = p.f.Primary.Health.State == Waiting
+	case ReasonCanaryNotReady:
+		// What comes and goes is told of once, for as long as its clock runs.
+		p.keepHealth = p.clocks().Canary != nil
+	case ReasonRoutesNotSettled:
+		p.keepHealth = p.clocks().Routes != nil
+	}
 	return true
 }
 
 // primaryNotReady holds the analysis while the primary is on its way to be ready, up to the deadline. A primary that is
 // stuck holds nothing: the revision under analysis may be what mends it.
 func primaryNotReady(p *pass) bool {
-	if !p.running() || p.canaryServes() || p.f.Primary.Health.State != Waiting {
+	if !p.running() || p.canaryServes() || p.f.Primary.Health.State == Stuck {
+		return false
+	}
+	if p.f.Primary.Health.State == Ready {
+		p.clocks().Primary = nil
 		return false
 	}
 	p.fail(ReasonPrimaryNotReady, "%s", p.primaryUnready(p.f.Primary.Health.Reason))
-	deadline := p.since(ReasonPrimaryNotReady).Add(p.deadline())
-	if !p.f.Now.Before(deadline) {
-		return false
-	}
-	p.wakeAt(deadline)
-	return true
+	return !p.expired(&p.clocks().Primary)
 }

@@ -84,9 +84,14 @@ func judge(p *pass) bool {
 
 // failCheck counts a check that failed and was told in n.
 func (p *pass) failCheck(n *v1beta1.Notice) {
-	p.next.FailedChecks++
 	p.failQuietly(ReasonCheckFailed, n.Message)
 	p.pace()
+	p.countFailure()
+}
+
+// countFailure counts a failed check. The last one that the analysis allows is acted on at once.
+func (p *pass) countFailure() {
+	p.next.FailedChecks++
 	if p.next.FailedChecks >= p.c.GetAnalysisThreshold() {
 		p.wakeAt(p.f.Now)
 	}

@@ -14,7 +14,7 @@ func changeWithdrawn(p *pass) bool {
 	p.normal("Change of %s was taken back, no approval is needed", p.targetName())
 	phase := v1beta1.CanaryPhaseFailed
 	if p.backToPromoted() {
-		p.st.Target = refTo(p.f.Target.Revision)
+		p.returnToPromoted()
 		phase = v1beta1.CanaryPhaseSucceeded
 	}
 	p.enter(phase, "")
@@ -82,6 +82,9 @@ func start(p *pass) bool {
 		return false
 	}
 	p.begin()
+	if _, asked := p.f.Checks.Hooks[v1beta1.RollbackHook]; asked {
+		p.rollbackRefused()
+	}
 	n := p.normal("New revision detected! Scaling up %s", p.targetName())
 	alertWithDetails(n, v1beta1.SeverityInfo, "New revision detected, progressing canary analysis.")
 	return true
@@ -92,7 +95,7 @@ func (p *pass) begin() {
 	p.enter(v1beta1.CanaryPhaseProgressing, "")
 	p.st.Run++
 	p.st.Target = refTo(p.f.Target.Revision)
-	p.st.NextCheckAt = nil
+	p.st.NextCheckAt, p.st.NextRollbackCheckAt = nil, nil
 	p.st.Mirror = false
 	p.next.LastAppliedSpec = p.f.Target.Revision.Fingerprint
 	p.next.FailedChecks, p.next.Iterations = 0, 0
@@ -113,8 +116,7 @@ func cancel(p *pass) bool {
 		return false
 	}
 	p.normal("%s is back at the promoted revision, canceling the analysis", p.targetName())
-	p.st.Target = refTo(p.f.Target.Revision)
-	p.next.LastAppliedSpec = p.f.Target.Revision.Fingerprint
+	p.returnToPromoted()
 	p.enter(v1beta1.CanaryPhaseProgressing, stageCancel)
 	p.giveUpTraffic()
 	return true
@@ -137,48 +139,65 @@ func (p *pass) startOver() {
 // canaryNotReady waits for the pods of the revision, up to the deadline of the step.
 func canaryNotReady(p *pass) bool {
 	h := p.f.Target.Health
-	if !p.running() || h.State == Ready {
+	if !p.running() {
 		return false
 	}
-	if p.st.Stage == "" && p.lacksPods() {
-		if p.f.Target.Revision.Generation == p.st.Target.Generation && p.f.Scaler.Pausable == p.f.Scaler.Paused {
-			// Nobody has given it pods since the start. Whoever scales it down again and again gets no more time.
-			p.renewClock()
-		}
-		p.do(ScaleTargetUp{})
+	if h.State == Ready {
+		p.stop(&p.clocks().Canary)
+		return false
 	}
-	deadline := p.canaryDeadline()
+	deadline := p.startDeadline()
 	reason := h.Reason
 	stuck := h.State == Stuck && p.reportedInStage(h)
 	if !stuck && !p.f.Now.Before(deadline) {
 		stuck = true
 		reason = p.overdue()
+		if p.lacksPods() && p.f.ApplyError != "" {
+			reason += ": " + p.f.ApplyError
+		}
 	}
 	message := p.canaryUnready(reason, stuck)
 	if !stuck {
+		if p.lostScaleUp() {
+			p.do(ScaleTargetUp{})
+		}
 		p.fail(ReasonCanaryNotReady, "%s", message)
 		p.wakeAt(deadline)
 		if p.leaveDeadCanary() {
-			// Once it is back the analysis begins anew. One that dies of its traffic each time must come to an end.
-			p.next.FailedChecks++
-			p.next.Iterations = 0
+			p.beginAnew()
 		}
 		return true
 	}
 	p.warning("%s", message)
-	n := p.warning("Rolling back %s progress deadline exceeded %s", p.canaryName(), reason)
-	alert(n, v1beta1.SeverityError, "Progress deadline exceeded %s", reason)
-	p.rollBack()
+	p.exceedDeadline(reason)
 	return true
+}
+
+// lostScaleUp is whether a revision that has not been ready yet is without pods.
+func (p *pass) lostScaleUp() bool { return p.st.Stage == "" && p.lacksPods() }
+
+// startDeadline is until when a canary may take to get ready, if it is to get its pods only now.
+func (p *pass) startDeadline() time.Time {
+	if !p.lostScaleUp() {
+		p.clocks().Change = nil
+		return p.canaryDeadline()
+	}
+	if p.changeRefused() {
+		return p.f.Now
+	}
+	if p.f.Target.Revision.Generation == p.st.Target.Generation && p.f.Scaler.Pausable == p.f.Scaler.Paused {
+		// Nobody has given it pods since the start. Whoever scales it down again and again gets no more time.
+		p.renewClock()
+	}
+	return p.canaryDeadline()
 }
 
 // canaryDeadline counts from the start of the revision, and once it has been ready, from when it was seen not to be.
 func (p *pass) canaryDeadline() time.Time {
-	from := p.since(ReasonCanaryNotReady)
 	if p.st.Stage == "" && p.st.StageStartedAt != nil {
-		from = p.st.StageStartedAt.Time
+		return p.st.StageStartedAt.Add(p.deadline())
 	}
-	return from.Add(p.deadline())
+	return p.expires(&p.clocks().Canary)
 }
 
 // reportedInStage is whether a report of a stuck workload is about the stage at hand. An older one is about a revision
@@ -187,9 +206,25 @@ func (p *pass) reportedInStage(h Health) bool {
 	return h.Since.IsZero() || p.st.StageStartedAt == nil || !h.Since.Before(p.st.StageStartedAt.Truncate(time.Second))
 }
 
-// leaveDeadCanary takes traffic off a canary without a single ready pod, and reports whether it did.
+// beginAnew puts the analysis of a canary that lost its pods back to its beginning, for when they are back. One that dies of
+// its traffic each time comes to an end by the failed checks.
+func (p *pass) beginAnew() {
+	p.next.Iterations = 0
+	p.countFailure()
+}
+
+// sendsToCanary is whether the status asks for requests, or copies of requests, to the canary.
+func (p *pass) sendsToCanary() bool { return p.next.CanaryWeight > 0 || p.st.Mirror }
+
+// routedToCanary is whether the routes lead requests, or copies of requests, to the canary, whatever the status asks for.
+func (p *pass) routedToCanary() bool {
+	r := p.f.Routes
+	return r.Known && (r.CanaryWeight > 0 || r.Mirror || p.next.SessionAffinityCookie != "")
+}
+
+// leaveDeadCanary takes requests off a canary without a single ready pod, and reports whether it did.
 func (p *pass) leaveDeadCanary() bool {
-	if p.next.CanaryWeight == 0 || p.f.Target.Available > 0 || p.f.Primary.Available == 0 {
+	if !p.sendsToCanary() || p.f.Target.Available > 0 || p.f.Primary.Available == 0 {
 		return false
 	}
 	p.warning("%s has no ready pods, routing all traffic to primary", p.targetName())
@@ -207,19 +242,38 @@ func skip(p *pass) bool {
 	return true
 }
 
-// rollbackHook lets a human or a machine call the rollout off.
+// rollbackHook lets a human or a machine call the rollout off, whatever else it waits for.
 func rollbackHook(p *pass) bool {
-	if !p.running() || !p.hooks(v1beta1.RollbackHook) {
+	if !p.running() || p.c.SkipAnalysis() {
 		return false
 	}
+	if !p.hooks(v1beta1.RollbackHook) {
+		p.st.NextRollbackCheckAt = nil
+		return false
+	}
+	return p.reached(&p.st.NextRollbackCheckAt) && p.calledOff()
+}
+
+// calledOff takes the canary back if a rollback hook says so. It reports whether the pass ends here: for that, or because the
+// hooks have to be asked.
+func (p *pass) calledOff() bool {
 	fired, known := p.rollbackFired()
-	if !known {
+	switch {
+	case !known:
+		return true
+	case fired:
+		p.rollBack()
 		return true
 	}
-	if fired {
-		p.rollBack()
-	}
-	return fired
+	p.rollbackRefused()
+	return false
+}
+
+// rollbackRefused notes that the rollback hooks let the rollout go on. They are not asked again within the interval.
+func (p *pass) rollbackRefused() {
+	p.heard = true
+	p.st.NextRollbackCheckAt = micro(p.f.Now.Add(p.interval()))
+	p.wakeAt(p.st.NextRollbackCheckAt.Time)
 }
 
 // rollbackFired asks the rollback hooks. It tells what they said.

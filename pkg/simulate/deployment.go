@@ -34,6 +34,8 @@ type deployment struct {
 	counter    int
 	replicas   int32
 	pods       []pod
+	// incarnation counts the objects of this name.
+	incarnation int
 	// progressedAt is when the last pod of the newest template got ready, or the template changed.
 	progressedAt time.Time
 	// faulty pods of the newest template never get ready here, whatever the template.
@@ -55,7 +57,7 @@ func (d *deployment) setTemplate(now time.Time, template string) {
 }
 
 func (d *deployment) scale(now time.Time, replicas int32) {
-	if d.replicas == replicas {
+	if d.replicas == replicas || !d.exists {
 		return
 	}
 	d.replicas = replicas
@@ -143,7 +145,7 @@ func (d *deployment) workload(now time.Time, deadline time.Duration) rollout.Wor
 		Health:    d.health(now, deadline),
 		Revision: rollout.Revision{
 			Fingerprint: d.template,
-			UID:         "uid-" + d.name,
+			UID:         fmt.Sprintf("uid-%s-%d", d.name, d.incarnation),
 			Generation:  d.generation,
 			Counter:     strconv.Itoa(d.counter),
 		},

@@ -192,27 +192,31 @@ func (w *World) mendPrimary()  { w.primary.faulty = false }
 
 func TestGolden(t *testing.T) {
 	for _, s := range scenarios() {
-		t.Run(s.name, func(t *testing.T) {
-			w := New(s.opts)
-			s.play(t, w)
-			for _, v := range w.Violations() {
-				t.Error(v)
-			}
-			got := strings.Join(w.Trace, "\n") + "\n"
-			file := filepath.Join("testdata", s.name+".trace")
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("trace (-want +got):\n%s", diff)
-			}
-		})
+		t.Run(s.name, func(t *testing.T) { checkGolden(t, s) })
+	}
+}
+
+// checkGolden plays a scenario and compares its trace with the golden file.
+func checkGolden(t *testing.T, s scenario) {
+	t.Helper()
+	w := New(s.opts)
+	s.play(t, w)
+	for _, v := range w.Violations() {
+		t.Error(v)
+	}
+	got := strings.Join(w.Trace, "\n") + "\n"
+	file := filepath.Join("testdata", s.name+".trace")
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("trace (-want +got):\n%s", diff)
 	}
 }
 

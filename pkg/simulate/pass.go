@@ -23,18 +23,22 @@ func (w *World) observe() rollout.Facts {
 	if w.nonces != nil {
 		nonces = w.nonces()
 	}
+	problem := w.problem
+	if problem == nil && !w.target.exists {
+		problem = &rollout.Problem{Reason: rollout.ReasonTargetNotFound, Message: "deployment podinfo.default get query error: not found"}
+	}
 	return rollout.Facts{
 		Nonces:   nonces,
 		Now:      w.now,
 		Canary:   w.canary.DeepCopy(),
 		Settings: Settings(),
 		Provider: w.opts.Provider,
-		Problem:  w.problem,
+		Problem:  problem,
 		Target:   w.target.workload(w.now, w.deadline()),
 		Primary:  w.primary.workload(w.now, w.deadline()),
 		Services: rollout.ServicesFact{BackendsInPlace: w.backends, ApexInPlace: w.apex},
 		Routes: rollout.RoutesFact{
-			Known: w.routes, InPlace: w.routes && w.routed == want, Settled: w.routes,
+			Known: w.routes, InPlace: w.routes && w.routed == want, Settled: w.routes && !w.unsettled, Reason: "not accepted",
 			CanaryWeight: w.routed.CanaryWeight, Mirror: w.routed.Mirror,
 		},
 		Former:     w.formerFacts(),

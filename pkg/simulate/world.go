@@ -55,6 +55,8 @@ type World struct {
 	// routed is what the routing objects say.
 	routed rollout.TrafficState
 	routes bool
+	// unsettled makes the proxies report that they don't follow the routing objects.
+	unsettled bool
 	// formers are the Services and routes under former names.
 	formers former
 	// zeroSince is since when neither the apex Service nor a route leads to the target.
@@ -144,9 +146,12 @@ func (w *World) Status() *v1beta1.CanaryStatus { return &w.canary.Status }
 // PrimaryTemplate is what the primary was told to run, PrimaryReady how many of its pods serve.
 func (w *World) PrimaryTemplate() string { return w.primary.template }
 
-// Ship changes the template of the target.
+// Ship changes the template of the target, or creates it with that template.
 func (w *World) Ship(template string) {
 	w.note("ship %s", template)
+	if !w.target.exists {
+		w.target.exists, w.target.replicas = true, w.opts.Replicas
+	}
 	w.target.setTemplate(w.now, template)
 	w.settleCluster()
 }
@@ -202,6 +207,14 @@ func (w *World) DeletePrimary() {
 	if w.primary.exists {
 		w.note("somebody deletes the primary")
 		w.primary = deployment{name: w.primary.name, faulty: w.primary.faulty}
+	}
+}
+
+// DeleteTarget removes the target and its pods.
+func (w *World) DeleteTarget() {
+	if w.target.exists {
+		w.note("somebody deletes the target")
+		w.target = deployment{name: w.target.name, faulty: w.target.faulty, incarnation: w.target.incarnation + 1}
 	}
 }
 

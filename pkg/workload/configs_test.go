@@ -405,7 +405,7 @@ func TestA18_CopySharedByFlaggerIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestB17_AnObjectOfTheUserIsNotOverwritten(t *testing.T) {
+func TestIncidentB17_AnObjectOfTheUserIsNotOverwritten(t *testing.T) {
 	users := object(t, settingsYAML)
 	users.SetName("settings-primary")
 	b := newBench(t, deploys(t, fromSettings), users, object(t, settingsYAML), object(t, tokenYAML))
@@ -415,7 +415,7 @@ func TestB17_AnObjectOfTheUserIsNotOverwritten(t *testing.T) {
 	}
 }
 
-func TestB17_WhatIsPromotedIsWhatWasAnalyzed(t *testing.T) {
+func TestIncidentB17_WhatIsPromotedIsWhatWasAnalyzed(t *testing.T) {
 	b := newBench(t, deploys(t, fromSettings), object(t, settingsYAML), object(t, tokenYAML))
 	b.promote(canary())
 	b.change("analyzed")

@@ -67,7 +67,11 @@ func (h history) storedRevision(ctx context.Context, c *v1beta1.Canary, revision
 
 // storeRevision stores what the primary is about to be made from.
 func (h history) storeRevision(ctx context.Context, c *v1beta1.Canary, src source) error {
-	list, err := h.listRevisions(ctx, c)
+	var list []unstructured.Unstructured
+	err := permitted(func() (err error) {
+		list, err = h.listRevisions(ctx, c)
+		return err
+	})
 	if apierrors.IsForbidden(err) {
 		return nil
 	}
@@ -87,7 +91,10 @@ func (h history) storeRevision(ctx context.Context, c *v1beta1.Canary, src sourc
 	if slices.ContainsFunc(list, isThis) {
 		return h.renumber(ctx, c, name, number)
 	}
-	_, err = h.revisions(c).Create(ctx, newRevision(c, src, name, number), metav1.CreateOptions{})
+	err = permitted(func() error {
+		_, err := h.revisions(c).Create(ctx, newRevision(c, src, name, number), metav1.CreateOptions{})
+		return err
+	})
 	if apierrors.IsForbidden(err) {
 		return nil
 	}
@@ -95,6 +102,16 @@ func (h history) storeRevision(ctx context.Context, c *v1beta1.Canary, src sourc
 		return fmt.Errorf("controllerrevision %s.%s create error: %w", name, c.Namespace, err)
 	}
 	return h.pruneRevisions(ctx, c, list, intAt(src.target.Object, defaultHistory, "spec", "revisionHistoryLimit"))
+}
+
+// permitted does again what was forbidden. An authorizer or an admission webhook that fails for a moment forbids what a role
+// allows, and a revision that was not stored at its promotion never is.
+func permitted(do func() error) error {
+	err := do()
+	if apierrors.IsForbidden(err) {
+		err = do()
+	}
+	return err
 }
 
 // renumber makes a stored revision the newest.

@@ -140,3 +140,21 @@ func TestRevisionNameFits(t *testing.T) {
 		t.Errorf("name %q has %d characters", name, len(name))
 	}
 }
+
+// An authorizer that fails for a moment forbids what the role allows.
+func TestRevisionIsStoredInSpiteOfARefusal(t *testing.T) {
+	for _, verb := range []string{"list", "create"} {
+		client, d := cluster(target(t))
+		refused := false
+		client.PrependReactor(verb, "controllerrevisions", func(clienttesting.Action) (bool, runtime.Object, error) {
+			first := !refused
+			refused = true
+			return first, nil, apierrors.NewForbidden(revisionsResource().GroupResource(), "", nil)
+		})
+		ensure(t, d, canary(), target(t))
+		stored, err := d.history().storedRevision(t.Context(), canary(), revisionOf(t, target(t)))
+		if err != nil || stored == nil || !refused {
+			t.Errorf("%s refused once: stored %v, %v", verb, stored, err)
+		}
+	}
+}

@@ -114,7 +114,7 @@ func TestA13_PrimaryScaledObjectLosesNoField(t *testing.T) {
 	}
 }
 
-func TestB17_PauseIsNotCopied(t *testing.T) {
+func TestIncidentB17_PauseIsNotCopied(t *testing.T) {
 	got := wantedScaler(t, scaled("ScaledObject"), live{"podinfo": object(t, scaledObjectYAML)})
 	want := map[string]string{"scaledobject.keda.sh/transfer-hpa-ownership": "true"}
 	if diff := cmp.Diff(want, got.GetAnnotations()); diff != "" {

@@ -12,7 +12,7 @@ import (
 
 // story drops what depends on timing: the reports of pods that are on their way.
 func story(events []string) []string {
-	return slices.DeleteFunc(events, func(e string) bool { return strings.Contains(e, "not ready: waiting for rollout to finish") })
+	return slices.DeleteFunc(events, func(e string) bool { return strings.Contains(e, "waiting for rollout to finish") })
 }
 
 func TestPromotionAndRollback(tt *testing.T) {

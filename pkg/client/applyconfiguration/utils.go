@@ -120,6 +120,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &flaggerv1beta1.TrafficPolicyApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("UnmanagedMetadata"):
 		return &flaggerv1beta1.UnmanagedMetadataApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("UnreadySince"):
+		return &flaggerv1beta1.UnreadySinceApplyConfiguration{}
 
 	}
 	return nil

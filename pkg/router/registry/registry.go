@@ -65,14 +65,13 @@ func (r *Registry) Names() []string {
 	return names
 }
 
-// Provider returns the provider of a name. A name that no provider has is an error that lists all there are.
+// Provider returns the provider of a name. A name that no provider has is an error that lists all there are. The caller knows
+// where the name stands.
 func (r *Registry) Provider(name string) (router.Provider, error) {
 	for _, e := range r.entries {
 		if name == e.name || (e.isPrefix && strings.HasPrefix(name, e.name)) {
 			return e.provider, nil
 		}
 	}
-	return nil, &router.FieldError{Field: "spec.provider", Message: fmt.Sprintf(
-		"there is no provider %q: set it, or the flag -mesh-provider if it is empty, to one of %s",
-		name, strings.Join(r.Names(), ", "))}
+	return nil, fmt.Errorf("there is no provider %q: use one of %s", name, strings.Join(r.Names(), ", "))
 }

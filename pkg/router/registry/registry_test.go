@@ -1,7 +1,7 @@
 package registry_test
 
 import (
-	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -48,9 +48,8 @@ func Test22_UnknownNamesAreErrors(t *testing.T) {
 	r := registry.New(registry.Config{})
 	for _, name := range []string{"", "gatewayapi", "appmesh:v1beta1", "crossover", "Istio", "istio2", "nginx", "gloo"} {
 		_, err := r.Provider(name)
-		var fault *router.FieldError
-		if !errors.As(err, &fault) || fault.Field != "spec.provider" || !strings.Contains(fault.Message, strings.Join(r.Names(), ", ")) {
-			t.Errorf("Provider(%q): %v, want a fault of spec.provider that lists all names", name, err)
+		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q", name)) || !strings.Contains(err.Error(), strings.Join(r.Names(), ", ")) {
+			t.Errorf("Provider(%q): %v, want an error that lists all names", name, err)
 		}
 	}
 }

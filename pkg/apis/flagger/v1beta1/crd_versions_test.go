@@ -2,11 +2,16 @@ package v1beta1_test
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 )
 
 // The API server converts nothing between the versions, so what one of them does not know is lost in a write through it,
@@ -92,5 +97,34 @@ func TestCanaryOf2019Admission(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			checkErrors(t, canary.create(t, change(decode(t, canaryOf2019), test.change)), test.want)
 		})
+	}
+}
+
+// kubectl apply refuses a manifest with a field that the schema does not know, and a client that does not ask for that loses
+// the field: the manifests that users have must have no such field, in either version.
+func TestManifestsHaveNoUnknownField(t *testing.T) {
+	files, err := filepath.Glob("testdata/accept/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no manifests: %v", err)
+	}
+	for _, version := range []string{"v1beta1", "v1alpha3"} {
+		admissions := newAdmissions(t, version)
+		for _, file := range files {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, document := range strings.Split(string(data), "\n---\n") {
+				obj := decode(t, document)
+				kind, _ := obj["kind"].(string)
+				if kind != "Canary" && version != "v1beta1" {
+					continue
+				}
+				unknown := pruning.PruneWithOptions(obj, admissions[kind].schema, true, structuralschema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
+				if len(unknown) > 0 {
+					t.Errorf("%s, %s %v as %s: unknown fields %q", file, kind, obj["metadata"].(map[string]any)["name"], version, unknown)
+				}
+			}
+		}
 	}
 }

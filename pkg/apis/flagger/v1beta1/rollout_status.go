@@ -39,6 +39,19 @@ type RolloutStatus struct {
 	// +optional
 	NextCheckAt *metav1.MicroTime `json:"nextCheckAt,omitempty"`
 
+	// NextRollbackCheckAt is when the rollback hooks are asked next.
+	// +optional
+	NextRollbackCheckAt *metav1.MicroTime `json:"nextRollbackCheckAt,omitempty"`
+
+	// UnreadySince is what deadlines count from that don't count from the start of the stage.
+	// +optional
+	UnreadySince *UnreadySince `json:"unreadySince,omitempty"`
+
+	// ToldHook is the type of the webhooks that keep the rollout at this step, once that was
+	// told: a wait is told once.
+	// +optional
+	ToldHook HookType `json:"toldHook,omitempty"`
+
 	// CanaryDrainedAt is since when the target has been seen to get no traffic. Nothing is
 	// scaled down before the propagation delay has passed since then.
 	// +optional
@@ -83,6 +96,34 @@ type RolloutStatus struct {
 	// +listType=atomic
 	// +optional
 	Outbox []Notice `json:"outbox,omitempty"`
+}
+
+// UnreadySince says since when something that a rollout waits for has been missing. It belongs to
+// one stage of one revision and says nothing about any other.
+type UnreadySince struct {
+	// Run is the analysis that this belongs to.
+	// +optional
+	Run int64 `json:"run,omitempty"`
+
+	// Stage is what was under way: analysis or promotion.
+	// +optional
+	Stage string `json:"stage,omitempty"`
+
+	// Canary is since when the target has not been ready.
+	// +optional
+	Canary *metav1.MicroTime `json:"canary,omitempty"`
+
+	// Primary is since when the primary has not been ready.
+	// +optional
+	Primary *metav1.MicroTime `json:"primary,omitempty"`
+
+	// Routes is since when the routes have not been in force.
+	// +optional
+	Routes *metav1.MicroTime `json:"routes,omitempty"`
+
+	// Change is since when a change that the rollout needs has been refused.
+	// +optional
+	Change *metav1.MicroTime `json:"change,omitempty"`
 }
 
 // RoutingRef names Services and routes of a Canary.

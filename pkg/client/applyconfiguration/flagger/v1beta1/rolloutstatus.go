@@ -3,6 +3,7 @@
 package v1beta1
 
 import (
+	flaggerv1beta1 "flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -25,6 +26,13 @@ type RolloutStatusApplyConfiguration struct {
 	StageStartedAt *v1.MicroTime `json:"stageStartedAt,omitempty"`
 	// NextCheckAt is when the next analysis step is due.
 	NextCheckAt *v1.MicroTime `json:"nextCheckAt,omitempty"`
+	// NextRollbackCheckAt is when the rollback hooks are asked next.
+	NextRollbackCheckAt *v1.MicroTime `json:"nextRollbackCheckAt,omitempty"`
+	// UnreadySince is what deadlines count from that don't count from the start of the stage.
+	UnreadySince *UnreadySinceApplyConfiguration `json:"unreadySince,omitempty"`
+	// ToldHook is the type of the webhooks that keep the rollout at this step, once that was
+	// told: a wait is told once.
+	ToldHook *flaggerv1beta1.HookType `json:"toldHook,omitempty"`
 	// CanaryDrainedAt is since when the target has been seen to get no traffic. Nothing is
 	// scaled down before the propagation delay has passed since then.
 	CanaryDrainedAt *v1.MicroTime `json:"canaryDrainedAt,omitempty"`
@@ -100,6 +108,30 @@ func (b *RolloutStatusApplyConfiguration) WithStageStartedAt(value v1.MicroTime)
 // If called multiple times, the NextCheckAt field is set to the value of the last call.
 func (b *RolloutStatusApplyConfiguration) WithNextCheckAt(value v1.MicroTime) *RolloutStatusApplyConfiguration {
 	b.NextCheckAt = &value
+	return b
+}
+
+// WithNextRollbackCheckAt sets the NextRollbackCheckAt field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NextRollbackCheckAt field is set to the value of the last call.
+func (b *RolloutStatusApplyConfiguration) WithNextRollbackCheckAt(value v1.MicroTime) *RolloutStatusApplyConfiguration {
+	b.NextRollbackCheckAt = &value
+	return b
+}
+
+// WithUnreadySince sets the UnreadySince field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the UnreadySince field is set to the value of the last call.
+func (b *RolloutStatusApplyConfiguration) WithUnreadySince(value *UnreadySinceApplyConfiguration) *RolloutStatusApplyConfiguration {
+	b.UnreadySince = value
+	return b
+}
+
+// WithToldHook sets the ToldHook field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ToldHook field is set to the value of the last call.
+func (b *RolloutStatusApplyConfiguration) WithToldHook(value flaggerv1beta1.HookType) *RolloutStatusApplyConfiguration {
+	b.ToldHook = &value
 	return b
 }
 

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/rest"
+)
+
+// mute is a server that begins its answers and never ends them; to /silent it does not even begin.
+func mute(t *testing.T) *httptest.Server {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/silent" {
+			_, _ = io.WriteString(w, "a")
+			_ = http.NewResponseController(w).Flush()
+		}
+		<-r.Context().Done()
+	}))
+	t.Cleanup(server.Close)
+	return server
+}
+
+func get(t *testing.T, url string, limit time.Duration) (*http.Response, error) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return (&http.Client{Transport: patient{http.DefaultTransport, limit}}).Do(request)
+}
+
+func TestCallsWithoutAnAnswerEnd(t *testing.T) {
+	server := mute(t)
+	const limit = 20 * time.Millisecond
+	for _, path := range []string{"/silent", "/silent?watch=true"} {
+		if _, err := get(t, server.URL+path, limit); err == nil || !strings.Contains(err.Error(), "no answer within 20ms (-kubeconfig-timeout)") {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	response, err := get(t, server.URL+"/half", limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if got, err := io.ReadAll(response.Body); string(got) != "a" || err == nil || !strings.Contains(err.Error(), "-kubeconfig-timeout") {
+		t.Errorf("read %q, %v", got, err)
+	}
+}
+
+// A watch goes on for as long as it lives.
+func TestWatchesHaveNoLimit(t *testing.T) {
+	more := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).Flush()
+		<-more
+		_, _ = io.WriteString(w, "event")
+	}))
+	defer server.Close()
+	const limit = 20 * time.Millisecond
+	response, err := get(t, server.URL+"/?watch=true", limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	time.AfterFunc(3*limit, func() { close(more) })
+	if got, err := io.ReadAll(response.Body); string(got) != "event" || err != nil {
+		t.Errorf("read %q, %v", got, err)
+	}
+}
+
+func TestEveryClientHasTheLimit(t *testing.T) {
+	server := mute(t)
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	c, err := connect(&options{master: server.URL, timeout: 20 * time.Millisecond, election: electionOptions{renewDeadline: time.Hour}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, client := range map[string]rest.Interface{
+		"kube": c.kube.CoreV1().RESTClient(), "flagger": c.flagger.FlaggerV1beta1().RESTClient(), "lease": c.lease.CoordinationV1().RESTClient(),
+	} {
+		if _, err := client.Get().AbsPath("/silent").DoRaw(t.Context()); err == nil || !strings.Contains(err.Error(), "-kubeconfig-timeout") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,89 @@
+// Package docs holds the documentation, and tests that keep it true.
+package docs
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// entries are the numbers that docs/guarantees.md has a line for.
+func entries() []string {
+	var all []string
+	for _, group := range []struct {
+		format string
+		last   int
+	}{{"A-%02d", 24}, {"B-%02d", 34}, {"C-%02d", 14}, {"D-%02d", 6}, {"Incident B%d", 25}} {
+		for n := 1; n <= group.last; n++ {
+			all = append(all, fmt.Sprintf(group.format, n))
+		}
+	}
+	return all
+}
+
+// testsBelow lists the tests of the repository as directory.Test.
+func testsBelow(t *testing.T, roots ...string) map[string]bool {
+	t.Helper()
+	tests := map[string]bool{}
+	for _, root := range roots {
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+			if err != nil {
+				return err
+			}
+			for _, decl := range file.Decls {
+				if f, ok := decl.(*ast.FuncDecl); ok && f.Recv == nil && strings.HasPrefix(f.Name.Name, "Test") {
+					tests[filepath.Base(filepath.Dir(path))+"."+f.Name.Name] = true
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return tests
+}
+
+// TestGuarantees fails when the page misses an entry, has one twice, or names a test that does not exist.
+func TestGuarantees(t *testing.T) {
+	page, err := os.ReadFile("guarantees.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := testsBelow(t, "../pkg", "../cmd", "../test")
+	row := regexp.MustCompile(`(?m)^\| ([A-D]-\d\d|Incident B\d+) \| (.+) \| (.+) \|$`)
+	name := regexp.MustCompile("`([a-z0-9]+\\.Test\\w+)`")
+	seen := map[string]int{}
+	for _, r := range row.FindAllStringSubmatch(string(page), -1) {
+		entry, sentence, proofs := r[1], r[2], r[3]
+		seen[entry]++
+		if !strings.HasSuffix(sentence, ".") {
+			t.Errorf("%s: %q is no sentence", entry, sentence)
+		}
+		named := name.FindAllStringSubmatch(proofs, -1)
+		if len(named) == 0 && proofs != "open" {
+			t.Errorf("%s names no test", entry)
+		}
+		for _, n := range named {
+			if !tests[n[1]] {
+				t.Errorf("%s names %s, which does not exist", entry, n[1])
+			}
+		}
+	}
+	for _, entry := range entries() {
+		if seen[entry] != 1 {
+			t.Errorf("%s has %d lines", entry, seen[entry])
+		}
+	}
+}

@@ -1,0 +1,300 @@
+package controller
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/tools/cache"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/rollout"
+)
+
+// limited is what -max-concurrent-rollouts does.
+func (l *loop) limited(n int) *loop {
+	l.Settings.MaxRollouts, l.limit.max = n, n
+	return l
+}
+
+// fleet is a number of Canaries whose pods read the same ConfigMap.
+func fleet(n int) (names []string, objects []*unstructured.Unstructured) {
+	objects = append(objects, settings())
+	for i := range n {
+		name := fmt.Sprintf("app-%d", i)
+		names = append(names, name)
+		objects = append(objects, readingSettings(name), canaryFor(name))
+	}
+	return names, objects
+}
+
+// underWay counts the rollouts under way, as stored.
+func (a *api) underWay(names []string) (n int) {
+	for _, name := range names {
+		if rollout.UnderWay(a.canary(name).Status.Phase) {
+			n++
+		}
+	}
+	return n
+}
+
+// most watches, at each write of a status, how many rollouts are under way.
+func most(a *api, names []string) func() int {
+	var mu sync.Mutex
+	highest := 0
+	a.client.PrependReactor("update", "canaries", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		u := action.(clienttesting.UpdateAction).GetObject().(*unstructured.Unstructured)
+		mu.Lock()
+		defer mu.Unlock()
+		n := a.underWay(slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == u.GetName() }))
+		phase, _, _ := unstructured.NestedString(u.Object, "status", "phase")
+		if rollout.UnderWay(v1beta1.CanaryPhase(phase)) {
+			n++
+		}
+		highest = max(highest, n)
+		return false, nil, nil
+	})
+	return func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return highest
+	}
+}
+
+func (l *loop) untilAll(names []string, want v1beta1.CanaryPhase) {
+	l.t.Helper()
+	l.until("all to be "+string(want), func() bool {
+		return !slices.ContainsFunc(names, func(name string) bool { return l.phase(name) != want })
+	})
+}
+
+func (l *loop) count(message func(string) bool) (n int) {
+	for _, m := range l.messages() {
+		if message(m) {
+			n++
+		}
+	}
+	return n
+}
+
+// C-14: Canaries that share a ConfigMap all start at once when it changes. With a limit they take turns, each is rolled out
+// once and with the newest state, and a restart forgets none.
+func TestC14_RolloutsTakeTurns(t *testing.T) {
+	names, objects := fleet(7)
+	a := newAPI(t, objects...)
+	highest := most(a, names)
+	first := newLoop(t, a, 4).trackConfigs().limited(2).start()
+	first.untilAll(names, v1beta1.CanaryPhaseInitialized)
+	for _, name := range names {
+		first.atRest(name)
+	}
+	a.edit(configMapResource, "settings", "two", "data", "message")
+	first.until("two to succeed", func() bool {
+		n := 0
+		for _, name := range names {
+			if first.phase(name) == v1beta1.CanaryPhaseSucceeded {
+				n++
+			}
+		}
+		return n >= 2
+	})
+	waiting := func(m string) bool { return strings.Contains(m, "-max-concurrent-rollouts") }
+	first.until("all to have told that they wait", func() bool { return first.count(waiting) >= len(names)-2 })
+	if got := first.count(waiting); got != len(names)-2 {
+		t.Errorf("%d events of waiting, want one for each of %d: %q", got, len(names)-2, first.messages())
+	}
+	first.end()
+
+	second := newLoop(t, a, 4).trackConfigs().limited(2)
+	second.clock.SetTime(first.clock.Now())
+	second.start()
+	second.untilAll(names, v1beta1.CanaryPhaseSucceeded)
+	if got := highest(); got != 2 {
+		t.Errorf("%d rollouts were under way at the same time, want 2", got)
+	}
+	for _, name := range names {
+		if got := a.canary(name).Status.Rollout.Run; got != 1 {
+			t.Errorf("%s was rolled out %d times", name, got)
+		}
+	}
+}
+
+// C-14: without the flag nobody waits.
+func TestC14_NoLimitByDefault(t *testing.T) {
+	names, objects := fleet(4)
+	a := newAPI(t, objects...)
+	highest := most(a, names)
+	l := newLoop(t, a, 4).trackConfigs().start()
+	l.untilAll(names, v1beta1.CanaryPhaseInitialized)
+	a.edit(configMapResource, "settings", "two", "data", "message")
+	eventually(t, "all to start", func() bool { return a.underWay(names) == len(names) })
+	if got := highest(); got != len(names) {
+		t.Errorf("%d rollouts were under way at the same time", got)
+	}
+}
+
+// C-14: who waited longest comes first, whatever the names.
+func TestC14_FirstComeFirstServed(t *testing.T) {
+	names, objects := fleet(4)
+	a := newAPI(t, objects...)
+	l := newLoop(t, a, 4).limited(1).start()
+	l.untilAll(names, v1beta1.CanaryPhaseInitialized)
+	order := []string{"app-2", "app-3", "app-0", "app-1"}
+	for i, name := range order {
+		a.edit(deploymentResource, name, "blue", "spec", "template", "metadata", "labels", "color")
+		eventually(t, name+" to be seen", func() bool {
+			return i == 0 && rollout.UnderWay(l.phase(name)) || l.healthy(name).Reason == string(rollout.ReasonWaitingForTurn)
+		})
+		l.clock.Step(2 * time.Second)
+	}
+	// What app-3 asks for while it waits is what is rolled out.
+	a.edit(deploymentResource, "app-3", "green", "spec", "template", "metadata", "labels", "color")
+	l.untilAll(names, v1beta1.CanaryPhaseSucceeded)
+	l.atRest(order[3])
+	var started []string
+	for _, entry := range l.logs.FilterMessageSnippet("New revision detected! Scaling up").All() {
+		started = append(started, strings.TrimSuffix(strings.TrimPrefix(entry.Message, "New revision detected! Scaling up "), ".test"))
+	}
+	if !slices.Equal(started, order) {
+		t.Errorf("order %q, want %q", started, order)
+	}
+	color, _, _ := unstructured.NestedString(a.get(deploymentResource, primaryOf("app-3")).Object, "spec", "template", "metadata", "labels", "color")
+	if color != "green" {
+		t.Errorf("color %q was promoted", color)
+	}
+}
+
+// C-14: a Canary whose status can't be written takes the turn from nobody for long, and one that is suspended or taken back
+// while it waits makes way.
+func TestC14_OneThatCannotStartHoldsUpNobody(t *testing.T) {
+	names, objects := fleet(3)
+	a := newAPI(t, objects...)
+	l := newLoop(t, a, 4).limited(1).start()
+	l.untilAll(names, v1beta1.CanaryPhaseInitialized)
+	broken := false
+	var mu sync.Mutex
+	a.client.PrependReactor("update", "canaries", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		u := action.(clienttesting.UpdateAction).GetObject().(*unstructured.Unstructured)
+		phase, _, _ := unstructured.NestedString(u.Object, "status", "phase")
+		mu.Lock()
+		defer mu.Unlock()
+		if broken && u.GetName() == "app-1" && phase == "Progressing" {
+			return true, nil, apierrors.NewInternalError(errors.New("etcd is away"))
+		}
+		return false, nil, nil
+	})
+	mu.Lock()
+	broken = true
+	mu.Unlock()
+	for _, name := range names {
+		a.edit(deploymentResource, name, "blue", "spec", "template", "metadata", "labels", "color")
+		eventually(t, name+" to be seen", func() bool {
+			return rollout.UnderWay(l.phase(name)) || l.healthy(name).Reason == string(rollout.ReasonWaitingForTurn)
+		})
+		l.clock.Step(2 * time.Second)
+	}
+	l.untilPhase("app-0", v1beta1.CanaryPhaseSucceeded)
+	l.untilPhase("app-2", v1beta1.CanaryPhaseSucceeded)
+	mu.Lock()
+	broken = false
+	mu.Unlock()
+	l.untilPhase("app-1", v1beta1.CanaryPhaseSucceeded)
+}
+
+// turns is a limit over a cache that the test fills, and who was woken.
+func turns(t *testing.T, n int, canaries ...*unstructured.Unstructured) (*limit, *[]string) {
+	t.Helper()
+	woken := &[]string{}
+	l := &limit{
+		max: n, canaries: cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{byTurn: indexBy(turnOf)}),
+		failing:  func(key string) bool { return strings.Contains(key, "broken") },
+		wake:     func(key string) { *woken = append(*woken, key) },
+		starting: map[string]struct{}{},
+	}
+	for _, u := range canaries {
+		if err := l.canaries.Add(u); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return l, woken
+}
+
+func inPhase(name string, phase v1beta1.CanaryPhase) *unstructured.Unstructured {
+	u := canaryFor(name)
+	u.Object["status"] = map[string]any{"phase": string(phase)}
+	return u
+}
+
+// waitingSince is a Canary that waits for its turn since a second of a minute.
+func waitingSince(name string, second int) *unstructured.Unstructured {
+	u := inPhase(name, v1beta1.CanaryPhaseSucceeded)
+	u.Object["status"].(map[string]any)["conditions"] = []any{map[string]any{
+		"type": "Healthy", "status": "False", "reason": string(rollout.ReasonWaitingForTurn),
+		"lastTransitionTime": fmt.Sprintf("2026-01-02T03:04:%02dZ", second),
+	}}
+	return u
+}
+
+func TestC14_StartsThatTheCacheDoesNotShowCount(t *testing.T) {
+	l, woken := turns(t, 2, inPhase("running", v1beta1.CanaryPhaseFinalising), inPhase("idle", v1beta1.CanaryPhaseFailed), waitingSince("waiting", 1))
+	now := time.Date(2026, 1, 2, 3, 4, 59, 0, time.UTC)
+	if !l.begin("test/a") || l.begin("test/b") || !l.begin("test/a") {
+		t.Error("two places, of which one is taken, are one more")
+	}
+	l.withdraw("test/b", now)
+	if len(*woken) > 0 {
+		t.Errorf("%q were woken, and nobody made way", *woken)
+	}
+	l.withdraw("test/a", now)
+	if !slices.Equal(*woken, []string{"test/waiting"}) || !l.begin("test/b") {
+		t.Errorf("%q were woken when a start was not made", *woken)
+	}
+	started := inPhase("b", v1beta1.CanaryPhaseProgressing)
+	if err := l.canaries.Add(started); err != nil {
+		t.Fatal(err)
+	}
+	l.onCanary(nil, started, now)
+	if len(l.starting) > 0 || l.begin("test/c") {
+		t.Error("a rollout that the cache shows by now counts once")
+	}
+	ended := inPhase("b", v1beta1.CanaryPhaseSucceeded)
+	if err := l.canaries.Update(ended); err != nil {
+		t.Fatal(err)
+	}
+	*woken = nil
+	l.onCanary(started, ended, now)
+	if !slices.Equal(*woken, []string{"test/waiting"}) {
+		t.Errorf("%q were woken when a rollout ended", *woken)
+	}
+}
+
+func TestC14_OrderOfTurns(t *testing.T) {
+	deleted := waitingSince("deleted", 1)
+	deleted.SetDeletionTimestamp(&metav1.Time{Time: time.Unix(1, 0)})
+	second, first, same := waitingSince("a-second", 3), waitingSince("z-first", 2), waitingSince("b-same", 3)
+	l, woken := turns(t, 2, second, first, same, waitingSince("broken", 1), deleted)
+	now := time.Date(2026, 1, 2, 3, 4, 59, 0, time.UTC)
+	for _, c := range []struct {
+		canary *unstructured.Unstructured
+		waits  bool
+	}{
+		{first, false}, {second, false}, {same, true}, {inPhase("new", v1beta1.CanaryPhaseSucceeded), true},
+	} {
+		if got := l.othersFirst(c.canary, now); got != c.waits {
+			t.Errorf("%s waits: %t, want %t", c.canary.GetName(), got, c.waits)
+		}
+	}
+	l.wakeNext(now)
+	if !slices.Equal(*woken, []string{"test/z-first", "test/a-second"}) {
+		t.Errorf("woken %q", *woken)
+	}
+}

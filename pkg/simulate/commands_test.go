@@ -1,0 +1,105 @@
+package simulate
+
+import (
+	"testing"
+	"time"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/rollout"
+)
+
+// Whatever a rollout waits for, somebody may call it off: within an interval, and without being asked all the time.
+func TestIncidentB19_RollbackHookIsHonouredWhileWaiting(t *testing.T) {
+	reports := mesh()
+	reports.ReportsSettled = true
+	for name, hold := range map[string]struct {
+		provider rollout.ProviderFact
+		wait     func(t *testing.T, w *World)
+	}{
+		"the canary never gets ready": {mesh(), func(_ *testing.T, w *World) {
+			w.target.patient = true
+			w.Break("v2", true)
+			w.Ship("v2")
+		}},
+		"the canary is no longer ready": {mesh(), func(t *testing.T, w *World) {
+			w.Ship("v2")
+			untilWeight(t, w, 20)
+			w.target.patient = true
+			w.target.pods[0].never = true
+		}},
+		"routes are not in force": {reports, func(t *testing.T, w *World) {
+			w.Ship("v2")
+			untilWeight(t, w, 20)
+			w.unsettled = true
+		}},
+		"the primary is not ready": {mesh(), func(_ *testing.T, w *World) {
+			w.primary.pods[0].readyAt = w.now.Add(time.Hour)
+			w.primary.patient = true
+			w.Ship("v2")
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			abort := false
+			w := ready(t, podinfo(withHook(v1beta1.RollbackHook)), provider(hold.provider), func(o *Options) {
+				o.Hooks = func(*World, v1beta1.HookType, string) rollout.HookResult { return rollout.HookResult{Passed: abort} }
+			})
+			w.canary.Spec.ProgressDeadlineSeconds = new(int32(3600))
+			hold.wait(t, w)
+			w.Run(time.Second)
+			calls, writes := len(asked(w, v1beta1.RollbackHook)), w.statuses
+			w.Run(20 * time.Minute)
+			if n := len(asked(w, v1beta1.RollbackHook)) - calls; n < 19 || n > 21 {
+				t.Errorf("asked %d times in 20 intervals", n)
+			}
+			if n := w.statuses - writes; n > 60 {
+				t.Errorf("%d writes of the status in 20 intervals", n)
+			}
+			keys := map[string]bool{}
+			for _, n := range asked(w, v1beta1.RollbackHook) {
+				if keys[n.Key] {
+					t.Errorf("asked twice with the key %s", n.Key)
+				}
+				keys[n.Key] = true
+			}
+			abort = true
+			until(t, w, "rollback", 70*time.Second, func() bool { return w.Status().Rollout.Stage == "rollback" })
+			w.unsettled = false
+			rest(t, w, failed)
+			serves(t, w, "v1")
+			sound(t, w)
+		})
+	}
+}
+
+// The answer to a question of a minute ago does not promote what was called off since.
+func TestIncidentB19_RollbackHookIsAskedBeforeThePromotion(t *testing.T) {
+	abort := false
+	w := ready(t, podinfo(withHook(v1beta1.RollbackHook)), func(o *Options) {
+		o.Hooks = func(*World, v1beta1.HookType, string) rollout.HookResult { return rollout.HookResult{Passed: abort} }
+	})
+	w.Ship("v2")
+	untilWeight(t, w, 50)
+	w.Run(50 * time.Second)
+	w.target.pods[0].readyAt = w.now.Add(40 * time.Second)
+	until(t, w, "question", time.Minute, func() bool { return w.now.Equal(w.target.pods[0].readyAt) })
+	abort = true
+	rest(t, w, failed)
+	serves(t, w, "v1")
+	sound(t, w)
+}
+
+// A canary that dies of its traffic is taken back when it died as often as the analysis allows, and not only once it is back.
+func TestIncidentB19_ThresholdIsReachedByADeadCanary(t *testing.T) {
+	w := ready(t, podinfo(threshold(1)))
+	w.Ship("v2")
+	untilWeight(t, w, 20)
+	for i := range w.target.pods {
+		w.target.pods[i].never = true
+	}
+	died := w.now
+	rest(t, w, failed)
+	if took := w.now.Sub(died); took > time.Minute {
+		t.Errorf("taken back only after %s", took)
+	}
+	sound(t, w)
+}
