@@ -289,6 +289,8 @@ func retreat(p *pass) bool {
 		p.next.Iterations, p.next.FailedChecks = 0, 0
 		p.enter(v1beta1.CanaryPhaseSucceeded, "")
 		p.promoted = "The target is back at the promoted revision, its analysis was canceled."
+		n := p.normal("Canary canceled! Scaling down %s", p.canaryName())
+		alert(n, v1beta1.SeverityInfo, "Canary analysis was canceled, %s is back at the promoted revision.", p.targetName())
 		return true
 	}
 	p.closeFailed()

@@ -11,7 +11,8 @@ func changeWithdrawn(p *pass) bool {
 	if !p.inPhase(v1beta1.CanaryPhaseWaiting) || p.moved() && !p.backToPromoted() {
 		return false
 	}
-	p.normal("Change of %s was taken back, no approval is needed", p.targetName())
+	n := p.normal("Change of %s was taken back, no approval is needed", p.targetName())
+	alert(n, v1beta1.SeverityInfo, "Change of %s was taken back, no approval is needed.", p.targetName())
 	phase := v1beta1.CanaryPhaseFailed
 	if p.backToPromoted() {
 		p.returnToPromoted()
@@ -117,6 +118,7 @@ func cancel(p *pass) bool {
 	}
 	p.normal("%s is back at the promoted revision, canceling the analysis", p.targetName())
 	p.returnToPromoted()
+	p.st.NextCheckAt = nil
 	p.enter(v1beta1.CanaryPhaseProgressing, stageCancel)
 	p.giveUpTraffic()
 	return true
