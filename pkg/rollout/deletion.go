@@ -55,14 +55,23 @@ func terminating(p *pass) bool {
 // that.
 func (p *pass) tookOver() bool {
 	switch {
-	case p.inPhase(""):
-		return false
 	case p.f.Problem != nil && p.f.Problem.Reason == ReasonDuplicateTarget:
 		return false
+	case p.inPhase("") || p.inPhase(v1beta1.CanaryPhaseInitializing) && p.c.Status.Rollout != nil && p.c.Status.Rollout.Target == nil:
+		return !p.c.DeletionTimestamp.IsZero() && p.leadsToPrimary()
 	case p.inPhase(v1beta1.CanaryPhaseInitializing):
 		return p.c.Status.Rollout == nil || p.c.Status.Rollout.Stage == stageRouting
 	}
 	return true
+}
+
+// leadsToPrimary is what the cluster says of a Canary whose status was lost, or that could never be looked at. With a fault in
+// the spec nobody knows what is to be given back, but a Canary that never worked has no primary.
+func (p *pass) leadsToPrimary() bool {
+	if p.f.Problem != nil {
+		return p.f.Primary.Exists
+	}
+	return !p.f.Reverted
 }
 
 func (p *pass) beginTermination() {

@@ -22,9 +22,9 @@ func Traffic(status *v1beta1.CanaryStatus) TrafficState {
 }
 
 // MaxWeight returns the weight at which a weighted canary is promoted, in percent: the last of stepWeights, else maxWeight,
-// else 100 (contract section 3.6).
+// else 100 (contract section 3.6). A list that ends at 0 has no maximum: nothing is promoted that got no request.
 func MaxWeight(a *v1beta1.CanaryAnalysis) int32 {
-	if n := len(a.StepWeights); n > 0 {
+	if n := len(a.StepWeights); n > 0 && a.StepWeights[n-1] > 0 {
 		return min(100, a.StepWeights[n-1])
 	}
 	if a.MaxWeight > 0 {
