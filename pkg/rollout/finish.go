@@ -48,7 +48,11 @@ func (p *pass) repair() {
 		fix = append(fix, EnsureBackendServices{})
 	}
 	if !p.f.Services.ApexInPlace {
-		fix = append(fix, EnsureApexService{})
+		if p.f.Primary.Available > 0 || p.f.Target.Available == 0 {
+			fix = append(fix, EnsureApexService{})
+		} else if p.problem == nil {
+			p.fail(ReasonNoReadyCapacity, "the Service of %s stays as it is: %s, which it is to lead to, has no ready pods", p.canaryName(), p.primaryName())
+		}
 	}
 	if p.f.Provider.Routes && (!p.f.Routes.InPlace || Traffic(p.next) != Traffic(&p.c.Status)) {
 		if p.hasCapacity() {

@@ -260,6 +260,40 @@ func TestDecide(t *testing.T) {
 				unready(&f.Primary, Waiting, 0)
 			}),
 			want{rule: "settled", reason: ReasonNoReadyCapacity, says: []string{"no ready pods"}}},
+		"B20 a primary without pods is told": {
+			facts(succeeded, func(f *Facts) { unready(&f.Primary, Waiting, 0) }),
+			want{rule: "settled", reason: ReasonPrimaryNotReady, says: []string{"podinfo-primary.test has no ready pods"}}},
+		"once": {
+			facts(succeeded, health(ReasonPrimaryNotReady, "podinfo-primary.test has no ready pods: nobody answers the requests for podinfo.test", now),
+				func(f *Facts) { unready(&f.Primary, Stuck, 0) }),
+			want{rule: "settled", reason: ReasonPrimaryNotReady}},
+		"one that lacks a pod is its own business": {
+			facts(succeeded, health(ReasonHealthy, "", now), func(f *Facts) { unready(&f.Primary, Waiting, 1) }), want{rule: "settled", reason: ReasonHealthy}},
+		"one that its autoscaler took to zero as well": {
+			facts(succeeded, health(ReasonHealthy, "", now), spec(func(s *v1beta1.CanarySpec) { s.AutoscalerRef = &v1beta1.AutoscalerReference{} }),
+				func(f *Facts) { unready(&f.Primary, Waiting, 0); f.Primary.Replicas = 0 }),
+			want{rule: "settled", reason: ReasonHealthy}},
+		"one that is back is healthy": {
+			facts(succeeded, health(ReasonPrimaryNotReady, "x", now.Add(-time.Minute)),
+				func(f *Facts) {
+					condition(&f.Canary.Status, v1beta1.HealthyType).LastUpdateTime = metav1.NewTime(now.Add(-time.Minute))
+				}),
+			want{rule: "settled", reason: ReasonHealthy}},
+		"one that comes and goes not before an interval has passed": {
+			facts(succeeded, health(ReasonPrimaryNotReady, "x", now), func(f *Facts) {
+				condition(&f.Canary.Status, v1beta1.HealthyType).LastUpdateTime = metav1.NewTime(now.Add(-10 * time.Second))
+			}),
+			want{rule: "settled", reason: ReasonPrimaryNotReady, wake: now.Add(20 * time.Second)}},
+		"a Service is not led to a primary without pods": {
+			facts(succeeded, func(f *Facts) { f.Services.ApexInPlace = false; unready(&f.Primary, Waiting, 0) }),
+			want{rule: "settled", reason: ReasonNoReadyCapacity, says: []string{"the Service of podinfo.test stays as it is"}}},
+		"unless the target has none either": {
+			facts(succeeded, func(f *Facts) {
+				f.Services.ApexInPlace = false
+				unready(&f.Primary, Waiting, 0)
+				unready(&f.Target, Waiting, 0)
+			}),
+			want{rule: "settled", actions: []Action{EnsureApexService{}}}},
 		"a generation that did not change is no change": {
 			facts(succeeded, func(f *Facts) {
 				f.Target.Revision = Revision{Fingerprint: "v3:1", UID: "uid", Generation: 1, Counter: "9"}
@@ -367,6 +401,12 @@ func TestDecideRunning(t *testing.T) {
 		facts Facts
 		want  want
 	}{
+		"B20 the end of a canceled run is told": {
+			facts(progressing, running(0), stage(stageCancel), func(f *Facts) {
+				f.Target.Replicas = 0
+				f.Canary.Status.Rollout.CanaryDrainedAt = micro(now.Add(-time.Minute))
+			}),
+			want{rule: "retreat", phase: succeeded, says: []string{"Canary canceled! Scaling down podinfo.test"}}},
 		"the canary is waited for until its deadline": {
 			facts(progressing, running(0), stage(""), func(f *Facts) { unready(&f.Target, Waiting, 0) }),
 			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, wake: now.Add(9 * time.Minute),
@@ -508,6 +548,14 @@ func TestDecideRunning(t *testing.T) {
 			want{rule: "analysis", needs: 1}},
 		"rollout hooks come before metrics": {
 			facts(progressing, running(10), hook(""), verdict(analysis.Pass)), want{rule: "analysis", needs: 1}},
+		"a missing step is told until it is there": {
+			facts(progressing, running(10), spec(func(s *v1beta1.CanarySpec) { s.Analysis.StepWeight = 0 }), health(ReasonInvalidSpec, "x", now),
+				status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = micro(later) })),
+			want{rule: "not-due", weight: 10, reason: ReasonInvalidSpec}},
+		"and no longer": {
+			facts(progressing, running(10), health(ReasonInvalidSpec, "x", now),
+				status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = micro(later) })),
+			want{rule: "not-due", weight: 10, reason: ReasonHealthy}},
 		"a rollout hook that fails is a failed check": {
 			facts(progressing, running(10), hook(""), answer(v1beta1.RolloutHook, false)),
 			want{rule: "analysis", weight: 10, reason: ReasonCheckFailed, says: []string{"external check hook failed no"}, wake: later}},
@@ -765,6 +813,7 @@ func TestWeights(t *testing.T) {
 		"to the end":              {v1beta1.CanaryAnalysis{StepWeight: 40}, []int32{40, 80, 100}},
 		"a list":                  {v1beta1.CanaryAnalysis{StepWeights: []int32{1, 2, 10, 80}}, []int32{1, 2, 10, 80}},
 		"a list in any order":     {v1beta1.CanaryAnalysis{StepWeights: []int32{10, 5, 80}}, []int32{5, 10, 80}},
+		"a list without traffic":  {v1beta1.CanaryAnalysis{StepWeights: []int32{0}}, nil},
 		"a list over one hundred": {v1beta1.CanaryAnalysis{StepWeights: []int32{50, 200}}, []int32{50}},
 	} {
 		t.Run(name, func(t *testing.T) {

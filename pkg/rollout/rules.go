@@ -111,7 +111,8 @@ func blocked(p *pass) bool {
 	}
 	p.frozen = true
 	p.problem = p.f.Problem
-	if p.f.Problem.Unknown || p.f.Problem.Reason == ReasonDuplicateTarget || !p.f.Target.Exists || !p.f.Provider.Routes ||
+	// A target without a name was not looked at.
+	if p.f.Problem.Unknown || p.f.Problem.Reason == ReasonDuplicateTarget || p.f.Target.Name == "" || !p.f.Provider.Routes ||
 		!p.f.Routes.Known {
 		return true
 	}
@@ -167,7 +168,27 @@ func settled(p *pass) bool {
 	}
 	p.leaveDeadCanary()
 	p.keepHealth = reason == ReasonPromotionFailed && (p.canaryServes() || p.f.Primary.Health.State != Ready)
+	p.watchPrimary()
 	return true
+}
+
+// watchPrimary tells when nobody is left to answer. A primary that is merely short of a pod is the business of its own
+// controllers, and one that its autoscaler took to zero is meant to be there.
+func (p *pass) watchPrimary() {
+	leads := p.f.Services.ApexInPlace && (p.f.Routes.InPlace || !p.f.Provider.Routes)
+	lost := leads && p.f.Primary.Available == 0 && (p.f.Primary.Replicas > 0 || p.c.Spec.AutoscalerRef == nil)
+	switch told := p.healthReason() == ReasonPrimaryNotReady; {
+	case p.keepHealth || p.canaryServes():
+	case lost:
+		p.fail(ReasonPrimaryNotReady, "%s has no ready pods: nobody answers the requests for %s", p.primaryName(), p.canaryName())
+	case told:
+		// Pods that come and go are told of once in an interval.
+		again := condition(&p.c.Status, v1beta1.HealthyType).LastUpdateTime.Add(p.interval())
+		if p.f.Now.Before(again) {
+			p.keepHealth = true
+			p.wakeAt(again)
+		}
+	}
 }
 
 // recheckProviders asks the metric providers once in an interval whether they are back.
@@ -247,6 +268,9 @@ func notDue(p *pass) bool {
 		p.keepHealth = p.clocks().Canary != nil
 	case ReasonRoutesNotSettled:
 		p.keepHealth = p.clocks().Routes != nil
+	case ReasonInvalidSpec:
+		_, leadsOn := NextWeight(p.a, p.next.CanaryWeight)
+		p.keepHealth = !leadsOn
 	}
 	return true
 }

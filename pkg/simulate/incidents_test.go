@@ -485,6 +485,16 @@ func TestB18_EndIsToldAfterACrash(t *testing.T) {
 	}
 }
 
+// condition is the reason of a condition.
+func condition(w *World, conditionType v1beta1.CanaryConditionType) string {
+	for _, c := range w.Status().Conditions {
+		if c.Type == conditionType {
+			return c.Reason
+		}
+	}
+	return ""
+}
+
 func message(w *World, conditionType v1beta1.CanaryConditionType) string {
 	for _, c := range w.Status().Conditions {
 		if c.Type == conditionType {
@@ -800,6 +810,83 @@ func TestIncidentB20_EveryEndIsAlertedOnce(t *testing.T) {
 		if alerts != 1 {
 			t.Errorf("%s: %d alerts\n%s", name, alerts, trace(w))
 		}
+	}
+}
+
+// A run that its author takes back ends as well, and so does the wait for an approval.
+func TestIncidentB20_CancelIsAlertedOnce(t *testing.T) {
+	ends := func(w *World, text string) (n int) {
+		for _, e := range w.Events {
+			if strings.Contains(e.Alert, text) {
+				n++
+			}
+		}
+		return n
+	}
+	w := ready(t, podinfo())
+	w.Ship("v2")
+	untilWeight(t, w, 20)
+	w.Ship("v1")
+	w.KillAfter(4)
+	rest(t, w, succeeded)
+	if n := ends(w, "info: Canary analysis was canceled, podinfo.default is back at the promoted revision."); n != 1 {
+		t.Errorf("alerted %d times\n%s", n, trace(w))
+	}
+	open := false
+	w = ready(t, podinfo(withHook(v1beta1.ConfirmRolloutHook)), closedGate(v1beta1.ConfirmRolloutHook, &open))
+	w.Ship("v2")
+	untilPhase(t, w, waiting)
+	w.Ship("v1")
+	rest(t, w, succeeded)
+	if n := ends(w, "info: Change of podinfo.default was taken back, no approval is needed."); n != 1 {
+		t.Errorf("alerted %d times\n%s", n, trace(w))
+	}
+	sound(t, w)
+}
+
+// A Canary at rest whose primary dies says so once, costs nothing while that lasts, and says when it is over.
+func TestIncidentB20_PrimaryThatDiesAtRestIsTold(t *testing.T) {
+	w := ready(t, podinfo())
+	w.Run(time.Hour)
+	healthy := func() bool { return condition(w, v1beta1.HealthyType) == "Healthy" }
+	before := w.statuses
+	w.primary.patient = true
+	w.Break("v1", true)
+	w.Run(time.Minute)
+	if got := condition(w, v1beta1.HealthyType); got != "PrimaryNotReady" {
+		t.Fatalf("healthy: %s", got)
+	}
+	for range 100 {
+		w.now = w.now.Add(time.Minute)
+		w.Pass()
+	}
+	if n := w.statuses - before; n > 2 || !w.wake.IsZero() {
+		t.Errorf("%d writes, wake at %s", n, w.wake)
+	}
+	w.Break("v1", false)
+	w.Run(2 * time.Second)
+	if !healthy() {
+		t.Errorf("healthy: %s", condition(w, v1beta1.HealthyType))
+	}
+	before, told := w.statuses, len(w.Events)
+	for range 100 {
+		w.primary.lose(w.now.Add(2 * time.Second))
+		w.Run(4 * time.Second)
+	}
+	w.Run(time.Hour)
+	if n := w.statuses - before; n > 30 || !healthy() || !w.wake.IsZero() {
+		t.Errorf("%d writes for pods that came and went for 7 intervals, healthy %t, wake at %s", n, healthy(), w.wake)
+	}
+	if n := len(w.Events) - told; n > 8 {
+		t.Errorf("told %d times in 7 intervals", n)
+	}
+	sound(t, w)
+}
+
+// lose takes all pods of a workload away until a time.
+func (d *deployment) lose(until time.Time) {
+	for i := range d.pods {
+		d.pods[i].readyAt = until
 	}
 }
 
