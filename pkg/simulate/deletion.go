@@ -91,7 +91,8 @@ func (w *World) checkDeletion(a rollout.Action) {
 			w.violate(2, "the primary goes although traffic may still reach it")
 		}
 	case rollout.RevertRouting:
-		if w.target.available(w.now) == 0 && w.primary.available(w.now) > 0 {
+		// Nothing can be handed back to a target that its user deleted as well.
+		if w.target.exists && w.target.available(w.now) == 0 && w.primary.available(w.now) > 0 {
 			w.violate(1, "clients led to a target without a ready pod")
 		}
 	default:

@@ -13,7 +13,7 @@ func (w *World) checkAction(a rollout.Action) {
 	case rollout.EnsureRoutes:
 		w.checkTraffic(rollout.Traffic(&w.canary.Status))
 	case rollout.EnsureApexService:
-		if !w.apex && w.primary.available(w.now) == 0 {
+		if !w.apex && w.primary.available(w.now) == 0 && w.target.available(w.now) > 0 {
 			w.violate(1, "clients led to a primary without a ready pod")
 		}
 	case rollout.ScaleTargetToZero:
@@ -61,6 +61,17 @@ func (w *World) checkCopy(fingerprint string) {
 	}
 	if len(w.canary.GetAnalysis().Metrics) > 0 && w.judged[fingerprint] == 0 {
 		w.violate(3, "%s promoted without a passed check", fingerprint)
+	}
+}
+
+// checkQuestion demands that hooks are asked about the revision that their answer is used for.
+func (w *World) checkQuestion(f *rollout.Facts, n rollout.NeedHooks) {
+	if n.Revision != f.Target.Revision.Fingerprint {
+		w.violate(3, "hooks of type %s asked about %s, the target runs %s", n.Type, n.Revision, f.Target.Revision.Fingerprint)
+	}
+	running := f.Canary.Status.Phase == v1beta1.CanaryPhaseProgressing || f.Canary.Status.Phase == v1beta1.CanaryPhaseWaitingPromotion
+	if under := f.Canary.Status.Rollout; running && under != nil && under.Target != nil && under.Target.Fingerprint != n.Revision {
+		w.violate(3, "hooks of type %s asked about %s while %s is analyzed", n.Type, n.Revision, under.Target.Fingerprint)
 	}
 }
 

@@ -54,6 +54,7 @@ func (w *World) Pass() bool {
 	if w.gone {
 		return false
 	}
+	w.checkLoop()
 	f := w.observe()
 	stale := w.makeStale(&f)
 	d := rollout.Decide(f)
@@ -82,7 +83,11 @@ func (w *World) Pass() bool {
 	}
 	w.applyError = ""
 	w.settleCluster()
-	return stale || wrote || w.delivered != told || len(d.Actions) > 0 || f.ApplyError != ""
+	again := stale || wrote || w.delivered != told || len(d.Actions) > 0 || f.ApplyError != ""
+	if !again {
+		w.checkQuiet(&f)
+	}
+	return again
 }
 
 // makeStale lets the pass see the cluster as the pass before saw it, as caches do that have not yet heard of a write. They
@@ -118,6 +123,7 @@ func (w *World) answer(f *rollout.Facts, needs []rollout.Need) {
 				f.Checks.Providers.Error = w.opts.Providers(w)
 			}
 		case rollout.NeedHooks:
+			w.checkQuestion(f, n)
 			w.asked = append(w.asked, n)
 			f.Checks.Hooks[n.Type] = w.callHooks(n)
 		}
@@ -183,6 +189,11 @@ func (w *World) storeStatus(d *rollout.Decision) {
 	w.canary.Status = *d.Status.DeepCopy()
 	s := &w.canary.Status
 	w.statuses++
+	if old.Rollout != nil && s.Rollout != nil && old.Rollout.Run != s.Rollout.Run {
+		// What was found out about a revision in an earlier run says nothing about this one.
+		w.judged = map[string]int{}
+	}
+	w.checkEndIsTold(old.Phase, s)
 	if old.Phase != s.Phase || old.CanaryWeight != s.CanaryWeight || old.Iterations != s.Iterations || old.FailedChecks != s.FailedChecks {
 		w.note("status %s weight=%d iterations=%d failedChecks=%d  [%s]", s.Phase, s.CanaryWeight, s.Iterations, s.FailedChecks, d.Rule)
 	}
@@ -224,7 +235,7 @@ func (w *World) apply(a rollout.Action) {
 	case rollout.EnsureBackendServices:
 		w.backends = true
 	case rollout.EnsureApexService:
-		w.apex = true
+		w.apex, w.taken = true, true
 	case rollout.EnsureRoutes:
 		w.routed, w.routes = rollout.Traffic(&w.canary.Status), true
 	case rollout.EnsurePrimary:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"reflect"
 	"runtime"
 	"strconv"
 	"strings"
@@ -17,57 +18,38 @@ import (
 	"flagger.app/flagger/pkg/rollout"
 )
 
-// schedule plays whatever the bytes say: two bytes choose the Canary and its provider, then each byte is an event.
+// schedule plays whatever the bytes say: the first choose the Canary and its provider, the others are events.
 type schedule struct {
-	bytes []byte
-	w     *World
+	source
+	w *World
 	// failing and closed are what metrics and hooks answer now.
 	failing map[string]bool
 	closed  bool
 	abort   bool
 	noData  bool
+	down    bool
+	nonce   int
 }
 
-func (s *schedule) next() byte {
-	if len(s.bytes) == 0 {
-		return 0
+func newSchedule(spec, events []byte) *schedule {
+	s := &schedule{source: source{events}, failing: map[string]bool{}}
+	shape := shapeOf(&source{spec})
+	s.w = New(Options{
+		Canary: shape.canary, Provider: shape.provider, Template: "v1", Replicas: shape.replicas,
+		Metrics: s.metrics, Hooks: s.hooks, Providers: s.providers,
+	})
+	s.w.nonces = func() [2]string {
+		s.nonce++
+		return [2]string{fmt.Sprint("a", s.nonce), fmt.Sprint("b", s.nonce)}
 	}
-	b := s.bytes[0]
-	s.bytes = s.bytes[1:]
-	return b
-}
-
-func newSchedule(bytes []byte) *schedule {
-	s := &schedule{bytes: bytes, failing: map[string]bool{}}
-	shape, extra := s.next(), s.next()
-	c := podinfo(threshold(3))
-	a := c.Spec.Analysis
-	switch shape % 6 {
-	case 1:
-		blueGreen(2)(&c.Spec)
-	case 2:
-		blueGreen(2)(&c.Spec)
-		a.Match = []v1beta1.AnalysisMatch{{}}
-	case 3:
-		a.StepWeight, a.StepWeights, a.StepWeightPromotion = 0, []int32{5, 60}, 30
-	case 4:
-		a.StepWeight = 30
-	}
-	a.Mirror = extra&1 != 0
-	if extra&2 != 0 {
-		for _, h := range []v1beta1.HookType{v1beta1.ConfirmRolloutHook, v1beta1.PreRolloutHook, v1beta1.RolloutHook, v1beta1.RollbackHook,
-			v1beta1.ConfirmTrafficIncreaseHook, v1beta1.ConfirmPromotionHook, v1beta1.PostRolloutHook} {
-			a.Webhooks = append(a.Webhooks, v1beta1.CanaryWebhook{Name: string(h), Type: h, URL: "http://x"})
-		}
-	}
-	c.Spec.RevertOnDeletion = extra&32 != 0
-	provider := mesh()
-	if extra&12 == 12 {
-		provider = noMesh()
-	}
-	provider.ReportsSettled = extra&16 != 0
-	s.w = New(Options{Canary: c, Provider: provider, Template: "v1", Replicas: 1 + int32(shape>>6), Metrics: s.metrics, Hooks: s.hooks})
 	return s
+}
+
+func (s *schedule) providers(*World) string {
+	if s.down {
+		return "connection refused"
+	}
+	return ""
 }
 
 func (s *schedule) metrics(_ *World, template string) analysis.Verdict {
@@ -87,93 +69,182 @@ func (s *schedule) hooks(_ *World, t v1beta1.HookType, _ string) rollout.HookRes
 	return rollout.HookResult{Passed: !s.closed, Text: "no"}
 }
 
-func (s *schedule) event(b byte) {
-	version := fmt.Sprintf("v%d", 1+b>>5%4)
-	switch b % 16 {
-	case 0, 1, 2:
-		s.w.Ship(version)
+// event lets something happen, and then some time go by.
+func (s *schedule) event() {
+	version := fmt.Sprintf("v%d", 1+s.below(4))
+	happens := []func(version string){
+		s.ship, s.ship, s.ship, s.pods, s.pods, s.answers, s.answers, s.crash, s.crash, s.problem, s.edit, s.edit,
+		s.somebody, s.somebody, s.refusal, s.deletion,
+	}
+	happens[s.below(len(happens))](version)
+	// Most things happen within seconds; some take longer than a deadline.
+	wait := 1 + s.below(16)
+	s.w.Run(time.Duration(wait*wait) * time.Second)
+	if s.below(16) == 15 {
+		s.w.Run(20 * time.Minute)
+	}
+}
+
+func (s *schedule) ship(version string) { s.w.Ship(version) }
+
+// pods come and go.
+func (s *schedule) pods(version string) {
+	switch s.below(6) {
+	case 0:
+		s.w.Break(version, true)
+	case 1:
+		s.w.Break(version, false)
+	case 2:
+		s.w.primary.faulty = !s.w.primary.faulty
 	case 3:
-		s.failing[version] = b&64 != 0
+		s.w.target.lose(s.w.now.Add(time.Duration(s.below(200)) * time.Second))
 	case 4:
-		s.w.Break(version, b&128 != 0)
+		s.w.primary.lose(s.w.now.Add(time.Duration(s.below(200)) * time.Second))
 	case 5:
-		s.w.primary.faulty = b&128 != 0
-	case 6:
-		s.w.DriftRoutes(int32(b) % 101)
-	case 7:
-		s.w.KillAfter(1 + int(b>>4))
-	case 8:
-		s.w.FailAt(1 + int(b>>4))
-	case 9:
-		s.closed, s.abort, s.noData = b&16 != 0, b&32 != 0, b&64 != 0
-	case 10:
-		s.problem(b)
-	case 11:
-		s.w.Edit(func(spec *v1beta1.CanarySpec) { spec.Suspend = b&16 != 0; spec.SkipAnalysis = b&32 != 0 && b&64 != 0 })
-	case 12:
-		s.w.Edit(func(spec *v1beta1.CanarySpec) {
-			if len(spec.Analysis.StepWeights) > 0 {
-				spec.Analysis.StepWeights = []int32{int32(b) % 50, 20, 70}
+		s.w.target.patient, s.w.primary.patient = s.bool(), s.bool()
+	}
+}
+
+// answers change what metrics, hooks and proxies say.
+func (s *schedule) answers(version string) {
+	switch s.below(6) {
+	case 0:
+		s.failing[version] = !s.failing[version]
+	case 1:
+		s.closed = !s.closed
+	case 2:
+		s.abort = !s.abort
+	case 3:
+		s.noData = !s.noData
+	case 4:
+		s.w.unsettled = !s.w.unsettled
+	case 5:
+		s.down = !s.down
+	}
+}
+
+// crash kills the process, fails a write, makes caches late or keeps the operator away.
+func (s *schedule) crash(string) {
+	switch s.below(4) {
+	case 0:
+		s.w.KillAfter(1 + s.below(16))
+	case 1:
+		s.w.FailAt(1 + s.below(16))
+	case 2:
+		s.w.Lag(1 + s.below(16))
+	case 3:
+		s.w.now = s.w.now.Add(time.Duration(s.below(30)) * time.Minute)
+		s.w.settleCluster()
+	}
+}
+
+// problem makes the cluster unreadable, or the spec wrong.
+func (s *schedule) problem(string) {
+	s.w.SetProblem(pick(&s.source, nil,
+		&rollout.Problem{Reason: rollout.ReasonReadFailed, Message: "etcdserver: leader changed", Unknown: true},
+		&rollout.Problem{Reason: rollout.ReasonInvalidSpec, Message: "spec.service.port: set the port"}))
+}
+
+// edit changes the Canary under way.
+func (s *schedule) edit(string) {
+	s.w.Edit(func(spec *v1beta1.CanarySpec) {
+		switch s.below(6) {
+		case 0:
+			spec.Suspend = !spec.Suspend
+		case 1:
+			spec.SkipAnalysis = !spec.SkipAnalysis
+		case 2:
+			spec.RevertOnDeletion = !spec.RevertOnDeletion
+		case 3, 4, 5:
+			if spec.Analysis == nil {
+				spec.Analysis = podinfo().Spec.Analysis
 			}
-		})
-	case 13:
-		s.w.Lag(1 + int(b>>4))
-	case 14:
-		if b >= 192 {
-			s.w.DeletePrimary()
+			pick(&s.source, shapeStrategy, shapeAnalysis, shapeHooks)(&s.source, spec.Analysis)
 		}
-	case 15:
-		s.deletion(b)
-	}
-	s.w.Run(time.Duration(1+b>>4) * time.Duration(1+b>>4) * time.Second)
+	})
 }
 
-// deletion deletes the Canary, or changes what is to happen when somebody does.
-func (s *schedule) deletion(b byte) {
-	if b >= 192 {
+// somebody else interferes.
+func (s *schedule) somebody(string) {
+	switch s.below(8) {
+	case 0, 1:
+		s.w.DriftRoutes(int32(s.below(101)))
+	case 2:
+		s.w.DeletePrimary()
+	case 3:
+		s.w.DeleteTarget()
+	case 4:
+		s.w.primary.scale(s.w.now, int32(s.below(4)))
+	case 5:
+		s.w.target.scale(s.w.now, int32(s.below(4)))
+	case 6:
+		s.w.LoseStatus()
+	case 7:
+		s.w.apex = s.w.apex && !s.bool()
+		s.w.backends = s.w.backends && !s.bool()
+		s.w.trackZero()
+	}
+	s.w.settleCluster()
+}
+
+// refusal makes the API server refuse a kind of change, or take it again.
+func (s *schedule) refusal(string) {
+	refused := pick[rollout.Action](&s.source, nil, rollout.EnsurePrimary{}, rollout.EnsureRoutes{}, rollout.ScaleTargetUp{},
+		rollout.ScaleTargetToZero{}, rollout.EnsureApexService{})
+	s.w.refuse = nil
+	if refused != nil {
+		s.w.refuse = func(a rollout.Action) bool { return reflect.TypeOf(a) == reflect.TypeOf(refused) }
+	}
+}
+
+// deletion deletes the Canary at times.
+func (s *schedule) deletion(string) {
+	if s.below(4) == 3 {
 		s.w.Delete()
-		return
-	}
-	s.w.Edit(func(spec *v1beta1.CanarySpec) { spec.RevertOnDeletion = b&32 != 0 })
-}
-
-func (s *schedule) problem(b byte) {
-	s.w.SetProblem(nil)
-	if b&16 != 0 {
-		s.w.SetProblem(&rollout.Problem{Reason: rollout.ReasonReadFailed, Message: "etcdserver: leader changed", Unknown: true})
 	}
 }
 
 // heal makes the cluster whole again, so that whatever is under way has to come to an end.
 func (s *schedule) heal() {
-	s.closed, s.abort, s.noData = false, false, false
+	s.closed, s.abort, s.noData, s.down = false, false, false, false
 	s.failing = map[string]bool{}
-	s.w.primary.faulty = false
+	s.w.primary.faulty, s.w.unsettled, s.w.refuse = false, false, nil
 	s.w.SetProblem(nil)
 	s.w.lag = 0
 	s.w.killAfter, s.w.failAt = map[int]bool{}, map[int]bool{}
-	s.w.Edit(func(spec *v1beta1.CanarySpec) { spec.Suspend = false })
+	s.w.Edit(func(spec *v1beta1.CanarySpec) {
+		spec.Suspend = false
+		if a := spec.Analysis; a != nil && a.Iterations == 0 {
+			a.StepWeight, a.StepWeights = 30, nil
+		}
+	})
+	if !s.w.target.exists && !s.w.Gone() {
+		s.w.Ship("v4")
+	}
+	if s.w.primary.exists {
+		s.w.primary.scale(s.w.now, max(1, s.w.primary.replicas))
+	}
 	for _, v := range []string{"v1", "v2", "v3", "v4"} {
 		s.w.Break(v, false)
 	}
 }
 
 // play runs the schedule and returns what went wrong.
-func play(bytes []byte) (*World, []string) {
-	s := newSchedule(bytes)
-	for i := 0; len(s.bytes) > 0 && i < 64; i++ {
-		s.event(s.next())
+func play(spec, events []byte) (*World, []string) {
+	s := newSchedule(spec, events)
+	for i := 0; len(s.bytes) > 0 && i < 64 && !s.w.Gone(); i++ {
+		s.event()
 	}
 	s.heal()
 	w := s.w
-	if !w.Run(6 * time.Hour) {
+	if !w.Run(1000 * time.Hour) {
 		w.violate(6, "phase %s stage %q never ends", w.Status().Phase, w.Status().Rollout.Stage)
 		return w, w.violations
 	}
 	if !w.Gone() {
 		checkEnd(w)
 		w.Delete()
-		w.Run(6 * time.Hour)
+		w.Run(100 * time.Hour)
 	}
 	checkGone(w)
 	return w, w.violations
@@ -184,7 +255,7 @@ func checkGone(w *World) {
 	switch {
 	case !w.Gone():
 		w.violate(6, "the deletion hangs in phase %s stage %q", w.Status().Phase, w.Status().Rollout.Stage)
-	case w.Status().Phase == v1beta1.CanaryPhaseTerminated && (w.target.available(w.now) == 0 || !w.free()):
+	case w.Status().Phase == v1beta1.CanaryPhaseTerminated && w.target.exists && w.taken && (w.target.available(w.now) == 0 || !w.free()):
 		w.violate(1, "the target has %d ready pods at the end of the deletion, leads to the primary: %t", w.target.available(w.now), !w.free())
 	}
 }
@@ -227,7 +298,8 @@ func TestSchedules(t *testing.T) {
 	for worker := range each {
 		workers.Go(func() {
 			for seed := first + worker; seed < first+n && failures.Load() < 3; seed += each {
-				if w, bad := play(randomBytes(seed)); len(bad) > 0 {
+				r := rand.New(rand.NewPCG(seed, 7))
+				if w, bad := play(randomBytes(r, 32), randomBytes(r, r.IntN(120))); len(bad) > 0 {
 					failures.Add(1)
 					t.Errorf("SEED=%d: %s\n%s", seed, strings.Join(bad[:min(3, len(bad))], "\n"), strings.Join(w.Trace, "\n"))
 				}
@@ -237,23 +309,35 @@ func TestSchedules(t *testing.T) {
 	workers.Wait()
 }
 
-func randomBytes(seed uint64) []byte {
-	r := rand.New(rand.NewPCG(seed, 7))
-	bytes := make([]byte, 2+r.IntN(40))
+func randomBytes(r *rand.Rand, n int) []byte {
+	bytes := make([]byte, n)
 	for i := range bytes {
 		bytes[i] = byte(r.IntN(256))
 	}
 	return bytes
 }
 
-// FuzzSchedule is the same, led by coverage.
-func FuzzSchedule(f *testing.F) {
-	f.Add([]byte{0, 0, 32, 255, 7, 100})
-	f.Add([]byte{1, 2, 64, 9, 240, 5, 16})
-	f.Add([]byte{3, 31, 96, 6, 39, 200, 4})
-	f.Fuzz(func(t *testing.T, bytes []byte) {
-		if w, bad := play(bytes); len(bad) > 0 {
+// FuzzSpec is the same, led by coverage: the first bytes shape the Canary, the second what happens to it.
+func FuzzSpec(f *testing.F) {
+	for _, seed := range corpus() {
+		f.Add(seed[0], seed[1])
+	}
+	f.Fuzz(func(t *testing.T, spec, events []byte) {
+		if w, bad := play(spec, events); len(bad) > 0 {
 			t.Errorf("%s\n%s", strings.Join(bad, "\n"), strings.Join(w.Trace, "\n"))
 		}
 	})
+}
+
+// corpus has one Canary of each strategy and provider, each with a dull and with an eventful life.
+func corpus() [][2][]byte {
+	r := rand.New(rand.NewPCG(1, 2))
+	var seeds [][2][]byte
+	for strategy := range byte(5) {
+		for range 4 {
+			spec := append([]byte{strategy}, randomBytes(r, 31)...)
+			seeds = append(seeds, [2][]byte{spec, {1, 0, 15, 15}}, [2][]byte{spec, randomBytes(r, 60)})
+		}
+	}
+	return seeds
 }

@@ -95,6 +95,15 @@ type World struct {
 	// statuses counts the writes of the status.
 	statuses int
 
+	// taken is whether clients were ever led to the primary.
+	taken bool
+	// loops counts the passes at loopAt.
+	loopAt time.Time
+	loops  int
+	// untold is set from the start of a rollout until an alert tells how it ended; alerted is the last alert that was looked at.
+	untold  bool
+	alerted int64
+
 	Events []Event
 	// Trace is the readable record: events and changes of phase and weight.
 	Trace      []string
@@ -216,6 +225,13 @@ func (w *World) DeleteTarget() {
 		w.note("somebody deletes the target")
 		w.target = deployment{name: w.target.name, faulty: w.target.faulty, incarnation: w.target.incarnation + 1}
 	}
+}
+
+// LoseStatus empties the status, as a restore from a backup does.
+func (w *World) LoseStatus() {
+	w.note("somebody empties the status")
+	w.canary.Status = v1beta1.CanaryStatus{}
+	w.seen, w.alerted, w.untold = map[int64]bool{}, 0, false
 }
 
 // Lag makes the caches miss what happens in the next n passes, as long as no time goes by.

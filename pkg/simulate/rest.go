@@ -1,0 +1,104 @@
+package simulate
+
+import (
+	corev1 "k8s.io/api/core/v1"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/rollout"
+)
+
+// maxPasses is how many passes the loop may take without any time going by. A rollout needs less than ten of them for what
+// takes no time.
+const maxPasses = 500
+
+// checkLoop demands that passes come to an end as long as nothing happens.
+func (w *World) checkLoop() {
+	if !w.now.Equal(w.loopAt) {
+		w.loopAt, w.loops = w.now, 0
+	}
+	if w.loops++; w.loops == maxPasses {
+		w.violate(6, "%d passes without a rest, phase %s", w.loops, w.canary.Status.Phase)
+	}
+}
+
+// checkQuiet holds what the cluster looks like when there is nothing left to do for now against the invariants 1, 4 and 7.
+func (w *World) checkQuiet(f *rollout.Facts) {
+	if w.canary.Spec.Suspend || w.canary.DeletionTimestamp != nil || f.Problem != nil && f.Problem.Unknown || w.refuse != nil {
+		return
+	}
+	w.checkServingPods(f)
+	if f.Problem != nil {
+		return
+	}
+	w.checkRoutes(f)
+	w.checkHealthy(f)
+}
+
+// checkServingPods demands that nothing goes to a canary without pods as long as the primary has some.
+func (w *World) checkServingPods(f *rollout.Facts) {
+	if w.routed != (rollout.TrafficState{}) && w.routes && f.Target.Available == 0 && f.Primary.Available > 0 &&
+		w.canary.Status.Phase != v1beta1.CanaryPhaseInitializing {
+		w.violate(1, "weight %d, mirror %t on a canary without pods while the primary has %d", w.routed.CanaryWeight, w.routed.Mirror,
+			f.Primary.Available)
+	}
+}
+
+// checkRoutes demands that the routes are those of the status, unless that would lead to a side without pods.
+func (w *World) checkRoutes(f *rollout.Facts) {
+	s, want := &w.canary.Status, rollout.Traffic(&w.canary.Status)
+	if s.Phase == "" || s.Phase == v1beta1.CanaryPhaseInitializing || !w.opts.Provider.Routes || !w.routes {
+		return
+	}
+	without := want.CanaryWeight > w.routed.CanaryWeight && f.Target.Available == 0 ||
+		want.CanaryWeight < w.routed.CanaryWeight && f.Primary.Available == 0
+	if w.routed != want && !without {
+		w.violate(4, "routed %+v, the status wants %+v", w.routed, want)
+	}
+	if bound := s.SessionAffinityCookie != ""; bound != (w.canary.GetAnalysis().SessionAffinity != nil && s.CanaryWeight > 0) {
+		w.violate(4, "cookie %q at weight %d", s.SessionAffinityCookie, s.CanaryWeight)
+	}
+}
+
+// checkHealthy demands that a Canary at rest does not call itself healthy when nobody answers.
+func (w *World) checkHealthy(f *rollout.Facts) {
+	s := &w.canary.Status
+	switch s.Phase {
+	case v1beta1.CanaryPhaseInitialized, v1beta1.CanaryPhaseSucceeded, v1beta1.CanaryPhaseFailed:
+	default:
+		return
+	}
+	for _, c := range s.Conditions {
+		if c.Type == v1beta1.HealthyType && c.Status == corev1.ConditionTrue && f.Primary.Available == 0 && s.CanaryWeight == 0 {
+			w.violate(7, "healthy in phase %s with a primary without pods", s.Phase)
+		}
+	}
+}
+
+// checkEndIsTold demands an alert for each end of a rollout.
+func (w *World) checkEndIsTold(old v1beta1.CanaryPhase, next *v1beta1.CanaryStatus) {
+	if next.Rollout == nil {
+		return
+	}
+	for _, n := range next.Rollout.Outbox {
+		if n.Alert == nil || n.Sequence <= w.alerted {
+			continue
+		}
+		w.alerted = n.Sequence
+		w.untold = w.untold && n.Alert.Details
+	}
+	if next.Phase == old {
+		return
+	}
+	switch next.Phase {
+	case v1beta1.CanaryPhaseProgressing:
+		w.untold = w.untold || old != v1beta1.CanaryPhaseWaitingPromotion && old != v1beta1.CanaryPhasePromoting
+	case v1beta1.CanaryPhaseSucceeded, v1beta1.CanaryPhaseFailed:
+		if w.untold {
+			w.violate(7, "a rollout ended in %s without an alert", next.Phase)
+		}
+		w.untold = false
+	case v1beta1.CanaryPhaseTerminating:
+		w.untold = false
+	default:
+	}
+}

@@ -1,0 +1,119 @@
+package simulate
+
+import (
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/rollout"
+)
+
+// source hands out bytes, and zeros when there are none left.
+type source struct{ bytes []byte }
+
+func (s *source) next() byte {
+	if len(s.bytes) == 0 {
+		return 0
+	}
+	b := s.bytes[0]
+	s.bytes = s.bytes[1:]
+	return b
+}
+
+// below returns a number below n.
+func (s *source) below(n int) int { return int(s.next()) % n }
+
+func (s *source) bool() bool { return s.next()&1 != 0 }
+
+func pick[T any](s *source, from ...T) T { return from[s.below(len(from))] }
+
+// percent favors the ends, where things go wrong.
+func (s *source) percent() int32 {
+	return pick(s, int32(s.next())%101, 0, 1, 10, 30, 50, 99, 100)
+}
+
+// hookTypes are those that a Canary may have.
+var hookTypes = []v1beta1.HookType{
+	v1beta1.ConfirmRolloutHook, v1beta1.PreRolloutHook, v1beta1.RolloutHook, v1beta1.RollbackHook,
+	v1beta1.ConfirmTrafficIncreaseHook, v1beta1.ConfirmPromotionHook, v1beta1.PostRolloutHook,
+}
+
+// shape is what a Canary and its cluster are like.
+type shape struct {
+	canary   *v1beta1.Canary
+	provider rollout.ProviderFact
+	replicas int32
+}
+
+// shapeOf makes a Canary that the schema admits of whatever the bytes say.
+func shapeOf(s *source) shape {
+	c := podinfo()
+	shapeStrategy(s, c.Spec.Analysis)
+	shapeAnalysis(s, c.Spec.Analysis)
+	shapeHooks(s, c.Spec.Analysis)
+	c.Spec.SkipAnalysis = s.below(8) == 1
+	c.Spec.RevertOnDeletion = s.bool()
+	c.Spec.ProgressDeadlineSeconds = pick(s, nil, new(int32(30)), new(int32(60)), new(int32(3600)))
+	if s.below(32) == 1 {
+		// Without an analysis every revision is promoted at once.
+		c.Spec.Analysis = nil
+	}
+	p := mesh()
+	if s.below(4) == 1 {
+		p = noMesh()
+	}
+	p.ReportsSettled = s.bool() && p.Routes
+	p.Mirror, p.Match = p.Mirror && s.below(4) != 1, p.Match && s.below(4) != 1
+	return shape{canary: c, provider: p, replicas: int32(pick(s, 1, 2, 3, 0))}
+}
+
+// shapeStrategy sets exactly one of the fields that choose a strategy, as the schema demands.
+func shapeStrategy(s *source, a *v1beta1.CanaryAnalysis) {
+	a.StepWeight, a.StepWeights, a.Iterations, a.Match = 0, nil, 0, nil
+	switch s.below(5) {
+	case 0:
+		a.StepWeight, a.MaxWeight = max(1, s.percent()), s.percent()
+	case 1:
+		weight := int32(0)
+		for range 1 + s.below(5) {
+			a.StepWeights = append(a.StepWeights, weight+int32(s.below(30)))
+			weight = a.StepWeights[len(a.StepWeights)-1] + 1
+		}
+	case 2:
+		a.Iterations = int32(1 + s.below(4))
+	case 3:
+		a.Iterations, a.Match = int32(1+s.below(4)), []v1beta1.AnalysisMatch{{}}
+	case 4:
+		// No step leads on: the run waits until somebody corrects that.
+		a.StepWeight, a.MaxWeight = 0, s.percent()
+	}
+}
+
+func shapeAnalysis(s *source, a *v1beta1.CanaryAnalysis) {
+	a.Interval = pick(s, "60s", "10s", "30s", "1h", "1ms")
+	a.Threshold = int32(s.below(5))
+	a.Mirror = s.bool()
+	a.StepWeightPromotion = pick(s, 0, s.percent())
+	if s.below(4) == 1 {
+		a.Metrics = nil
+	}
+	switch s.below(4) {
+	case 1:
+		a.SessionAffinity = &v1beta1.SessionAffinity{CookieName: "c"}
+	case 2:
+		a.SessionAffinity = &v1beta1.SessionAffinity{CookieName: "c", PrimaryCookieName: "p"}
+	default:
+		a.SessionAffinity = nil
+	}
+}
+
+// shapeHooks adds hooks of the types that a byte names.
+func shapeHooks(s *source, a *v1beta1.CanaryAnalysis) {
+	a.Webhooks = nil
+	types := s.next()
+	if s.bool() {
+		types = 0
+	}
+	for i, h := range hookTypes {
+		if types>>i&1 != 0 {
+			a.Webhooks = append(a.Webhooks, v1beta1.CanaryWebhook{Name: string(h), Type: h, URL: "http://x", MuteAlert: types&128 != 0})
+		}
+	}
+}
