@@ -123,17 +123,11 @@ func (p *pass) ensureScaler() {
 // drained reports whether the target has been seen without traffic for as long as a route write may take to reach every
 // proxy. It keeps the time of the first such sight in the status.
 func (p *pass) drained() bool {
-	if !p.leftByFormerRoutes() {
+	if !p.leftByFormerRoutes() || !p.routedAway() {
 		p.st.CanaryDrainedAt = nil
 		return false
 	}
-	r := p.f.Routes
-	routed := !p.f.Provider.Routes || r.Known && r.InPlace && r.CanaryWeight == 0 && !r.Mirror
-	if !routed || !p.f.Services.ApexInPlace || p.next.CanaryWeight != 0 {
-		p.st.CanaryDrainedAt = nil
-		return false
-	}
-	if p.f.Provider.Routes && p.f.Provider.ReportsSettled && !r.Settled {
+	if p.f.Provider.Routes && p.f.Provider.ReportsSettled && !p.f.Routes.Settled {
 		p.st.CanaryDrainedAt = nil
 		p.unsettled()
 		return false
@@ -147,6 +141,13 @@ func (p *pass) drained() bool {
 		return false
 	}
 	return true
+}
+
+// routedAway is whether nothing leads to the target.
+func (p *pass) routedAway() bool {
+	r := p.f.Routes
+	routed := !p.f.Provider.Routes || r.Known && r.InPlace && r.CanaryWeight == 0 && !r.Mirror
+	return routed && !p.formerRoutes() && p.f.Services.ApexInPlace && p.next.CanaryWeight == 0
 }
 
 // unsettled tells of routes that are not in force, once they have had the time that any route needs.

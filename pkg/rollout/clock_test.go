@@ -37,6 +37,27 @@ func TestDrainingIsNotLongerThanTheDelay(t *testing.T) {
 	}
 }
 
+// Traffic that is led to the target while a Canary is suspended is seen all the same: draining begins anew.
+func TestDrainingIsInterruptedWhateverThePassIsAbout(t *testing.T) {
+	drained := micro(now.Add(-time.Minute))
+	for name, c := range map[string]struct {
+		edit edit
+		want bool
+	}{
+		"nothing leads to the target": {func(*Facts) {}, true},
+		"the Service does":            {func(f *Facts) { f.Services.ApexInPlace = false }, false},
+		"a route does":                {func(f *Facts) { f.Routes.InPlace, f.Routes.CanaryWeight = false, 10 }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := facts(finalisingP, c.edit, spec(func(s *v1beta1.CanarySpec) { s.Suspend = true }))
+			f.Canary.Status.Rollout.CanaryDrainedAt = drained
+			if got := Decide(f).Status.Rollout.CanaryDrainedAt; (got != nil) != c.want {
+				t.Errorf("drained since %s", got)
+			}
+		})
+	}
+}
+
 // Deadlines count from a clock of the revision, the stage and the side that is waited for, and from nothing else.
 func TestClocks(t *testing.T) {
 	long := micro(now.Add(-601 * time.Second))

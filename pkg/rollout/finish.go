@@ -31,6 +31,10 @@ func (p *pass) finish(rule string) Decision {
 	p.settleTransition()
 	p.settleConfigs()
 	p.settleClocks()
+	if !p.routedAway() {
+		// Whatever this pass was about, it has seen traffic that was thought to be gone.
+		p.st.CanaryDrainedAt = nil
+	}
 	p.settleOutbox(rule)
 	if p.c.Status.Rollout == nil && equality.Semantic.DeepEqual(p.st, &v1beta1.RolloutStatus{}) {
 		p.next.Rollout = nil
