@@ -31,7 +31,7 @@ func (p *pass) finish(rule string) Decision {
 	p.settleTransition()
 	p.settleConfigs()
 	p.settleClocks()
-	if !p.routedAway() {
+	if p.c.DeletionTimestamp.IsZero() && !p.routedAway() {
 		// Whatever this pass was about, it has seen traffic that was thought to be gone.
 		p.st.CanaryDrainedAt = nil
 	}
