@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	clocktesting "k8s.io/utils/clock/testing"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
@@ -66,4 +68,23 @@ func TestD04_WithoutTrackingNothingIsRead(t *testing.T) {
 			t.Errorf("%s %s", action.GetVerb(), resource)
 		}
 	}
+}
+
+// C-14: Canaries that are to take their next step at the same instant do not all do so.
+func TestC14_WakesOfOneInstantAreSpread(t *testing.T) {
+	clock := clocktesting.NewFakeClock(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	q := NewQueue(clock)
+	defer q.ShutDown()
+	const keys = 200
+	wake := clock.Now().Add(time.Minute)
+	for i := range keys {
+		q.Succeeded(fmt.Sprint(i), wake)
+	}
+	clock.Step(time.Minute + 100*time.Millisecond)
+	eventually(t, "some steps", func() bool { return q.Len() > 0 })
+	if n := q.Len(); n > keys/2 {
+		t.Errorf("%d of %d steps within a tenth of a second", n, keys)
+	}
+	clock.Step(2 * time.Second)
+	eventually(t, "all steps", func() bool { return q.Len() == keys })
 }
