@@ -1,6 +1,8 @@
 package rollout
 
 import (
+	"slices"
+
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
@@ -10,11 +12,19 @@ func (p *pass) untouched() bool {
 	return p.next.CanaryWeight == 0 && p.next.Iterations == 0 && !p.st.Mirror
 }
 
+// analyzed notes that the pass took an analysis step, the first one included.
+func (p *pass) analyzed() {
+	if !slices.Contains(p.outcomes, OutcomeAnalyzed) {
+		p.outcomes = append(p.outcomes, OutcomeAnalyzed)
+	}
+}
+
 // preRollout calls the hooks that must pass before the first request goes to the canary.
 func preRollout(p *pass) bool {
 	if !p.running() || p.st.Stage != "" && p.st.Stage != stagePreRollout {
 		return false
 	}
+	p.analyzed()
 	if p.st.Stage == "" {
 		p.normal("Starting canary analysis for %s", p.targetName())
 		for _, w := range append(strategyOf(p.f, p.a).warnings, analysis.Warnings(p.c)...) {
@@ -46,10 +56,13 @@ func preRollout(p *pass) bool {
 
 // judge calls the rollout hooks and evaluates the metrics. Before the first step there is nothing to judge.
 func judge(p *pass) bool {
-	if !p.running() || p.untouched() {
+	if !p.running() {
 		return false
 	}
-	p.outcomes = append(p.outcomes, OutcomeAnalyzed)
+	p.analyzed()
+	if p.untouched() {
+		return false
+	}
 	if p.hooks(v1beta1.RolloutHook) {
 		results, known := p.answers(v1beta1.RolloutHook)
 		if !known {
