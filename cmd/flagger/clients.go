@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/utils/clock"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/client/clientset/versioned"
@@ -85,7 +86,7 @@ func restConfig(o *options, kubeconfig string) (*rest.Config, error) {
 	}
 	cfg.QPS, cfg.Burst = float32(o.qps), o.burst
 	cfg.UserAgent = "flagger/" + version.Version
-	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return patient{next, o.timeout} })
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return patient{next, o.timeout, clock.RealClock{}} })
 	return cfg, nil
 }
 

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"k8s.io/utils/clock"
 )
 
 // patient ends calls that the API server, or something between it and us, never answers. Without a limit one of them would
@@ -14,6 +16,7 @@ import (
 type patient struct {
 	next  http.RoundTripper
 	limit time.Duration
+	clock clock.WithDelayedExecution
 }
 
 // errNoAnswer is a call that took longer than -kubeconfig-timeout. Nobody knows whether it had its effect.
@@ -30,7 +33,7 @@ func (errNoAnswer) Timeout() bool { return true }
 // as it lives, for its beginning.
 func (p patient) RoundTrip(request *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(request.Context())
-	timer := time.AfterFunc(p.limit, func() { cancel(errNoAnswer{p.limit}) })
+	timer := p.clock.AfterFunc(p.limit, func() { cancel(errNoAnswer{p.limit}) })
 	response, err := p.next.RoundTrip(request.WithContext(ctx))
 	if err != nil {
 		timer.Stop()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
 )
 
 // mute is a server that begins its answers and never ends them; to /silent it does not even begin.
@@ -31,14 +32,18 @@ func get(t *testing.T, url string, limit time.Duration) (*http.Response, error) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return (&http.Client{Transport: patient{http.DefaultTransport, limit}}).Do(request)
+	return (&http.Client{Transport: patient{http.DefaultTransport, limit, clock.RealClock{}}}).Do(request)
 }
 
 func TestCallsWithoutAnAnswerEnd(t *testing.T) {
 	server := mute(t)
 	const limit = 20 * time.Millisecond
 	for _, path := range []string{"/silent", "/silent?watch=true"} {
-		if _, err := get(t, server.URL+path, limit); err == nil || !strings.Contains(err.Error(), "no answer within 20ms (-kubeconfig-timeout)") {
+		response, err := get(t, server.URL+path, limit)
+		if err == nil {
+			response.Body.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), "no answer within 20ms (-kubeconfig-timeout)") {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
