@@ -164,25 +164,3 @@ func (t *team) primaryRuns(image string) bool {
 	d, err := t.kube.AppsV1().Deployments(t.ns).Get(t.Context(), "podinfo-primary", metav1.GetOptions{})
 	return err == nil && d.Spec.Template.Spec.Containers[0].Image == image
 }
-
-// TestHandOver stops the leader in the middle of a rollout as Kubernetes would: it ends with code 0, and the replica that
-// waited goes on.
-func TestHandOver(tt *testing.T) {
-	tt.Parallel()
-	t := newTeam(tt)
-	t.apply(podinfo(1))
-	election := []string{"-enable-leader-election", "-leader-election-lease-duration", "4s", "-leader-election-renew-deadline", "3s", "-leader-election-retry-period", "500ms"}
-	first := t.operate(election...)
-	t.create(canary())
-	t.settled(v1beta1.CanaryPhaseInitialized)
-	t.operate(election...)
-	t.ship(v2)
-	t.until("weight 40", func(c *v1beta1.Canary) bool { return c.Status.CanaryWeight == 40 })
-	if err := first.stop(); err != nil {
-		t.Errorf("a normal stop: %v", err)
-	}
-	t.settled(v1beta1.CanaryPhaseSucceeded)
-	if n := count(t.events(), "Promotion completed!"); n != 1 {
-		t.Errorf("promotion told %d times", n)
-	}
-}
