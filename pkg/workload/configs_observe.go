@@ -25,10 +25,7 @@ func observeConfigs(namespace string, podSpec map[string]any, live router.Live) 
 		obj, err := live.Get(ref)
 		switch {
 		case err != nil:
-			first.add(&rollout.Problem{
-				Reason: rollout.ReasonReadFailed, Unknown: true,
-				Message: fmt.Sprintf("%s %s.%s get query error: %v", key.kind, key.name, namespace, err),
-			})
+			first.add(configUnreadable(namespace, key, err))
 		case obj == nil && needed[key]:
 			first.add(configNotFound(namespace, key))
 		case obj != nil && trackable(obj):
@@ -41,7 +38,7 @@ func observeConfigs(namespace string, podSpec map[string]any, live router.Live) 
 func configNotFound(namespace string, key configKey) *rollout.Problem {
 	return &rollout.Problem{
 		Reason: rollout.ReasonConfigNotFound,
-		Message: fmt.Sprintf("%s %s.%s get query error: %s %q not found: create it, correct the reference in the pod template of "+
+		Message: fmt.Sprintf("GetTargetConfigs failed: %s %s.%s get query error: %s %q not found: create it, correct the reference in the pod template of "+
 			"the target, or mark the reference optional", key.kind, key.name, namespace,
 			key.ref("").Resource.Resource, key.name),
 	}
@@ -80,9 +77,13 @@ func unreadable(c *v1beta1.Canary, key configKey, err error) *rollout.Problem {
 	if err == nil {
 		return configNotFound(c.Namespace, key)
 	}
+	return configUnreadable(c.Namespace, key, err)
+}
+
+func configUnreadable(namespace string, key configKey, err error) *rollout.Problem {
 	return &rollout.Problem{
 		Reason: rollout.ReasonReadFailed, Unknown: true,
-		Message: fmt.Sprintf("%s %s.%s get query error: %v", key.kind, key.name, c.Namespace, err),
+		Message: fmt.Sprintf("GetTargetConfigs failed: %s %s.%s get query error: %v", key.kind, key.name, namespace, err),
 	}
 }
 

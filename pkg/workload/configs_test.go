@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic/fake"
+	clienttesting "k8s.io/client-go/testing"
 	"sigs.k8s.io/yaml"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -257,7 +258,7 @@ func TestMissingConfig(t *testing.T) {
 	for name, c := range map[string]struct {
 		refs, says string
 	}{
-		"mandatory": {fromSettings, `configmap settings.test get query error: configmaps "settings" not found`},
+		"mandatory": {fromSettings, `GetTargetConfigs failed: configmap settings.test get query error: configmaps "settings" not found`},
 		"optional":  {"volumes: [{name: a, configMap: {name: settings, optional: true}}]", ""},
 	} {
 		b := newBench(t, deploys(t, c.refs), object(t, tokenYAML))
@@ -283,8 +284,19 @@ func TestUnreadableConfigIsUnknown(t *testing.T) {
 		return b.live().Get(ref)
 	})
 	_, problem := b.kind.Observe(canary(), failing, now)
-	if problem == nil || !problem.Unknown {
+	if problem == nil || !problem.Unknown || problem.Message != "GetTargetConfigs failed: configmap settings.test get query error: etcd is away" {
 		t.Errorf("problem = %+v", problem)
+	}
+}
+
+func TestErrorOfCopyingConfigs(t *testing.T) {
+	b := newBench(t, deploys(t, fromSettings), object(t, settingsYAML), object(t, tokenYAML))
+	broken := errors.New("etcd is away")
+	b.client.PrependReactor("create", "configmaps", func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, broken })
+	err := b.kind.EnsurePrimary(t.Context(), canary(), b.observe(canary()).Target.Revision)
+	const want = "createPrimaryDeployment failed: CreatePrimaryConfigs failed: creating configmap settings-primary.test failed: etcd is away"
+	if !errors.Is(err, broken) || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
 	}
 }
 

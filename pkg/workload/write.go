@@ -84,7 +84,7 @@ func (d *deployment) createPrimary(ctx context.Context, c *v1beta1.Canary, targe
 		src.names, err = copies.ensure(ctx, c, revision)
 	}
 	if err != nil {
-		return fmt.Errorf("createPrimary%s failed: %w", d.kind, err)
+		return fmt.Errorf("createPrimary%s failed: CreatePrimaryConfigs failed: %w", d.kind, err)
 	}
 	if err := d.history().storeRevision(ctx, c, src); err != nil {
 		return fmt.Errorf("createPrimary%s failed: %w", d.kind, err)
@@ -132,7 +132,7 @@ func (d *deployment) updatePrimary(ctx context.Context, c *v1beta1.Canary, targe
 		}
 	}
 	if src.names, err = (configCopies{d.client, d.options}).ensure(ctx, c, revision); err != nil {
-		return failed(err)
+		return failed(fmt.Errorf("CreatePrimaryConfigs failed: %w", err))
 	}
 	next, err := d.nextPrimary(c, src, primary)
 	if err != nil {
