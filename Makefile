@@ -46,8 +46,12 @@ test-sim: ## Play SEEDS random schedules (default 10000) of faults and changes; 
 test-testbed: ## Run the tests of the testbed itself
 	$(SHARED) go -C hack/testbed test ./...
 
+# CRDs that tests install come in Go modules that nothing else needs. Inside a testbed there is no network to get them from.
+CRDS := github.com/kedacore/keda/v2@v2.21.0 knative.dev/serving@v0.51.0
+
 # The suite starts the operator itself, as many times as it kills it.
 test-api: $(TESTBED) ## Run the suite on a real API server and controllers
+	-go mod download $(CRDS)
 	go build -race -o bin/flagger-race ./cmd/flagger
 	go test -race -c -o bin/e2e.test ./test/e2e
 	$(TESTBED) run --with prometheus --images hack/testbed/demo/images.yaml -- \

@@ -81,6 +81,17 @@ var shared = sync.OnceValues(func() (*bed, error) {
 	return b, nil
 })
 
+// downloadedFile is a file of a module that this one does not depend on, in an exact version.
+func downloadedFile(module, file string) (string, error) {
+	out, err := exec.Command("go", "mod", "download", "-json", module).Output()
+	if err != nil {
+		return "", fmt.Errorf("go mod download %s: %w", module, err)
+	}
+	var found struct{ Dir string }
+	err = json.Unmarshal(out, &found)
+	return filepath.Join(found.Dir, file), err
+}
+
 func moduleFile(module, file string) (string, error) {
 	cmd := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module)
 	cmd.Dir = os.Getenv("ROOT")
@@ -291,11 +302,17 @@ func (t *team) ship(image string) {
 // until watches the Canary until it is as wanted.
 func (t *team) until(what string, done func(*v1beta1.Canary) bool) *v1beta1.Canary {
 	t.Helper()
+	return t.untilCanary("podinfo", what, done)
+}
+
+// untilCanary watches a Canary until it is as wanted.
+func (t *team) untilCanary(name, what string, done func(*v1beta1.Canary) bool) *v1beta1.Canary {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var last *v1beta1.Canary
 	r := t.dynamic.Resource(v1beta1.SchemeGroupVersion.WithResource("canaries")).Namespace(t.ns)
-	_, err := watchtools.UntilWithSync(ctx, watchOf(ctx, r, "podinfo"), &unstructured.Unstructured{}, nil, func(e watch.Event) (bool, error) {
+	_, err := watchtools.UntilWithSync(ctx, watchOf(ctx, r, name), &unstructured.Unstructured{}, nil, func(e watch.Event) (bool, error) {
 		u, ok := e.Object.(*unstructured.Unstructured)
 		if !ok || e.Type == watch.Deleted {
 			return false, nil

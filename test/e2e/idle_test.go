@@ -59,11 +59,26 @@ type auditEvent struct {
 	RequestURI               string
 	RequestReceivedTimestamp time.Time
 	ImpersonatedUser         *struct{ Username string }
-	ObjectRef                *struct{ Resource, Name string }
+	ObjectRef                *struct{ Resource, Subresource, Name string }
 }
 
 // calls returns the calls that a user made since a time, without watches, and the number of those about its lease.
 func (t *team) calls(user string, since time.Time) (calls []string, leases int) {
+	t.Helper()
+	t.audit(user, since, func(e *auditEvent) {
+		switch {
+		case e.Verb == "watch":
+		case e.ObjectRef != nil && e.ObjectRef.Resource == "leases":
+			leases++
+		default:
+			calls = append(calls, e.Verb+" "+e.RequestURI)
+		}
+	})
+	return calls, leases
+}
+
+// audit hands over the calls that a user made since a time, from the log of the API server.
+func (t *team) audit(user string, since time.Time, each func(*auditEvent)) {
 	t.Helper()
 	found := false
 	err := filepath.WalkDir(os.Getenv("TESTBED_STATE"), func(path string, d fs.DirEntry, err error) error {
@@ -78,15 +93,10 @@ func (t *team) calls(user string, since time.Time) (calls []string, leases int) 
 		lines.Buffer(nil, 16<<20)
 		for lines.Scan() {
 			var e auditEvent
-			if json.Unmarshal(lines.Bytes(), &e) != nil || e.ImpersonatedUser == nil || e.ImpersonatedUser.Username != user ||
-				e.Verb == "watch" || e.RequestReceivedTimestamp.Before(since) {
-				continue
+			if json.Unmarshal(lines.Bytes(), &e) == nil && e.ImpersonatedUser != nil && e.ImpersonatedUser.Username == user &&
+				!e.RequestReceivedTimestamp.Before(since) {
+				each(&e)
 			}
-			if e.ObjectRef != nil && e.ObjectRef.Resource == "leases" {
-				leases++
-				continue
-			}
-			calls = append(calls, e.Verb+" "+e.RequestURI)
 		}
 		return lines.Err()
 	})
@@ -94,5 +104,4 @@ func (t *team) calls(user string, since time.Time) (calls []string, leases int) 
 	if !found {
 		t.Fatal("no audit.log below " + os.Getenv("TESTBED_STATE"))
 	}
-	return calls, leases
 }

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"strings"
 	"testing"
 
@@ -9,8 +8,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/apimachinery/pkg/watch"
-	watchtools "k8s.io/client-go/tools/watch"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
@@ -27,19 +24,11 @@ func healthy(c *v1beta1.Canary) *v1beta1.CanaryCondition {
 // available waits until all pods of a Deployment serve.
 func (t *team) available(name string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	_, err := watchtools.UntilWithSync(ctx, watchOf(ctx, t.dynamic.Resource(deployments).Namespace(t.ns), name), &unstructured.Unstructured{}, nil,
-		func(e watch.Event) (bool, error) {
-			u, ok := e.Object.(*unstructured.Unstructured)
-			if !ok {
-				return false, nil
-			}
-			want, _, _ := unstructured.NestedInt64(u.Object, "spec", "replicas")
-			have, _, _ := unstructured.NestedInt64(u.Object, "status", "availableReplicas")
-			return have == want, nil
-		})
-	t.must(err)
+	t.untilObject(deployments, name, func(u *unstructured.Unstructured) bool {
+		want, _, _ := unstructured.NestedInt64(u.Object, "spec", "replicas")
+		have, _, _ := unstructured.NestedInt64(u.Object, "status", "availableReplicas")
+		return have == want
+	})
 }
 
 // TestBadInput makes each mistake that users make: a condition and an event name the field and the remedy, the workload that

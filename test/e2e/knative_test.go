@@ -2,10 +2,7 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -36,16 +33,12 @@ var installKnative = sync.OnceValue(func() error {
 	if err != nil {
 		return err
 	}
-	out, err := exec.Command("go", "mod", "download", "-json", "knative.dev/serving@v0.51.0").Output()
-	if err != nil {
-		return err
-	}
-	var module struct{ Dir string }
-	if err := json.Unmarshal(out, &module); err != nil {
-		return err
-	}
-	for _, file := range []string{"service.yaml", "revision.yaml"} {
-		if err := b.install(context.Background(), filepath.Join(module.Dir, "config/core/300-resources", file)); err != nil {
+	for _, name := range []string{"service.yaml", "revision.yaml"} {
+		file, err := downloadedFile("knative.dev/serving@v0.51.0", "config/core/300-resources/"+name)
+		if err != nil {
+			return err
+		}
+		if err := b.install(context.Background(), file); err != nil {
 			return err
 		}
 	}

@@ -83,6 +83,9 @@ func (c *checker) look(i int) {
 	}
 	if !m.Target.Equal(before.Target) {
 		c.summary.Revisions++
+		if before.Status.Phase != "" {
+			c.summary.met(before.Status.Phase, 1)
+		}
 	}
 	if !m.Status.equal(&before.Status) {
 		c.status(i, before, m)

@@ -160,6 +160,7 @@ func TestGoodHistories(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			violations, got := Check(c.story.moments, rules())
+			got.Met = nil
 			for _, v := range violations {
 				t.Error(v)
 			}
@@ -229,4 +230,14 @@ func TestBadHistories(t *testing.T) {
 // hurried takes a step whose judgment is due in a minute, which nobody awaits.
 func hurried(weight int32) func(*Status) {
 	return func(st *Status) { st.Step.Weight, st.Due = weight, time.Unix(3600, 0) }
+}
+
+func TestChangesAreCountedByPhase(t *testing.T) {
+	s := taken().asks("v2", "one").begins().asks("v3", "one").begins().steps(20, 40).promotes().asks("v4", "one").asks("v5", "one")
+	_, sum := Check(s.moments, rules())
+	sum.Add(Summary{Runs: 3, Met: map[v1beta1.CanaryPhase]int{promoting: 1, failed: 1}})
+	want := Summary{Revisions: 5, Runs: 5, Superseded: 1, Met: map[v1beta1.CanaryPhase]int{initialized: 1, progressing: 1, promoting: 3, failed: 1}}
+	if diff := cmp.Diff(want, sum); diff != "" {
+		t.Errorf("summary (-want +got):\n%s", diff)
+	}
 }

@@ -129,9 +129,32 @@ type Summary struct {
 	// Runs are the analyses, of which some were promoted, some without being analyzed, some failed, some were taken back
 	// with their change, and the others gave way to a newer revision.
 	Runs, Promoted, Skipped, Failed, Canceled, Superseded int
+	// Met counts the changes by the phase in which they came.
+	Met map[v1beta1.CanaryPhase]int
+}
+
+// Add takes another history in.
+func (s *Summary) Add(other Summary) {
+	s.Revisions += other.Revisions
+	s.Runs += other.Runs
+	s.Promoted += other.Promoted
+	s.Skipped += other.Skipped
+	s.Failed += other.Failed
+	s.Canceled += other.Canceled
+	s.Superseded += other.Superseded
+	for phase, n := range other.Met {
+		s.met(phase, n)
+	}
+}
+
+func (s *Summary) met(phase v1beta1.CanaryPhase, n int) {
+	if s.Met == nil {
+		s.Met = map[v1beta1.CanaryPhase]int{}
+	}
+	s.Met[phase] += n
 }
 
 func (s Summary) String() string {
-	return fmt.Sprintf("%d revisions, %d runs: %d promoted (%d of them unanalyzed as asked for), %d failed, %d canceled, %d superseded",
-		s.Revisions, s.Runs, s.Promoted, s.Skipped, s.Failed, s.Canceled, s.Superseded)
+	return fmt.Sprintf("%d revisions, %d runs: %d promoted (%d of them unanalyzed as asked for), %d failed, %d canceled, %d superseded; changes met the phases %v",
+		s.Revisions, s.Runs, s.Promoted, s.Skipped, s.Failed, s.Canceled, s.Superseded, s.Met)
 }
