@@ -57,6 +57,8 @@ func (c *Controller) apply(ctx context.Context, v *view, stored *v1beta1.Canary,
 		return c.retireRoutes(ctx, v)
 	case rollout.RetireServices:
 		return c.retireServices(ctx, v)
+	case rollout.RetireCopies:
+		return c.retireCopies(ctx, v, stored)
 	case rollout.RetireScalers:
 		return c.main.applier.Delete(ctx, stored, v.former.scalers)
 	case rollout.ScaleTargetUp:

@@ -112,6 +112,8 @@ type memory struct {
 	canary *v1beta1.Canary
 	// applyError is what the last pass failed to carry out.
 	applyError string
+	// kept are the unused copies of configs that may not be deleted.
+	kept keptCopies
 	// interrupt ends the waiting for webhooks and metrics of the pass at work.
 	interrupt context.CancelFunc
 	// asked are the generations of the Canary and of its target that the waiting is about.

@@ -2,6 +2,10 @@ package controller
 
 import (
 	"context"
+	"fmt"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/rollout"
@@ -15,6 +19,59 @@ type former struct {
 	routes   router.Former
 	services services.Former
 	scalers  []router.Ref
+	// copies are those of ConfigMaps and Secrets that the primary does not read.
+	copies []router.Ref
+}
+
+// keptCopies are copies that stored revisions refer to. That changes with a promotion only.
+type keptCopies struct {
+	promoted string
+	copies   []router.Ref
+}
+
+// observeCopies looks for copies of ConfigMaps and Secrets that the primary does not read any more, but for those that were
+// looked at since the last promotion.
+func (o *observer) observeCopies() {
+	copier, ok := o.v.target.(workload.Copier)
+	if !ok || o.asleep {
+		return
+	}
+	owned := func(ref router.Ref) []*unstructured.Unstructured {
+		return o.c.main.informers.owned(ref.Resource, o.v.canary.UID)
+	}
+	unused, err := copier.UnusedCopies(o.v.canary, owned, o.main)
+	o.failed(err)
+	if kept := o.v.memory.kept; kept.promoted == promotedIdentity(o.v.canary) {
+		unused = slices.DeleteFunc(unused, func(ref router.Ref) bool { return slices.Contains(kept.copies, ref) })
+	}
+	o.v.former.copies = unused
+	o.v.facts.UnusedCopies = len(unused) > 0
+}
+
+// promotedIdentity changes with each promotion.
+func promotedIdentity(c *v1beta1.Canary) string {
+	if c.Status.Rollout == nil || c.Status.Rollout.Promoted == nil {
+		return ""
+	}
+	promoted := c.Status.Rollout.Promoted
+	return fmt.Sprint(promoted.Fingerprint, promoted.Configs)
+}
+
+// retireCopies carries out rollout.RetireCopies.
+func (c *Controller) retireCopies(ctx context.Context, v *view, stored *v1beta1.Canary) error {
+	copier, ok := v.target.(workload.Copier)
+	if !ok {
+		return nil
+	}
+	kept, err := copier.DeleteCopies(ctx, stored, v.former.copies)
+	if err != nil {
+		return named(stored, err)
+	}
+	if at := promotedIdentity(stored); v.memory.kept.promoted != at {
+		v.memory.kept = keptCopies{promoted: at}
+	}
+	v.memory.kept.copies = append(v.memory.kept.copies, kept...)
+	return nil
 }
 
 // observeFormer looks at what was made under the entries of the record that are not the present one.

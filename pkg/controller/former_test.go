@@ -225,3 +225,48 @@ func TestFormerScalerGoes(t *testing.T) {
 	}
 	l.silent()
 }
+
+// revisionLists counts how often the stored revisions were asked for.
+func (a *api) revisionLists() (n int) {
+	for _, action := range a.client.Actions() {
+		if action.GetVerb() == "list" && action.GetResource().Resource == "controllerrevisions" {
+			n++
+		}
+	}
+	return n
+}
+
+// Copies that can't be changed are deleted after a promotion, but for those of stored revisions, which are looked at once.
+func TestUnusedCopiesGo(t *testing.T) {
+	config, target := settings(), readingSettings("podinfo")
+	config.Object["immutable"] = true
+	target.Object["spec"].(map[string]any)["revisionHistoryLimit"] = int64(1)
+	a := newAPI(t, target, config, canaryFor("podinfo"))
+	l := newLoop(t, a, 1).trackConfigs().start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	var copies []string
+	for _, message := range []string{"two", "three", "four"} {
+		run := a.canary("podinfo").Status.Rollout.Run
+		a.edit(configMapResource, "settings", message, "data", "message")
+		l.until("the promotion of "+message, func() bool {
+			c := a.canary("podinfo")
+			return c.Status.Phase == v1beta1.CanaryPhaseSucceeded && c.Status.Rollout.Run > run
+		})
+		volumes, _, _ := unstructured.NestedSlice(a.get(deploymentResource, primaryOf("podinfo")).Object, "spec", "template", "spec", "volumes")
+		name, _, _ := unstructured.NestedString(volumes[0].(map[string]any), "configMap", "name")
+		copies = append(copies, name)
+	}
+	l.until("the oldest copy to go", func() bool { return !a.exists(configMapResource, copies[0]) })
+	for _, name := range []string{"settings", "settings-primary", copies[1], copies[2]} {
+		if !a.exists(configMapResource, name) {
+			t.Errorf("ConfigMap %s is gone", name)
+		}
+	}
+	l.atRest("podinfo")
+	l.untilIdle()
+	before := a.revisionLists()
+	l.silent()
+	if n := a.revisionLists() - before; n != 0 {
+		t.Errorf("stored revisions were listed %d times at rest", n)
+	}
+}

@@ -13,12 +13,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/dynamic/dynamicinformer"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/workload"
 )
 
@@ -119,13 +121,7 @@ func (i *informers) ready(resource schema.GroupVersionResource) error {
 
 // get returns an object as the informer last saw it, nil if it does not exist.
 func (i *informers) get(o objectKey) (*unstructured.Unstructured, error) {
-	i.mu.Lock()
-	w, ok := i.resources[o.resource]
-	var store cache.Indexer
-	if ok && w.state == synced {
-		store = w.informer.GetIndexer()
-	}
-	i.mu.Unlock()
+	store := i.store(o.resource)
 	if store == nil {
 		return nil, fmt.Errorf("%s are not watched yet", o.resource.GroupResource())
 	}
@@ -134,6 +130,47 @@ func (i *informers) get(o objectKey) (*unstructured.Unstructured, error) {
 		return nil, err
 	}
 	return item.(*unstructured.Unstructured), nil
+}
+
+// store is what an informer holds, nil while that can't be read.
+func (i *informers) store(resource schema.GroupVersionResource) cache.Indexer {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if w, ok := i.resources[resource]; ok && w.state == synced {
+		return w.informer.GetIndexer()
+	}
+	return nil
+}
+
+// byOwner is the index of the objects that Canaries control, by the UID of the Canary.
+const byOwner = "owner"
+
+func indexByOwner(item any) ([]string, error) {
+	if u, ok := item.(*unstructured.Unstructured); ok {
+		if owner := metav1.GetControllerOf(u); owner != nil && owner.Kind == v1beta1.CanaryKind {
+			return []string{string(owner.UID)}, nil
+		}
+	}
+	return nil, nil
+}
+
+// owned returns the objects of a resource that a Canary controls, as far as the resource is watched.
+func (i *informers) owned(resource schema.GroupVersionResource, uid types.UID) []*unstructured.Unstructured {
+	store := i.store(resource)
+	if store == nil {
+		return nil
+	}
+	items, err := store.ByIndex(byOwner, string(uid))
+	if err != nil {
+		return nil
+	}
+	var all []*unstructured.Unstructured
+	for _, item := range items {
+		if u, ok := item.(*unstructured.Unstructured); ok {
+			all = append(all, u)
+		}
+	}
+	return all
 }
 
 // watch keeps one resource watched: it waits for the resource to be served, runs an informer until the resource is gone,
@@ -181,7 +218,7 @@ func (i *informers) runInformer(ctx context.Context, resource schema.GroupVersio
 		namespace = metav1.NamespaceAll
 	}
 	informer := dynamicinformer.NewFilteredDynamicInformer(i.client, resource, namespace, 0,
-		cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc}, nil).Informer()
+		cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc, byOwner: indexByOwner}, nil).Informer()
 	onError := func(ctx context.Context, r *cache.Reflector, err error) {
 		if apierrors.IsNotFound(err) {
 			cancel()

@@ -136,6 +136,7 @@ func (o *observer) observe() {
 	o.observeServices()
 	o.observeRoutes()
 	o.observeFormer()
+	o.observeCopies()
 	o.observeReverted()
 }
 

@@ -101,6 +101,10 @@ type RetireServices struct{}
 // RetireScalers deletes the copies of former autoscalers that the primary still has.
 type RetireScalers struct{}
 
+// RetireCopies deletes the copies of ConfigMaps and Secrets that neither the primary nor a stored revision refers to.
+type RetireCopies struct{}
+
+func (RetireCopies) action()          {}
 func (RetireRoutes) action()          {}
 func (RetireServices) action()        {}
 func (RetireScalers) action()         {}

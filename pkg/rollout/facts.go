@@ -36,6 +36,8 @@ type Facts struct {
 	OthersFirst bool
 	// Former tells what is left under each entry of status.rollout.routing that is not the present one.
 	Former map[v1beta1.RoutingRef]FormerFact
+	// UnusedCopies is whether there are copies of ConfigMaps or Secrets, made for earlier revisions, that the primary does not read.
+	UnusedCopies bool
 	// Nonces are two fresh random values, each of ten letters, for session cookies. Only a Canary with session affinity
 	// needs them.
 	Nonces [2]string

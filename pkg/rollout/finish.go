@@ -25,6 +25,7 @@ func (p *pass) finish(rule string) Decision {
 	p.repair()
 	if !p.frozen {
 		p.retire()
+		p.retireCopies()
 	}
 	p.settleHealth()
 	p.settlePromoted()

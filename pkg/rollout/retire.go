@@ -113,7 +113,7 @@ func (p *pass) retireRoutes() {
 		switch {
 		case p.isPresent(r):
 		case r.Service == present.Service:
-			p.normal("Routes of provider %s are removed, %s is routed by %s", r.Provider, p.canaryName(), present.Provider)
+			p.normal("No routes of provider %s are left, %s is routed by %s", r.Provider, p.canaryName(), present.Provider)
 			continue
 		default:
 			r.Provider = ""
@@ -145,7 +145,7 @@ func (p *pass) retireServices() {
 		switch {
 		case p.isPresent(r) || r.Released:
 		case !p.f.Former[r].TakenOver:
-			p.normal("Services and routes of the former name %s are removed, %s is served by %s", r.Service, p.canaryName(), present.Service)
+			p.normal("No Services and routes of the former name %s are left, %s is served by %s", r.Service, p.canaryName(), present.Service)
 			continue
 		default:
 			p.normal("Service %s.%s is left to its user and leads to the primary, %s is served by %s",
@@ -194,5 +194,13 @@ func (p *pass) retireScalers() {
 	}
 	if p.f.Primary.Replicas > 0 && (!scaler.Wanted || scaler.InPlace || scaler.Pausable) {
 		p.do(RetireScalers{})
+	}
+}
+
+// retireCopies deletes what pods of the primary read before the last promotion, once none of them is left.
+func (p *pass) retireCopies() {
+	if p.f.UnusedCopies && p.resting() && p.f.Primary.Health.State == Ready && !p.canaryServes() && p.st.Promoted != nil &&
+		p.isCopyOf(p.st.Promoted) {
+		p.do(RetireCopies{})
 	}
 }

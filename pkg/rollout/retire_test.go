@@ -38,7 +38,7 @@ func left(r v1beta1.RoutingRef, fact FormerFact) edit {
 
 func TestB31_Retirement(t *testing.T) {
 	const long = time.Minute
-	says := "Services and routes of the former name old are removed, podinfo.test is served by podinfo"
+	says := "No Services and routes of the former name old are left, podinfo.test is served by podinfo"
 	for name, c := range map[string]struct {
 		edits   []edit
 		record  []v1beta1.RoutingRef
@@ -76,7 +76,7 @@ func TestB31_Retirement(t *testing.T) {
 			[]v1beta1.RoutingRef{present, released}, nil, "", false},
 		"leads elsewhere": {[]edit{knownBy(-1, present, released), left(released, FormerFact{})}, []v1beta1.RoutingRef{present}, nil, "", false},
 		"another provider": {[]edit{knownBy(long, present, formerMesh), left(formerMesh, FormerFact{})}, []v1beta1.RoutingRef{present}, nil,
-			"Routes of provider contour are removed, podinfo.test is routed by istio", true},
+			"No routes of provider contour are left, podinfo.test is routed by istio", true},
 		"routes not known": {[]edit{knownBy(long, present, formerName), left(formerName, FormerFact{Unknown: "forbidden"})},
 			[]v1beta1.RoutingRef{present, formerName}, nil, "", false},
 		"Services not known": {[]edit{knownBy(long, present, routesGone), left(routesGone, FormerFact{Unknown: "forbidden"})},
@@ -203,5 +203,29 @@ func TestFormerScalerGoes(t *testing.T) {
 				t.Errorf("record %+v, want %+v", got, c.record)
 			}
 		})
+	}
+}
+
+// Copies of configs go at rest only, when no pod of an earlier revision reads them any more.
+func TestUnusedCopiesGo(t *testing.T) {
+	unused := func(f *Facts) { f.UnusedCopies = true }
+	for name, c := range map[string]struct {
+		phase v1beta1.CanaryPhase
+		edits []edit
+		goes  bool
+	}{
+		"at rest":                 {v1beta1.CanaryPhaseSucceeded, nil, true},
+		"after a rollback":        {v1beta1.CanaryPhaseFailed, nil, true},
+		"during a run":            {v1beta1.CanaryPhaseProgressing, []edit{running(10)}, false},
+		"primary on its way":      {v1beta1.CanaryPhaseSucceeded, []edit{func(f *Facts) { unready(&f.Primary, Waiting, 1) }}, false},
+		"primary changed by hand": {v1beta1.CanaryPhaseSucceeded, []edit{func(f *Facts) { f.Primary.Copy = "" }}, false},
+		"canary serves": {v1beta1.CanaryPhaseFailed, []edit{status(func(s *v1beta1.CanaryStatus) {
+			s.CanaryWeight, s.Rollout.ServingSide = 100, v1beta1.ServingCanary
+		})}, false},
+	} {
+		d := Decide(facts(c.phase, append([]edit{unused}, c.edits...)...))
+		if goes := slices.Contains(d.Actions, Action(RetireCopies{})); goes != c.goes {
+			t.Errorf("%s: actions %#v", name, d.Actions)
+		}
 	}
 }

@@ -45,7 +45,6 @@ func FormerOf(c *v1beta1.Canary, p Provider, name string, present []Object, serv
 
 // sameObject is whether two references are to one object, be it in two versions of its API.
 func sameObject(a, b Ref) bool {
-	a.Resource.Version, b.Resource.Version = "", ""
 	return a.Resource.GroupResource() == b.Resource.GroupResource() && a.Namespace == b.Namespace && a.Name == b.Name
 }
 

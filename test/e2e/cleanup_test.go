@@ -92,7 +92,7 @@ func TestB31_FormerNamesAreCleanedUp(tt *testing.T) {
 	if load.lost > 0 || load.sent < 100 {
 		t.Errorf("%d of %d requests lost:\n%s", load.lost, load.sent, load.first)
 	}
-	for _, text := range []string{"former name web are removed", "Service podinfo." + t.ns + " is left to its user", "Routes of provider istio are removed"} {
+	for _, text := range []string{"former name web are left", "Service podinfo." + t.ns + " is left to its user", "No routes of provider istio are left"} {
 		if n := count(story(t.events()), text); n != 1 {
 			t.Errorf("%q told %d times in\n%s", text, n, strings.Join(t.events(), "\n"))
 		}

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/router"
 	"flagger.app/flagger/pkg/router/conformance"
 	"flagger.app/flagger/pkg/router/gatewayapi"
 )
@@ -29,4 +30,28 @@ func TestConformanceV1Beta1(t *testing.T) {
 	conformance.Run(t, conformance.Case{
 		Provider: gatewayapi.NewV1Beta1(gatewayapi.Options{}), Shape: withGateway, CRDs: crds(),
 	})
+}
+
+// B-31: who goes to another version of the API keeps the route, which is one object in both.
+func TestB31_RouteIsNoFormerOneInAnotherVersion(t *testing.T) {
+	canary, store, all := conformance.Podinfo(), conformance.NewStore(nil), func(router.Ref) bool { return true }
+	withGateway(canary)
+	before, after := gatewayapi.NewV1Beta1(gatewayapi.Options{}), gatewayapi.New(gatewayapi.Options{})
+	render := func(p *gatewayapi.Provider) []router.Object {
+		t.Helper()
+		objects, err := p.Render(canary, router.Traffic{Primary: 100}, store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return objects
+	}
+	if err := router.NewApplier(store, store).Apply(t.Context(), canary, render(before)); err != nil {
+		t.Fatal(err)
+	}
+	for former, present := range map[int][]router.Object{0: render(after), 1: nil} {
+		f, err := router.FormerOf(canary, before, "podinfo", present, all, store)
+		if err != nil || len(f.Ours) != former {
+			t.Errorf("former routes %v (%v), want %d", f.Ours, err, former)
+		}
+	}
 }
