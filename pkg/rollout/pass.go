@@ -146,6 +146,7 @@ func (p *pass) enter(phase v1beta1.CanaryPhase, stage string) {
 	p.st.Stage = stage
 	p.st.StageStartedAt = micro(p.f.Now)
 	p.st.CanaryDrainedAt = nil
+	p.st.ToldHook = ""
 	if phase != v1beta1.CanaryPhaseProgressing && phase != v1beta1.CanaryPhaseWaitingPromotion {
 		p.st.NextRollbackCheckAt = nil
 	}

@@ -591,6 +591,13 @@ func TestDecideRunning(t *testing.T) {
 			facts(progressing, running(10), hook(v1beta1.ConfirmTrafficIncreaseHook), answer(v1beta1.ConfirmTrafficIncreaseHook, false),
 				health(ReasonWaitingForGate, "Halt podinfo.test advancement waiting for traffic increase approval hook", now)),
 			want{rule: "advance", weight: 10, reason: ReasonWaitingForGate, wake: later}},
+		"B-05 even if something else was wrong in between": {
+			facts(progressing, running(10), hook(v1beta1.ConfirmTrafficIncreaseHook), answer(v1beta1.ConfirmTrafficIncreaseHook, false),
+				health(ReasonCheckFailed, "x", now), status(func(s *v1beta1.CanaryStatus) { s.Rollout.ToldHook = v1beta1.ConfirmTrafficIncreaseHook })),
+			want{rule: "advance", weight: 10, reason: ReasonWaitingForGate, wake: later}},
+		"B-05 the next wait is told": {
+			facts(progressing, running(10), hook(v1beta1.ConfirmTrafficIncreaseHook), answer(v1beta1.ConfirmTrafficIncreaseHook, false)),
+			want{rule: "advance", weight: 10, reason: ReasonWaitingForGate, says: []string{"waiting for traffic increase approval hook"}, wake: later}},
 		"B-06 waiting for a promotion keeps the numbers": {
 			facts(progressing, running(30), hook(v1beta1.ConfirmPromotionHook), answer(v1beta1.ConfirmPromotionHook, false)),
 			want{rule: "advance", phase: v1beta1.CanaryPhaseWaitingPromotion, weight: 30, reason: ReasonWaitingForGate,

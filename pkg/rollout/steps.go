@@ -168,15 +168,24 @@ func (p *pass) trafficIncreaseConfirmed() bool {
 		for _, r := range results {
 			p.normal("Confirm-traffic-increase check %s passed", r.Name)
 		}
+		p.st.ToldHook = ""
 		return true
 	}
 	message := "Halt " + p.canaryName() + " advancement waiting for traffic increase approval " + closed.Name
-	if p.healthReason() != ReasonWaitingForGate {
+	if p.tellOnce(v1beta1.ConfirmTrafficIncreaseHook) && p.healthReason() != ReasonWaitingForGate {
 		p.haltAtGate(message, closed, "Canary traffic increase is waiting for approval.")
 	}
 	p.failQuietly(ReasonWaitingForGate, message)
 	p.pace()
 	return false
+}
+
+// tellOnce is whether it has not been told yet that webhooks of a type keep the rollout where it is. The record keeps that,
+// because a condition gives another reason as soon as something else goes wrong meanwhile.
+func (p *pass) tellOnce(t v1beta1.HookType) bool {
+	told := p.st.ToldHook == t
+	p.st.ToldHook = t
+	return !told
 }
 
 func (p *pass) stepTaken() {

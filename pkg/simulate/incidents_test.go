@@ -433,6 +433,43 @@ func TestB05_TrafficIncreaseAlertsOncePerWait(t *testing.T) {
 	sound(t, w)
 }
 
+// Other troubles during a wait, and crashes, make no second wait of it; the next closed gate is one.
+func TestB05_TrafficIncreaseAlertsOncePerWaitWhateverElseHappens(t *testing.T) {
+	open, bad := false, false
+	w := ready(t, podinfo(threshold(100), withHook(v1beta1.ConfirmTrafficIncreaseHook)), closedGate(v1beta1.ConfirmTrafficIncreaseHook, &open),
+		func(o *Options) {
+			o.Metrics = func(w *World, template string) analysis.Verdict {
+				if bad {
+					return badSuccessRate(template)(w, template)
+				}
+				return analysis.Verdict{Outcome: analysis.Pass}
+			}
+		})
+	open = true
+	w.Ship("v2")
+	untilWeight(t, w, 10)
+	open, w.target.patient = false, true
+	told := func() int { return count(w.Events, "waiting for traffic increase approval") }
+	for range 10 {
+		w.Run(2 * time.Minute)
+		bad = !bad
+		w.target.pods[0].readyAt = w.now.Add(5 * time.Second)
+		w.KillAfter(1)
+	}
+	bad = false
+	if told() != 1 {
+		t.Errorf("told %d times during one wait\n%s", told(), trace(w))
+	}
+	open = true
+	until(t, w, "next step", time.Hour, func() bool { return w.routed.CanaryWeight == 20 })
+	open = false
+	w.Run(10 * time.Minute)
+	if told() != 2 {
+		t.Errorf("told %d times during two waits\n%s", told(), trace(w))
+	}
+	sound(t, w)
+}
+
 func TestB06_WaitingForPromotionShowsTrueNumbers(t *testing.T) {
 	for name, edit := range map[string]func(*v1beta1.CanarySpec){"weights": func(*v1beta1.CanarySpec) {}, "blue/green": blueGreen(2)} {
 		open := false
