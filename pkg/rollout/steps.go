@@ -38,14 +38,18 @@ func preRollout(p *pass) bool {
 			return true
 		}
 		if bad := refusal(results); bad != nil {
-			p.failCheck(p.warning("Halt %s advancement pre-rollout check %s failed %s", p.canaryName(), bad.Name, bad.Text))
+			n := p.warning("Halt %s advancement pre-rollout check %s failed %s", p.canaryName(), bad.Name, bad.Text)
+			if p.tellOnce(v1beta1.PreRolloutHook) {
+				alert(n, v1beta1.SeverityWarn, "Canary pre-rollout check %s failed %s", bad.Name, bad.Text)
+			}
+			p.failCheck(n)
 			return true
 		}
 		for _, r := range results {
 			p.normal("Pre-rollout check %s passed", r.Name)
 		}
 	}
-	p.st.Stage = stageAnalysis
+	p.st.Stage, p.st.ToldHook = stageAnalysis, ""
 	if p.canaryServes() {
 		// It has all the traffic already, but what the metrics show now is still about the revision before.
 		p.pace()

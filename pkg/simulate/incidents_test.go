@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -376,6 +377,56 @@ func closedGate(gate v1beta1.HookType, open *bool) func(*Options) {
 			}
 			return rollout.HookResult{Passed: h != gate || *open, Text: "no"}
 		}
+	}
+}
+
+// A rollback over a deadline, and what keeps a rollout from its first step, have an event and an alert of their own.
+func TestB01_DeadlinesAndPreRolloutFailuresAreTold(t *testing.T) {
+	const overdue = "deployment \"podinfo\" exceeded its progress deadline"
+	for name, c := range map[string]struct {
+		edit   func(*Options)
+		events []string
+		alerts []string
+	}{
+		"deadline": {
+			func(o *Options) { o.Behaviors["v2"] = Behavior{Broken: true} },
+			[]string{"canary deployment podinfo.default not ready: " + overdue, "Rolling back podinfo.default progress deadline exceeded " + overdue,
+				"Canary failed! Scaling down podinfo.default"},
+			[]string{"error: Progress deadline exceeded " + overdue},
+		},
+		"pre-rollout": {
+			func(o *Options) {
+				withHook(v1beta1.PreRolloutHook)(&o.Canary.Spec)
+				o.Hooks = func(*World, v1beta1.HookType, string) rollout.HookResult { return rollout.HookResult{Text: "no"} }
+			},
+			[]string{"Halt podinfo.default advancement pre-rollout check pre-rollout failed no", "Rolling back podinfo.default failed checks threshold reached 3",
+				"Canary failed! Scaling down podinfo.default"},
+			[]string{"warn: Canary pre-rollout check pre-rollout failed no", "error: Failed checks threshold reached 3"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := ready(t, podinfo(threshold(3)), c.edit)
+			w.Ship("v2")
+			untilPhase(t, w, progressing)
+			w.Pass()
+			seen := len(w.Events)
+			rest(t, w, failed)
+			var alerts []string
+			for _, e := range w.Events[seen:] {
+				if e.Alert != "" && !strings.Contains(e.Alert, "New revision") {
+					alerts = append(alerts, e.Alert)
+				}
+			}
+			for _, text := range c.events {
+				if count(w.Events, text) == 0 {
+					t.Errorf("no event %q\n%s", text, trace(w))
+				}
+			}
+			if !slices.Equal(alerts, c.alerts) {
+				t.Errorf("alerts %q, want %q", alerts, c.alerts)
+			}
+			sound(t, w)
+		})
 	}
 }
 
