@@ -37,22 +37,33 @@ func (p *pass) beginBootstrap() {
 	}
 }
 
-// checkProviders tells whether the metric providers answer. Bootstrap goes on either way.
+// checkProviders tells whether the metric providers answer: once if they do, once in an interval as long as they don't.
+// Bootstrap goes on either way.
 func (p *pass) checkProviders() {
-	if p.c.SkipAnalysis() || len(p.a.Metrics) == 0 {
+	begins := p.c.Status.Rollout == nil || p.c.Status.Rollout.Target == nil
+	missing := p.st.NextCheckAt != nil || p.healthReason() == ReasonMetrics
+	if p.c.SkipAnalysis() || len(p.a.Metrics) == 0 || !begins && !missing {
+		p.st.NextCheckAt = nil
 		return
 	}
-	check := p.f.Checks.Providers
-	if check == nil {
+	p.askProviders()
+}
+
+// askProviders asks the metric providers when they are to be asked, and tells what they said.
+func (p *pass) askProviders() {
+	if !p.due() {
+		p.keepHealth = p.healthReason() == ReasonMetrics
+		return
+	}
+	switch check := p.f.Checks.Providers; {
+	case check == nil:
 		p.ask(NeedProviders{})
-		return
-	}
-	if check.Error != "" {
+	case check.Error != "":
 		p.fail(ReasonMetrics, "Error checking metric providers: %s", check.Error)
-		return
-	}
-	if p.c.Status.Rollout == nil || p.c.Status.Rollout.Target == nil || p.healthReason() == ReasonMetrics {
+		p.pace()
+	default:
 		p.normal("all the metrics providers are available!")
+		p.st.NextCheckAt = nil
 	}
 }
 

@@ -725,6 +725,19 @@ func TestBootstrap(t *testing.T) {
 			want{rule: "bootstrap", phase: initializing, stage: stageCopying, actions: []Action{EnsurePrimary{Revision: rev("1", 1)}}}},
 		"metric providers are asked": {
 			facts("", fresh, spec(func(s *v1beta1.CanarySpec) { s.Analysis.Metrics = []v1beta1.CanaryMetric{{Name: "m"}} })), want{rule: "bootstrap", needs: 1}},
+		"they are asked once": {
+			facts(initializing, underway(stageCopying), spec(func(s *v1beta1.CanarySpec) { s.Analysis.Metrics = []v1beta1.CanaryMetric{{Name: "m"}} }),
+				func(f *Facts) { unready(&f.Primary, Waiting, 0) }),
+			want{rule: "bootstrap", phase: initializing, reason: ReasonPrimaryNotReady, says: []string{"podinfo-primary.test not ready"}}},
+		"missing ones are asked again after an interval": {
+			facts(initializing, underway(stageCopying), spec(func(s *v1beta1.CanarySpec) { s.Analysis.Metrics = []v1beta1.CanaryMetric{{Name: "m"}} }),
+				status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = micro(now) })),
+			want{rule: "bootstrap", needs: 1}},
+		"and not before": {
+			facts(initializing, underway(stageCopying), spec(func(s *v1beta1.CanarySpec) { s.Analysis.Metrics = []v1beta1.CanaryMetric{{Name: "m"}} }),
+				health(ReasonMetrics, "x", now), func(f *Facts) { f.Primary.Copy = "" },
+				status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = micro(now.Add(time.Second)) })),
+			want{rule: "bootstrap", phase: initializing, reason: ReasonMetrics, actions: []Action{EnsurePrimary{Revision: rev("1", 1)}}, wake: now.Add(time.Second)}},
 		"missing ones stop nothing": {
 			facts("", fresh, spec(func(s *v1beta1.CanarySpec) { s.Analysis.Metrics = []v1beta1.CanaryMetric{{Name: "m"}} }),
 				func(f *Facts) { f.Checks.Providers = &ProvidersCheck{Error: "down"} }),

@@ -163,11 +163,13 @@ func settled(p *pass) bool {
 		return false
 	}
 	reason := p.healthReason()
-	if reason == ReasonMetrics {
-		return p.recheckProviders()
+	if reason == ReasonMetrics || p.inPhase(v1beta1.CanaryPhaseInitialized) && p.st.NextCheckAt != nil {
+		p.askProviders()
 	}
 	p.leaveDeadCanary()
-	p.keepHealth = reason == ReasonPromotionFailed && (p.canaryServes() || p.f.Primary.Health.State != Ready)
+	if reason == ReasonPromotionFailed {
+		p.keepHealth = p.canaryServes() || p.f.Primary.Health.State != Ready
+	}
 	p.watchPrimary()
 	return true
 }
@@ -178,8 +180,9 @@ func (p *pass) watchPrimary() {
 	leads := p.f.Services.ApexInPlace && (p.f.Routes.InPlace || !p.f.Provider.Routes)
 	lost := leads && p.f.Primary.Available == 0 && (p.f.Primary.Replicas > 0 || p.c.Spec.AutoscalerRef == nil)
 	switch told := p.healthReason() == ReasonPrimaryNotReady; {
-	case p.keepHealth || p.canaryServes():
+	case p.healthReason() == ReasonPromotionFailed || p.canaryServes():
 	case lost:
+		p.keepHealth = false
 		p.fail(ReasonPrimaryNotReady, "%s has no ready pods: nobody answers the requests for %s", p.primaryName(), p.canaryName())
 	case told:
 		// Pods that come and go are told of once in an interval.
@@ -189,27 +192,6 @@ func (p *pass) watchPrimary() {
 			p.wakeAt(again)
 		}
 	}
-}
-
-// recheckProviders asks the metric providers once in an interval whether they are back.
-func (p *pass) recheckProviders() bool {
-	if !p.due() {
-		p.keepHealth = true
-		return true
-	}
-	check := p.f.Checks.Providers
-	if check == nil {
-		p.ask(NeedProviders{})
-		return true
-	}
-	if check.Error == "" {
-		p.normal("all the metrics providers are available!")
-		p.st.NextCheckAt = nil
-		return true
-	}
-	p.fail(ReasonMetrics, "Error checking metric providers: %s", check.Error)
-	p.pace()
-	return true
 }
 
 // threshold takes a canary back that failed as many checks as its analysis allows.

@@ -1,0 +1,55 @@
+package simulate
+
+import (
+	"testing"
+	"time"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// However often a bootstrap is looked at, metric providers are asked once, and once in an interval while they are missing.
+func TestIncidentB23_MetricProvidersAreAskedOncePerInterval(t *testing.T) {
+	for name, c := range map[string]struct {
+		missing  bool
+		min, max int
+	}{"available": {false, 1, 1}, "missing": {true, 9, 11}} {
+		t.Run(name, func(t *testing.T) {
+			missing, asked := c.missing, 0
+			w := world(podinfo(), func(o *Options) {
+				o.Behaviors["v1"] = Behavior{Startup: 10 * time.Minute}
+				o.Providers = func(*World) string {
+					asked++
+					if missing {
+						return "connection refused"
+					}
+					return ""
+				}
+			})
+			w.target.pods[0].readyAt = w.now
+			for w.Now() < 10*time.Minute {
+				w.Run(0)
+				w.now = w.now.Add(time.Second)
+				w.settleCluster()
+			}
+			if asked < c.min || asked > c.max {
+				t.Errorf("asked %d times in 600 passes of ten intervals", asked)
+			}
+			rest(t, w, initialized)
+			if c.missing && condition(w, v1beta1.HealthyType) != "MetricsUnavailable" {
+				w.Run(2 * time.Minute)
+				if got := condition(w, v1beta1.HealthyType); got != "MetricsUnavailable" {
+					t.Errorf("healthy: %s", got)
+				}
+			}
+			missing = false
+			w.Run(2 * time.Minute)
+			if got := condition(w, v1beta1.HealthyType); got != "Healthy" || !w.wake.IsZero() {
+				t.Errorf("healthy: %s, wake at %s", got, w.wake)
+			}
+			if n := count(w.Events, "all the metrics providers are available!"); n != 1 {
+				t.Errorf("told %d times", n)
+			}
+			sound(t, w)
+		})
+	}
+}
