@@ -118,3 +118,76 @@ func TestScalers(t *testing.T) {
 		t.Run(name, func(t *testing.T) { check(t, Decide(c.facts), c.want) })
 	}
 }
+
+// A change of nothing but a ConfigMap is another revision to every hook: an answer about the content before says nothing.
+func TestHooksAreAskedAboutTheConfigs(t *testing.T) {
+	const gate = v1beta1.ConfirmRolloutHook
+	need := func(t *testing.T, f Facts) NeedHooks {
+		t.Helper()
+		d := Decide(f)
+		if len(d.Needs) != 1 {
+			t.Fatalf("rule %s needs %v", d.Rule, d.Needs)
+		}
+		n, ok := d.Needs[0].(NeedHooks)
+		if !ok {
+			t.Fatalf("needs %v", d.Needs)
+		}
+		return n
+	}
+	analyzed := func(content string) edit {
+		return func(f *Facts) {
+			f.Target.Revision.Configs = settings(content)
+			f.Canary.Status.Rollout.Target.Configs = settings(content)
+		}
+	}
+	for name, ask := range map[string]func(content string) Facts{
+		"confirm-rollout, at rest": func(content string) Facts { return facts(succeeded, reads("zero"), targetReads(content), hook(gate)) },
+		"confirm-rollout, waiting": func(content string) Facts { return facts(waiting, reads("zero"), targetReads(content), hook(gate)) },
+		"rollback, waiting": func(content string) Facts {
+			return facts(waiting, reads("zero"), targetReads(content), hook(v1beta1.RollbackHook))
+		},
+		"rollback, running": func(content string) Facts {
+			return facts(progressing, running(10), analyzed(content), hook(v1beta1.RollbackHook))
+		},
+		"rollout": func(content string) Facts {
+			return facts(progressing, running(10), analyzed(content), hook(v1beta1.RolloutHook))
+		},
+		"confirm-promotion": func(content string) Facts {
+			return facts(v1beta1.CanaryPhaseWaitingPromotion, running(30), analyzed(content), hook(v1beta1.ConfirmPromotionHook))
+		},
+		"confirm-traffic-increase": func(content string) Facts {
+			return facts(progressing, running(10), analyzed(content), hook(v1beta1.ConfirmTrafficIncreaseHook))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			one, again, two := need(t, ask("one")), need(t, ask("one")), need(t, ask("two"))
+			if one.Revision == two.Revision || one.Key == two.Key {
+				t.Errorf("%s with the key %s is asked about both contents", one.Revision, one.Key)
+			}
+			if one != again {
+				t.Errorf("asked %+v and %+v about the same", one, again)
+			}
+		})
+	}
+}
+
+// While a gate keeps a revision waiting, a change of its configs alone is what the gate is asked about next, and a run whose
+// promotion waits begins anew.
+func TestConfigsThatChangeWhileAGateWaits(t *testing.T) {
+	asked := facts(waiting, reads("zero"), targetReads("two"), hook(v1beta1.ConfirmRolloutHook), answer(v1beta1.ConfirmRolloutHook, true))
+	d := Decide(asked)
+	if d.Rule != "start" || !maps.Equal(d.Status.Rollout.Target.Configs, settings("two")) {
+		t.Errorf("rule %s begins with %+v", d.Rule, d.Status.Rollout.Target)
+	}
+	back := facts(waiting, reads("zero"), hook(v1beta1.ConfirmRolloutHook))
+	if d := Decide(back); d.Rule != "change-withdrawn" {
+		t.Errorf("rule %s for configs that are back as they were", d.Rule)
+	}
+	restarted := facts(v1beta1.CanaryPhaseWaitingPromotion, running(30), targetReads("two"), hook(v1beta1.ConfirmPromotionHook),
+		status(func(s *v1beta1.CanaryStatus) {
+			s.Rollout.Target.Configs, s.Rollout.ToldHook = settings("one"), v1beta1.ConfirmPromotionHook
+		}))
+	if d := Decide(restarted); d.Rule != "restart" || d.Status.Phase != progressing || d.Status.Rollout.ToldHook != "" {
+		t.Errorf("rule %s leads to %s", d.Rule, d.Status.Phase)
+	}
+}
