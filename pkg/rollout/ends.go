@@ -1,6 +1,8 @@
 package rollout
 
 import (
+	"fmt"
+
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
 
@@ -228,7 +230,9 @@ func (p *pass) postRollout() {
 }
 
 // failPromotion lets the canary serve when the primary does not come up with the promoted revision: it is the only side
-// that was seen ready with it.
+// that was seen ready with it. It goes on to serve when the primary gets ready later: both run the revision that passed its
+// analysis, so no user gains by another move of the traffic, and everybody was told that the promotion has failed. The next
+// revision starts from the primary then, as any other does.
 func (p *pass) failPromotion(cause string) {
 	n := p.promotionFailed(cause)
 	if p.f.Target.Health.State == Ready && p.f.Provider.Routes && !p.moved() {
@@ -238,9 +242,19 @@ func (p *pass) failPromotion(cause string) {
 	p.next.Iterations, p.next.FailedChecks = 0, 0
 	p.st.NextCheckAt = nil
 	p.enter(v1beta1.CanaryPhaseFailed, "")
-	p.failQuietly(ReasonPromotionFailed, n.Message)
+	p.failQuietly(ReasonPromotionFailed, n.Message+p.wayOut())
 	p.outcomes = append(p.outcomes, OutcomeFailed)
 	p.postRollout()
+}
+
+// wayOut says what a failed promotion leaves behind, and what leads out of it.
+func (p *pass) wayOut() string {
+	keeps := "keeps its pods"
+	if p.canaryServes() {
+		keeps = "keeps serving all requests"
+	}
+	return fmt.Sprintf(": %s %s. Once %s can get ready, change the pod template of %s, or restart it, to have it rolled out again",
+		p.targetName(), keeps, p.primaryName(), p.targetName())
 }
 
 // promotionFailed tells why a revision that passed its analysis is not promoted.
@@ -297,7 +311,8 @@ func retreat(p *pass) bool {
 	return true
 }
 
-// holdCanary keeps a canary that is to be taken back but is the only side that serves.
+// holdCanary keeps a canary that is to be taken back but is the only side that serves. One that served before the run goes on
+// to do so when the run has failed, until its primary is ready: it was rejected, so it is not to serve for longer than it has to.
 func (p *pass) holdCanary() {
 	p.fail(ReasonNoReadyCapacity, "%s has no ready pods to take the traffic of %s back: the canary keeps serving until it has",
 		p.primaryName(), p.targetName())
@@ -305,6 +320,23 @@ func (p *pass) holdCanary() {
 		return
 	}
 	p.fellBack("Canary failed! %s keeps serving, the primary can't take its traffic", p.targetName())
+	p.st.Stage = stageRollback
+}
+
+// finishRollback takes a rejected canary back that had to go on serving after its run, as retreat would have done.
+func (p *pass) finishRollback() {
+	switch {
+	case p.canaryServes() && p.f.Primary.Health.State != Ready:
+		p.keepHealth = true
+	case p.canaryServes():
+		p.normal("%s is ready again, routing all traffic to primary", p.primaryName())
+		p.routeToPrimary()
+	case !p.drained():
+	case p.hasPods():
+		p.do(ScaleTargetToZero{})
+	default:
+		p.st.Stage = ""
+	}
 }
 
 // closeFailed ends a run whose canary was taken back.

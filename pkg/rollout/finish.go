@@ -173,7 +173,7 @@ func (p *pass) setCondition(t v1beta1.CanaryConditionType, status corev1.Conditi
 }
 
 func (p *pass) settlePromoted() {
-	if p.next.Phase == "" || p.next.Phase == p.c.Status.Phase && condition(p.next, v1beta1.PromotedType) != nil {
+	if p.next.Phase == "" || p.next.Phase == p.c.Status.Phase && condition(p.next, v1beta1.PromotedType) != nil && !p.endChanged() {
 		return
 	}
 	kind, runs := p.c.Spec.TargetRef.Kind, p.f.Target.Replicas > 0
@@ -185,6 +185,12 @@ func (p *pass) settlePromoted() {
 		message = p.promoted
 	}
 	p.setCondition(v1beta1.PromotedType, status, string(p.next.Phase), message)
+}
+
+// endChanged is whether a failed run has another outcome than it had: the canary that served no longer does, or lost its pods.
+func (p *pass) endChanged() bool {
+	old := p.c.Status.Rollout
+	return p.next.Phase == v1beta1.CanaryPhaseFailed && old != nil && (old.ServingSide != p.st.ServingSide || old.Stage != p.st.Stage)
 }
 
 // promoted is the table of contract section 1.4, with the text of a failed promotion made true.

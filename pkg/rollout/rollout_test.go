@@ -107,6 +107,15 @@ func hook(t v1beta1.HookType) edit {
 	})
 }
 
+// rejected is a canary that failed its analysis while it was the only side to serve.
+func rejected(f *Facts) {
+	f.Canary.Status.Rollout.Stage, f.Canary.Status.Rollout.ServingSide, f.Canary.Status.CanaryWeight = stageRollback, v1beta1.ServingCanary, 100
+	f.Routes.CanaryWeight = 100
+	health(ReasonNoReadyCapacity, "x", now)(f)
+}
+
+func drainedLong(f *Facts) { f.Canary.Status.Rollout.CanaryDrainedAt = micro(now.Add(-time.Minute)) }
+
 func answer(t v1beta1.HookType, passed bool) edit {
 	return func(f *Facts) { f.Checks.Hooks[t] = []HookResult{{Name: "hook", Passed: passed, Text: "no"}} }
 }
@@ -326,8 +335,27 @@ func TestDecide(t *testing.T) {
 		"A-21 after a failed promotion the old revision is a change": {
 			facts(failed, targetRuns("1", 3), status(func(s *v1beta1.CanaryStatus) {
 				s.Rollout.Target, s.Rollout.ServingSide, s.CanaryWeight = refTo(rev("2", 2)), v1beta1.ServingCanary, 100
-			}), func(f *Facts) { f.Primary.Copy = "v2:2"; f.Routes.CanaryWeight = 100 }),
+			}), func(f *Facts) { f.Primary.Copy = "v2:2"; f.Routes.CanaryWeight = 100; unready(&f.Primary, Stuck, 0) }),
 			want{rule: "start", phase: progressing, weight: 100, says: []string{"New revision detected!"}}},
+		"A-03 a primary that got ready takes the traffic back before the next revision starts": {
+			facts(failed, targetRuns("3", 3), status(func(s *v1beta1.CanaryStatus) {
+				s.Rollout.Target, s.Rollout.ServingSide, s.CanaryWeight = refTo(rev("2", 2)), v1beta1.ServingCanary, 100
+			}), func(f *Facts) { f.Primary.Copy = "v2:2"; f.Routes.CanaryWeight = 100 }),
+			want{rule: "start", phase: progressing, actions: []Action{EnsureRoutes{}}, says: []string{"New revision detected!"}}},
+		"but not one that runs nobody knows what": {
+			facts(failed, targetRuns("3", 3), status(func(s *v1beta1.CanaryStatus) {
+				s.Rollout.Target, s.Rollout.ServingSide, s.CanaryWeight = refTo(rev("2", 2)), v1beta1.ServingCanary, 100
+			}), func(f *Facts) { f.Primary.Copy = ""; f.Routes.CanaryWeight = 100 }),
+			want{rule: "start", phase: progressing, weight: 100, says: []string{"New revision detected!"}}},
+		"A-03 a rejected canary goes on serving": {
+			facts(failed, rejected, func(f *Facts) { unready(&f.Primary, Stuck, 0) }),
+			want{rule: "settled", phase: failed, weight: 100, reason: ReasonNoReadyCapacity}},
+		"until the primary is ready": {
+			facts(failed, rejected), want{rule: "settled", phase: failed, actions: []Action{EnsureRoutes{}}, says: []string{"is ready again, routing all traffic to primary"}}},
+		"then it is drained": {
+			facts(failed, stage(stageRollback)), want{rule: "settled", phase: failed, stage: stageRollback, wake: now.Add(3 * time.Second)}},
+		"and loses its pods": {
+			facts(failed, stage(stageRollback), drainedLong), want{rule: "settled", phase: failed, stage: stageRollback, actions: []Action{ScaleTargetToZero{}}}},
 		"a canary that serves after a failed promotion keeps its condition": {
 			facts(failed, health(ReasonPromotionFailed, "x", now), status(func(s *v1beta1.CanaryStatus) {
 				s.Rollout.ServingSide, s.CanaryWeight = v1beta1.ServingCanary, 100

@@ -166,6 +166,9 @@ func settled(p *pass) bool {
 	if reason == ReasonMetrics || p.inPhase(v1beta1.CanaryPhaseInitialized) && p.st.NextCheckAt != nil {
 		p.askProviders()
 	}
+	if p.inPhase(v1beta1.CanaryPhaseFailed) && p.st.Stage == stageRollback {
+		p.finishRollback()
+	}
 	p.leaveDeadCanary()
 	if reason == ReasonPromotionFailed {
 		p.keepHealth = p.canaryServes() || p.f.Primary.Health.State != Ready

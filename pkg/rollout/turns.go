@@ -93,6 +93,7 @@ func start(p *pass) bool {
 
 // begin resets everything that belongs to one revision. A canary that serves goes on serving.
 func (p *pass) begin() {
+	p.leaveServingCanary()
 	p.enter(v1beta1.CanaryPhaseProgressing, "")
 	p.st.Run++
 	p.st.Target = refTo(p.f.Target.Revision)
@@ -109,6 +110,22 @@ func (p *pass) begin() {
 	if p.lacksPods() {
 		p.do(ScaleTargetUp{})
 	}
+}
+
+// leaveServingCanary gives the traffic back to a primary that got ready after its promotion had failed, before the pods of the
+// canary become those of another revision.
+func (p *pass) leaveServingCanary() {
+	if !p.canaryServes() || p.f.Primary.Health.State != Ready || p.st.Target == nil {
+		return
+	}
+	switch {
+	case p.inPhase(v1beta1.CanaryPhaseFailed) && p.st.Stage != stageRollback && p.isCopyOf(p.st.Target):
+		p.st.Promoted = p.st.Target.DeepCopy()
+		p.next.LastPromotedSpec = p.st.Promoted.Fingerprint
+	case p.st.Promoted == nil || !p.isCopyOf(p.st.Promoted):
+		return
+	}
+	p.routeToPrimary()
 }
 
 // cancel takes a run back whose target returned to the promoted revision.

@@ -162,6 +162,77 @@ func TestA03_FailedPromotionKeepsTheCanaryThroughABadRevision(t *testing.T) {
 	sound(t, w)
 }
 
+// A revision that was rejected while it was the only one to serve is taken back as soon as the primary can serve.
+func TestA03_RejectedCanaryServesNoLongerThanItHasTo(t *testing.T) {
+	w := ready(t, podinfo(threshold(2)), func(o *Options) { o.Metrics = badSuccessRate("v3") })
+	w.Ship("v2")
+	untilWeight(t, w, 50)
+	w.breakPrimary()
+	rest(t, w, failed)
+	w.Break("v1", true)
+	w.Ship("v3")
+	rest(t, w, failed)
+	w.Run(time.Hour)
+	if got := condition(w, v1beta1.HealthyType); got != "NoReadyCapacity" || w.routed.CanaryWeight != 100 {
+		t.Errorf("weight %d, healthy: %s", w.routed.CanaryWeight, got)
+	}
+	ends := count(w.Events, "Canary failed!")
+	w.mendPrimary()
+	w.primary.recover(w.now)
+	w.settleCluster()
+	w.Run(time.Minute)
+	serves(t, w, "v2")
+	if w.target.replicas != 0 || w.Status().Phase != failed || count(w.Events, "Canary failed!") != ends {
+		t.Errorf("phase %s, the rejected revision has %d pods", w.Status().Phase, w.target.replicas)
+	}
+	if m := message(w, v1beta1.PromotedType); !strings.Contains(m, "scaled to zero") || condition(w, v1beta1.HealthyType) != "Healthy" {
+		t.Errorf("the condition says %q, healthy: %s", m, condition(w, v1beta1.HealthyType))
+	}
+	sound(t, w)
+}
+
+// A primary that gets ready after its promotion has failed leaves the canary serving: it runs the same. The next revision is
+// analyzed from the primary, step by step.
+func TestA03_NextRevisionStartsFromAPrimaryThatGotReady(t *testing.T) {
+	for name, bad := range map[string]bool{"good": false, "bad": true} {
+		w := ready(t, podinfo(threshold(2)), func(o *Options) {
+			if bad {
+				o.Metrics = badSuccessRate("v3")
+			}
+		})
+		w.Ship("v2")
+		untilWeight(t, w, 50)
+		w.breakPrimary()
+		rest(t, w, failed)
+		w.mendPrimary()
+		w.primary.recover(w.now)
+		w.settleCluster()
+		w.Run(time.Hour)
+		if w.routed.CanaryWeight != 100 || w.Status().Phase != failed {
+			t.Errorf("%s: phase %s weight %d after the primary got ready", name, w.Status().Phase, w.routed.CanaryWeight)
+		}
+		if m := message(w, v1beta1.HealthyType); !strings.Contains(m, "keeps serving all requests") || !strings.Contains(m, "change the pod template") {
+			t.Errorf("%s: the condition says %q", name, m)
+		}
+		w.Ship("v3")
+		w.Run(0)
+		if w.routed.CanaryWeight != 0 {
+			t.Errorf("%s: v3 gets %d %% of the traffic without a check", name, w.routed.CanaryWeight)
+		}
+		if bad {
+			rest(t, w, failed)
+			serves(t, w, "v2")
+			w.DeletePrimary()
+			w.Run(time.Minute)
+			serves(t, w, "v2")
+		} else {
+			rest(t, w, succeeded)
+			serves(t, w, "v3")
+		}
+		sound(t, w)
+	}
+}
+
 func TestA04_BootstrapLeavesTheTargetAloneUntilThePrimaryServes(t *testing.T) {
 	for _, p := range []rollout.ProviderFact{mesh(), noMesh()} {
 		w := world(podinfo(), provider(p))
@@ -972,6 +1043,13 @@ func TestIncidentB20_PrimaryThatDiesAtRestIsTold(t *testing.T) {
 	sound(t, w)
 }
 
+// recover makes all pods of a workload ready.
+func (d *deployment) recover(now time.Time) {
+	for i := range d.pods {
+		d.pods[i].never, d.pods[i].readyAt = false, now
+	}
+}
+
 // lose takes all pods of a workload away until a time.
 func (d *deployment) lose(until time.Time) {
 	for i := range d.pods {
@@ -1097,9 +1175,8 @@ func TestIncidentB1_ServingCanaryThatDiesHandsOver(t *testing.T) {
 		w.breakPrimary()
 		rest(t, w, failed)
 		w.mendPrimary()
-		for i := range w.primary.pods {
-			w.primary.pods[i].never, w.primary.pods[i].readyAt = false, w.now
-		}
+		w.primary.recover(w.now)
+		w.settleCluster()
 		w.Run(time.Minute)
 		if phase == progressing {
 			w.Ship("v3")
