@@ -34,3 +34,11 @@ func (p *pass) overdue() string {
 	}
 	return fmt.Sprintf("%s %q exceeded its progress deadline", strings.ToLower(kind), p.f.Target.Name)
 }
+
+// withSubject names the workload in a reason that leaves it out, as that of a DaemonSet does.
+func (p *pass) withSubject(reason string) string {
+	if !strings.HasPrefix(reason, "exceeded ") {
+		return reason
+	}
+	return fmt.Sprintf("%s %q %s", strings.ToLower(p.c.Spec.TargetRef.Kind), p.f.Target.Name, reason)
+}

@@ -188,7 +188,7 @@ func canaryNotReady(p *pass) bool {
 		return true
 	}
 	p.warning("%s", message)
-	p.exceedDeadline(reason)
+	p.exceedDeadline(p.withSubject(reason))
 	return true
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -223,7 +224,7 @@ func checkGolden(t *testing.T, s scenario) {
 // TestCrashMatrix kills the process after every single write of every scenario. A fresh one goes on: the end is the same, no
 // invariant is broken, and users are told everything exactly once.
 func TestCrashMatrix(t *testing.T) {
-	for _, s := range append(scenarios(), strategies()...) {
+	for _, s := range slices.Concat(scenarios(), strategies(), kindScenarios()) {
 		t.Run(s.name, func(t *testing.T) {
 			calm := New(s.opts)
 			s.play(t, calm)
@@ -239,7 +240,7 @@ func TestCrashMatrix(t *testing.T) {
 
 // TestFaultMatrix fails every single write of every scenario once.
 func TestFaultMatrix(t *testing.T) {
-	for _, s := range append(scenarios(), strategies()...) {
+	for _, s := range slices.Concat(scenarios(), strategies(), kindScenarios()) {
 		t.Run(s.name, func(t *testing.T) {
 			calm := New(s.opts)
 			s.play(t, calm)

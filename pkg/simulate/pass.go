@@ -56,6 +56,9 @@ func (w *World) Pass() bool {
 	}
 	w.checkLoop()
 	f := w.observe()
+	if w.opts.Adapt != nil {
+		w.opts.Adapt(&f)
+	}
 	stale := w.makeStale(&f)
 	d := rollout.Decide(f)
 	for range 8 {

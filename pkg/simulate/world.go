@@ -30,6 +30,8 @@ type Options struct {
 	Hooks func(w *World, t v1beta1.HookType, name string) rollout.HookResult
 	// Providers answers whether metric providers are there; nil is yes.
 	Providers func(w *World) string
+	// Adapt changes what the rules see, as for workloads of another kind; nil changes nothing.
+	Adapt func(f *rollout.Facts)
 }
 
 // Event is something that was told to users.

@@ -94,7 +94,7 @@ func TestDaemonSet(tt *testing.T) {
 	want := append(promoted(ns),
 		"N New revision detected! Scaling up podinfo"+ns,
 		"W canary damonset podinfo"+ns+" not ready with retryable false: exceeded its progressDeadlineSeconds: 3",
-		"W Rolling back podinfo"+ns+" progress deadline exceeded exceeded its progressDeadlineSeconds: 3",
+		"W Rolling back podinfo"+ns+` progress deadline exceeded daemonset "podinfo" exceeded its progressDeadlineSeconds: 3`,
 		"W Canary failed! Scaling down podinfo"+ns,
 	)
 	if diff := cmp.Diff(want, story(t.events())); diff != "" {
