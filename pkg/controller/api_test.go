@@ -48,6 +48,7 @@ func newAPI(t *testing.T, objects ...*unstructured.Unstructured) *api {
 	a := &api{t: t, version: 100, served: map[string]*metav1.APIResourceList{}}
 	a.serve("v1", "services", "configmaps")
 	a.serve("autoscaling/v2", "horizontalpodautoscalers")
+	a.serve("keda.sh/v1alpha1", "scaledobjects")
 	a.serve("apps/v1", "deployments", "controllerrevisions")
 	a.serve("flagger.app/v1beta1", "canaries")
 	a.client = fake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
@@ -56,6 +57,7 @@ func newAPI(t *testing.T, objects ...*unstructured.Unstructured) *api {
 		canaryResource:     "CanaryList",
 		configMapResource:  "ConfigMapList",
 		scalerResource:     "HorizontalPodAutoscalerList",
+		kedaResource:       "ScaledObjectList",
 		{Group: "apps", Version: "v1", Resource: "controllerrevisions"}: "ControllerRevisionList",
 	})
 	a.client.PrependReactor("*", "*", a.react)
@@ -189,6 +191,8 @@ func resourceOf(u *unstructured.Unstructured) schema.GroupVersionResource {
 		return configMapResource
 	case "HorizontalPodAutoscaler":
 		return scalerResource
+	case "ScaledObject":
+		return kedaResource
 	default:
 		return serviceResource
 	}

@@ -16,27 +16,27 @@ func (c *Controller) apply(ctx context.Context, v *view, stored *v1beta1.Canary,
 	if err := v.equipped(action); err != nil {
 		return err
 	}
-	switch a := action.(type) {
+	switch action.(type) {
+	case rollout.EnsurePrimary, rollout.ScaleTargetUp, rollout.ScaleTargetToZero:
+		return c.applyToWorkload(ctx, v, stored, action)
 	case rollout.EnsureBackendServices:
 		wanted, err := services.Backends(stored, v.servicesInput(), c.main)
 		if err != nil {
 			return err
 		}
-		return c.main.applier.Apply(ctx, stored, wanted)
+		return c.applyObjects(ctx, v, c.main, stored, wanted)
 	case rollout.EnsureApexService:
 		wanted, err := services.Apex(stored, v.servicesInput(), c.main)
 		if err != nil {
 			return err
 		}
-		return c.main.applier.Apply(ctx, stored, wanted)
+		return c.applyObjects(ctx, v, c.main, stored, wanted)
 	case rollout.EnsureRoutes:
 		wanted, err := v.provider.Render(stored, trafficOf(&stored.Status), c.mesh)
 		if err != nil {
 			return err
 		}
-		return c.mesh.applier.Apply(ctx, stored, wanted)
-	case rollout.EnsurePrimary:
-		return v.target.EnsurePrimary(ctx, stored, a.Revision)
+		return c.applyObjects(ctx, v, c.mesh, stored, wanted)
 	case rollout.AddFinalizer:
 		return c.canaries.setFinalizer(ctx, v.key, stored.UID, true)
 	case rollout.RemoveFinalizer:
@@ -52,7 +52,7 @@ func (c *Controller) apply(ctx context.Context, v *view, stored *v1beta1.Canary,
 				return err
 			}
 		}
-		return c.main.applier.Apply(ctx, stored, v.scaler)
+		return c.applyObjects(ctx, v, c.main, stored, v.scaler)
 	case rollout.RetireRoutes:
 		return c.retireRoutes(ctx, v)
 	case rollout.RetireServices:
@@ -61,10 +61,6 @@ func (c *Controller) apply(ctx context.Context, v *view, stored *v1beta1.Canary,
 		return c.retireCopies(ctx, v, stored)
 	case rollout.RetireScalers:
 		return c.main.applier.Delete(ctx, stored, v.former.scalers)
-	case rollout.ScaleTargetUp:
-		return v.target.ScaleUp(ctx, stored)
-	case rollout.ScaleTargetToZero:
-		return v.target.ScaleToZero(ctx, stored)
 	default:
 		return named(stored, fmt.Errorf("the rules asked for an unknown action %T", action))
 	}

@@ -14,6 +14,7 @@ import (
 
 var (
 	configMapResource = schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
+	kedaResource      = schema.GroupVersionResource{Group: "keda.sh", Version: "v1alpha1", Resource: "scaledobjects"}
 	scalerResource    = schema.GroupVersionResource{Group: "autoscaling", Version: "v2", Resource: "horizontalpodautoscalers"}
 )
 

@@ -28,7 +28,9 @@ type view struct {
 
 	provider router.Provider
 	target   workload.Target
-	seen     workload.Observation
+	// kind is the kind of target and primary.
+	kind router.Ref
+	seen workload.Observation
 	// rendered are the objects of the provider for the traffic of the status; handover is what a deletion gives back.
 	rendered []router.Object
 	handover handover
@@ -73,6 +75,7 @@ func (c *Controller) observe(key string) (*view, error) {
 	if o.asleep {
 		return nil, errAsleep
 	}
+	v.facts.Contended = m.quarrels.problem()
 	c.index.keep(key, touched)
 	return v, nil
 }
@@ -196,7 +199,7 @@ func (o *observer) observeWorkloads() {
 	if problem != nil || !o.ready(o.c.main, o.c.workloads.ResourcesFor(o.v.canary), "run the operator in a cluster that serves it") {
 		return
 	}
-	o.v.target = target
+	o.v.target, o.v.kind = target, o.c.workloads.ResourcesFor(o.v.canary)[0]
 	if referrer, ok := target.(workload.Referrer); ok {
 		refs, err := referrer.Refers(o.v.canary, o.main)
 		o.failed(err)
@@ -265,6 +268,9 @@ func (o *observer) inPlace(s *site, live *touchLive, wanted []router.Object) boo
 	}
 	changes, err := s.applier.Diff(o.v.canary, wanted)
 	o.failed(err)
+	if err == nil {
+		o.follow(s, wanted, changes)
+	}
 	return err == nil && len(changes) == 0
 }
 

@@ -45,6 +45,7 @@ func (c *Controller) pass(ctx context.Context, key string) (time.Time, error) {
 		c.forget(key)
 		return time.Time{}, nil
 	}
+	c.meetOpponents(ctx, v)
 	v, decision, err := c.decide(ctx, v)
 	if err != nil {
 		return time.Time{}, err
@@ -69,7 +70,8 @@ func (c *Controller) pass(ctx context.Context, key string) (time.Time, error) {
 	if len(decision.Actions) > 0 {
 		wake = until(wake, v.facts.Now.Add(lookAgain))
 	}
-	return wake, c.carryOut(ctx, v, stored, decision)
+	err = c.carryOut(ctx, v, stored, decision)
+	return until(wake, v.memory.quarrels.wake(c.Clock.Now())), err
 }
 
 // lookAgain is how long after its actions a Canary gets a pass that sees what became of them. Events bring it much earlier;
@@ -141,11 +143,13 @@ func (c *Controller) carryOut(ctx context.Context, v *view, stored *v1beta1.Cana
 			return err
 		}
 	}
-	if v.memory.applyError == "" {
+	v.calmActions(d.Actions)
+	settled := v.facts.Contended != nil && v.memory.quarrels.problem() == nil
+	if v.memory.applyError == "" && !settled && !v.memory.quarrels.untold() {
 		return nil
 	}
 	v.memory.applyError = ""
-	// The rules have not heard yet that all is well again.
+	// The rules have not heard yet that all is well again, or that it is not.
 	c.queue.Add(v.key)
 	return nil
 }

@@ -43,6 +43,9 @@ type Facts struct {
 	Nonces [2]string
 	// Checks holds what Decide asked for in its Needs and somebody fetched. A missing entry has not been fetched.
 	Checks Checks
+	// Contended tells of an object of ours that somebody else keeps changing, nil if there is none. Its repair is put off, and
+	// what it stands for is not to be relied on.
+	Contended *Problem
 	// Delivered is the highest sequence number of the outbox that this process has published.
 	Delivered int64
 	// ApplyError is what the last pass failed to carry out, empty after a success.
@@ -99,6 +102,7 @@ const (
 	ReasonPromotionFailed   ProblemReason = "PromotionFailed"
 	ReasonInternalError     ProblemReason = "InternalError"
 	ReasonUnsupportedFields ProblemReason = "UnsupportedFields"
+	ReasonContended         ProblemReason = "Contended"
 	ReasonConfigNotFound    ProblemReason = "ConfigNotFound"
 	ReasonScalerNotFound    ProblemReason = "ScalerNotFound"
 )

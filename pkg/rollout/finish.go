@@ -113,6 +113,7 @@ func (p *pass) settleHealth() {
 	if p.problem == nil && p.f.ApplyError != "" && !p.keepHealth {
 		p.problem = &Problem{Reason: ReasonApplyFailed, Message: p.f.ApplyError}
 	}
+	p.tellContended()
 	if p.keepHealth && p.problem == nil {
 		return
 	}

@@ -42,6 +42,7 @@ func chain() []rule {
 		{"routes-not-settled", routesNotSettled},
 		{"not-due", notDue},
 		{"primary-not-ready", primaryNotReady},
+		{"contended", contended},
 		{"pre-rollout", preRollout},
 		{"analysis", judge},
 		{"advance", advance},
@@ -210,7 +211,7 @@ func threshold(p *pass) bool {
 
 // routesNotSettled waits until the step at hand is in force before it is judged.
 func routesNotSettled(p *pass) bool {
-	if !p.running() || !p.f.Provider.Routes {
+	if !p.running() || !p.f.Provider.Routes || p.heldByOthers() {
 		return false
 	}
 	if !p.f.Routes.InPlace {

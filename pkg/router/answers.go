@@ -14,8 +14,8 @@ import (
 type answers struct {
 	mu    sync.Mutex
 	byRef map[Ref]answer
-	// swept is the number of entries after the last sweep.
-	swept int
+	// swept is the number of entries after the last sweep, writes that of all writes.
+	swept, writes int
 }
 
 type answer struct {
@@ -26,8 +26,8 @@ type answer struct {
 	// as the informer has seen another version.
 	newest   *unstructured.Unstructured
 	outdated []string
-	// repeats counts the writes of the same wanted state after the first.
-	repeats int
+	// number is which of all writes this was.
+	number int
 }
 
 func newAnswers() *answers { return &answers{byRef: map[Ref]answer{}} }
@@ -56,22 +56,25 @@ func (a *answers) newest(ref Ref, live *unstructured.Unstructured) *unstructured
 	return live
 }
 
-func (a *answers) contended(ref Ref) int {
+// writtenAs is the number of the last write of an object if that was of the same state, else 0.
+func (a *answers) writtenAs(ref Ref, wanted share) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.byRef[ref].repeats
+	known, ok := a.byRef[ref]
+	if !ok || known.wanted != digest(wanted) {
+		return 0
+	}
+	return known.number
 }
 
 // remember records the answer to a write. Replaced is empty for a creation.
 func (a *answers) remember(ref Ref, replaced string, stored *unstructured.Unstructured, wanted, actual share) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	entry := answer{uid: stored.GetUID(), wanted: digest(wanted), stored: digest(actual)}
+	a.writes++
+	entry := answer{uid: stored.GetUID(), wanted: digest(wanted), stored: digest(actual), number: a.writes}
 	last, ok := a.byRef[ref]
 	ok = ok && last.uid == entry.uid
-	if ok && last.wanted == entry.wanted {
-		entry.repeats = last.repeats + 1
-	}
 	if replaced != "" {
 		entry.newest = stored
 		entry.outdated = []string{replaced}

@@ -28,6 +28,20 @@ type Change struct {
 	Op  Op
 	// Body is the whole object for Create, a JSON merge patch for Update.
 	Body map[string]any
+	// Undone numbers our last write of the same state, which somebody else has undone since. It is 0 for a state that was not
+	// written before.
+	Undone int
+}
+
+// Fields lists the paths that an Update changes, in order. Lists are changed as a whole.
+func (c *Change) Fields() [][]string {
+	if c.Op != Update {
+		return nil
+	}
+	paths := leaves(c.Body, nil)
+	paths = slices.DeleteFunc(paths, func(path []string) bool { return slices.Equal(path, []string{"metadata", "resourceVersion"}) })
+	slices.SortFunc(paths, slices.Compare[[]string])
+	return paths
 }
 
 // version is the resource version that an Update builds on.
@@ -57,10 +71,6 @@ func (a *Applier) Get(ref Ref) (*unstructured.Unstructured, error) {
 	}
 	return a.answers.newest(ref, live), nil
 }
-
-// Contended counts how many times in a row the same state of an object had to be written again because somebody else had
-// changed it. 0 is normal, 1 is a repair, more is a quarrel with another manager of the object.
-func (a *Applier) Contended(ref Ref) int { return a.answers.contended(ref) }
 
 // Diff tells what Apply would write, without any call to the API server. An empty result means that all is in place.
 func (a *Applier) Diff(c *v1beta1.Canary, objects []Object) ([]Change, error) {
@@ -101,7 +111,8 @@ func (a *Applier) diff(c *v1beta1.Canary, o *Object) (*Change, error) {
 		return nil, err
 	}
 	if live == nil {
-		return &Change{Ref: o.Ref, Op: Create, Body: newBody(c, o)}, nil
+		wanted := shareOf(o.Wanted.Object, o.Owned, ownKeys(o, Ours))
+		return &Change{Ref: o.Ref, Op: Create, Body: newBody(c, o), Undone: a.answers.writtenAs(o.Ref, wanted)}, nil
 	}
 	control := ControlOf(c, live)
 	if control == OtherCanary {
@@ -110,9 +121,9 @@ func (a *Applier) diff(c *v1beta1.Canary, o *Object) (*Change, error) {
 			o.Ref, metav1.GetControllerOf(live).Name)}
 	}
 	wanted, actual := shares(o, live, control)
-	patch := map[string]any{}
+	patch, undone := map[string]any{}, 0
 	if !a.answers.accepts(o.Ref, live.GetUID(), wanted, actual) {
-		patch = mergePatch(actual, wanted)
+		patch, undone = mergePatch(actual, wanted), a.answers.writtenAs(o.Ref, wanted)
 	}
 	refreshOwner(patch, c, o, live, control)
 	if len(patch) == 0 {
@@ -125,7 +136,7 @@ func (a *Applier) diff(c *v1beta1.Canary, o *Object) (*Change, error) {
 	}
 	// The API server refuses a patch that names another version: nothing is written on top of what nobody has seen.
 	setPath(patch, []string{"metadata", "resourceVersion"}, live.GetResourceVersion())
-	return &Change{Ref: o.Ref, Op: Update, Body: patch}, nil
+	return &Change{Ref: o.Ref, Op: Update, Body: patch, Undone: undone}, nil
 }
 
 // shares returns the parts of the wanted and of a live object that are compared.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -171,6 +172,57 @@ func TestWriteErrors(t *testing.T) {
 				t.Errorf("IsStale() = %t, want %t", got, test.stale)
 			}
 		})
+	}
+}
+
+// Somebody else who changes back what was written is told from a new state to write.
+func TestIncidentB14_UndoneWritesAreCounted(t *testing.T) {
+	store := conformance.NewStore(nil)
+	applier := router.NewApplier(store, store)
+	diff := func(value string) *router.Change {
+		t.Helper()
+		changes, err := applier.Diff(conformance.Podinfo(), []router.Object{object("x", map[string]any{"a": value})})
+		if err != nil || len(changes) > 1 {
+			t.Fatal(changes, err)
+		}
+		if len(changes) == 0 {
+			return nil
+		}
+		return &changes[0]
+	}
+	apply := func(value string) {
+		t.Helper()
+		if err := applier.Apply(ctx, conformance.Podinfo(), []router.Object{object("x", map[string]any{"a": value})}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := diff("10"); got.Undone != 0 {
+		t.Errorf("a state that was never written was undone: %+v", got)
+	}
+	apply("10")
+	if got := diff("10"); got != nil {
+		t.Errorf("change %+v of what is in place", got)
+	}
+	if got := diff("20"); got.Undone != 0 {
+		t.Errorf("the next step was undone: %+v", got)
+	}
+	apply("20")
+	last := 0
+	for range 3 {
+		put(t, store, thing("x"), nil, map[string]any{"a": "theirs"})
+		got := diff("20")
+		if got.Undone <= last || !slices.EqualFunc(got.Fields(), [][]string{{"spec", "a"}}, slices.Equal[[]string]) {
+			t.Errorf("write %d of %v was undone, after write %d", got.Undone, got.Fields(), last)
+		}
+		if diff("20").Undone != got.Undone || diff("10").Undone != 0 {
+			t.Error("a look at it counts, or another state does")
+		}
+		last = got.Undone
+		apply("20")
+	}
+	store.Remove(thing("x"))
+	if got := diff("20"); got.Op != router.Create || got.Undone <= last || got.Fields() != nil {
+		t.Errorf("a deletion undid write %d, after write %d", got.Undone, last)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"reflect"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
@@ -67,6 +68,20 @@ func ensurePath(o map[string]any, path []string) map[string]any {
 // setPath puts a value into nested maps. Unlike unstructured.SetNestedField it doesn't copy the value.
 func setPath(o map[string]any, path []string, value any) {
 	ensurePath(o, path[:len(path)-1])[path[len(path)-1]] = value
+}
+
+// leaves lists the paths of all values in nested maps that are no maps, or empty ones.
+func leaves(o map[string]any, parent []string) [][]string {
+	var paths [][]string
+	for field, value := range o {
+		path := append(slices.Clone(parent), field)
+		if deeper, ok := value.(map[string]any); ok && len(deeper) > 0 {
+			paths = append(paths, leaves(deeper, path)...)
+			continue
+		}
+		paths = append(paths, path)
+	}
+	return paths
 }
 
 // equalJSON compares by the JSON form, in which 10 and 10.0 are the same number.

@@ -308,16 +308,34 @@ func (w *world) testWebhookFor(o router.Object) {
 			w.Errorf("%s: second Apply(%s) wrote %v, want nothing", o.Ref, t, writes)
 		}
 	}
+	last := 0
 	for repairs := range 3 {
-		if got := w.applier.Contended(o.Ref); got != repairs {
-			w.Errorf("%s: contended %d, want %d", o.Ref, got, repairs)
-		}
 		w.store.Mutate(nil)
 		w.edit(o.Ref, func(stored *unstructured.Unstructured) { w.setOwned(o, stored, "drift", strconv.Itoa(repairs)) })
+		if got := w.undone(o.Ref, after); got <= last {
+			w.Errorf("%s: write %d was undone, after write %d", o.Ref, got, last)
+		} else {
+			last = got
+		}
 		if writes := w.apply(after); len(writes) != 1 {
 			w.Errorf("%s: repair %d wrote %v, want once", o.Ref, repairs, writes)
 		}
 	}
+}
+
+// undone is which of our writes somebody has undone, as a change to the traffic tells.
+func (w *world) undone(ref router.Ref, t router.Traffic) int {
+	w.Helper()
+	changes, err := w.applier.Diff(w.canary, w.render(t))
+	if err != nil {
+		w.Fatal(err)
+	}
+	for i := range changes {
+		if changes[i].Ref == ref {
+			return changes[i].Undone
+		}
+	}
+	return 0
 }
 
 // setOwned changes the value at the first owned path that has one.

@@ -1,0 +1,209 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+
+	"go.uber.org/zap"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/rollout"
+	"flagger.app/flagger/pkg/router"
+	"flagger.app/flagger/pkg/router/services"
+	"flagger.app/flagger/pkg/workload"
+)
+
+// follow tells the quarrels which of the wanted objects are as they should be, and which somebody has changed.
+func (o *observer) follow(s *site, wanted []router.Object, changes []router.Change) {
+	changed := map[router.Ref]*router.Change{}
+	for i := range changes {
+		changed[changes[i].Ref] = &changes[i]
+	}
+	all, now := o.v.memory.quarrels, o.v.started
+	for i := range wanted {
+		ref := wanted[i].Ref
+		switch change, ok := changed[ref]; {
+		case !ok:
+			all.asWanted(ref, now)
+		case change.Undone > 0:
+			all.undone(s, ref, change.Undone, change.Fields(), now)
+		}
+	}
+}
+
+// applyObjects makes objects as wanted, but for those whose repair has to wait. A state that was not written before never
+// does: it is a decision of the rules, not a repair.
+func (c *Controller) applyObjects(ctx context.Context, v *view, s *site, stored *v1beta1.Canary, wanted []router.Object) error {
+	changes, err := s.applier.Diff(stored, wanted)
+	if err != nil {
+		return err
+	}
+	held, now := map[router.Ref]bool{}, c.Clock.Now()
+	for i := range changes {
+		change := &changes[i]
+		if change.Undone > 0 && v.memory.quarrels.holds(change.Ref, v.urgent(change, &stored.Status), now) {
+			held[change.Ref] = true
+			continue
+		}
+		v.memory.quarrels.repair(change.Ref, now)
+	}
+	var allowed []router.Object
+	for i := range wanted {
+		if !held[wanted[i].Ref] {
+			allowed = append(allowed, wanted[i])
+		}
+	}
+	return s.applier.Apply(ctx, stored, allowed)
+}
+
+// urgent is whether a repair leads requests away from where nobody serves them, or from a canary that is to get less.
+func (v *view) urgent(change *router.Change, next *v1beta1.CanaryStatus) bool {
+	if change.Op == router.Create {
+		return true
+	}
+	metadataOnly := true
+	for _, path := range change.Fields() {
+		metadataOnly = metadataOnly && path[0] == "metadata"
+	}
+	switch {
+	case metadataOnly:
+		return false
+	case change.Ref.Resource == services.Ref("", "").Resource:
+		return true
+	case v.isScaler(change.Ref):
+		return false
+	}
+	live := v.facts.Routes
+	return !live.Known || live.CanaryWeight > next.CanaryWeight ||
+		live.CanaryWeight > 0 && v.facts.Target.Available == 0 || live.CanaryWeight < 100 && v.facts.Primary.Available == 0
+}
+
+func (v *view) isScaler(ref router.Ref) bool {
+	for i := range v.scaler {
+		if v.scaler[i].Ref == ref {
+			return true
+		}
+	}
+	return false
+}
+
+// done is an action on a workload that was carried out.
+type done struct {
+	// step names the action and the step of the rollout that asked for it. The rules read our own writes, so if they ask for the
+	// same again, somebody has undone it.
+	step   string
+	number int
+}
+
+// workloadAction is an action on a workload: the object that it writes, and the fields.
+type workloadAction struct {
+	what   string
+	ref    router.Ref
+	fields [][]string
+	urgent bool
+}
+
+// applyToWorkload carries out an action on a workload, unless somebody undoes it again and again.
+func (c *Controller) applyToWorkload(ctx context.Context, v *view, stored *v1beta1.Canary, action rollout.Action) error {
+	a, m, now := v.workloadAction(action), v.memory, c.Clock.Now()
+	step := fmt.Sprintf("%s in %s", a.what, stored.Status.Phase)
+	if r := stored.Status.Rollout; r != nil {
+		step += fmt.Sprintf("/%s of run %d", r.Stage, r.Run)
+	}
+	last := m.done[a.ref]
+	if last.step == step {
+		m.quarrels.undone(c.main, a.ref, last.number, a.fields, now)
+		if m.quarrels.holds(a.ref, a.urgent, now) {
+			return nil
+		}
+	}
+	m.quarrels.repair(a.ref, now)
+	var err error
+	switch action := action.(type) {
+	case rollout.EnsurePrimary:
+		err = v.target.EnsurePrimary(ctx, stored, action.Revision)
+	case rollout.ScaleTargetUp:
+		err = v.target.ScaleUp(ctx, stored)
+	case rollout.ScaleTargetToZero:
+		err = v.target.ScaleToZero(ctx, stored)
+	default:
+		err = fmt.Errorf("%T is no action on a workload", action)
+	}
+	if err == nil {
+		m.done[a.ref] = done{step: step, number: last.number + 1}
+	}
+	return err
+}
+
+// calmActions tells the quarrels about workloads whose actions a pass had no need of.
+func (v *view) calmActions(actions []rollout.Action) {
+	needed := map[router.Ref]bool{}
+	for _, action := range actions {
+		needed[v.workloadAction(action).ref] = true
+	}
+	for ref := range v.memory.done {
+		if !needed[ref] {
+			v.memory.quarrels.asWanted(ref, v.started)
+		}
+	}
+}
+
+// workloadAction describes what an action on a workload writes.
+func (v *view) workloadAction(action rollout.Action) workloadAction {
+	switch action := action.(type) {
+	case rollout.EnsurePrimary:
+		primary := workloadAction{
+			what: "copy " + action.Revision.Fingerprint, ref: v.workloadRef(workload.PrimaryName(v.canary)),
+			urgent: v.facts.Primary.Available == 0,
+		}
+		if v.facts.Primary.Exists {
+			primary.fields = [][]string{{"spec", "template"}}
+		}
+		return primary
+	case rollout.ScaleTargetUp:
+		return v.scaling("up", true)
+	case rollout.ScaleTargetToZero:
+		return v.scaling("down", false)
+	default:
+		return workloadAction{}
+	}
+}
+
+// scaling concerns the autoscaler as long as that has to be told first.
+func (v *view) scaling(what string, up bool) workloadAction {
+	if scaler, field, ok := workload.PauseField(v.canary); ok && v.facts.Scaler.Pausable && v.facts.Scaler.Paused == up {
+		return workloadAction{what: what, ref: scaler, fields: [][]string{field}}
+	}
+	return workloadAction{
+		what: what, ref: v.workloadRef(v.canary.Spec.TargetRef.Name), fields: [][]string{workload.ScaleField(v.canary)},
+	}
+}
+
+// workloadRef names a workload of the kind of the target.
+func (v *view) workloadRef(name string) router.Ref {
+	ref := v.kind
+	ref.Namespace, ref.Name = v.canary.Namespace, name
+	return ref
+}
+
+// meetOpponents finds out who is on the other side of the quarrels that have just become open. It costs a read for each.
+func (c *Controller) meetOpponents(ctx context.Context, v *view) {
+	for _, ref := range v.memory.quarrels.sorted() {
+		q := v.memory.quarrels[ref]
+		if !q.open || q.message != "" {
+			continue
+		}
+		manager := ""
+		if len(q.fields) > 0 {
+			u, err := q.site.client.Resource(ref.Resource).Namespace(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+			if err != nil {
+				c.logger(v.key).Debug("who changes an object of ours is not known", zap.Stringer("object", ref), zap.Error(err))
+			} else {
+				manager = writerOf(u, q.fields)
+			}
+		}
+		q.tell(ref, manager)
+	}
+	v.facts.Contended = v.memory.quarrels.problem()
+}

@@ -1,0 +1,191 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+var kubeServices = schema.GroupVersionResource{Version: "v1", Resource: "services"}
+
+const (
+	opponent = "gitops"
+	// fight is how long the other side goes on.
+	fight = 20 * time.Second
+)
+
+// revert changes a field of the object named podinfo back to a value whenever somebody changes it, until stop is called.
+func (t *team) revert(resource schema.GroupVersionResource, value any, path ...string) (stop func() (reverts int)) {
+	t.Helper()
+	objects := t.dynamic.Resource(resource).Namespace(t.ns)
+	body := map[string]any{}
+	t.must(unstructured.SetNestedField(body, value, path...))
+	patch, err := json.Marshal(body)
+	t.must(err)
+	ctx, cancel := context.WithCancel(t.Context())
+	changes, err := objects.Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=podinfo"})
+	t.must(err)
+	reverts := 0
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		for e := range changes.ResultChan() {
+			changed, ok := e.Object.(*unstructured.Unstructured)
+			if !ok {
+				continue
+			}
+			if now, _, _ := unstructured.NestedFieldNoCopy(changed.Object, path...); reflect.DeepEqual(now, value) {
+				continue
+			}
+			_, err := objects.Patch(ctx, "podinfo", types.MergePatchType, patch, metav1.PatchOptions{FieldManager: opponent})
+			if err != nil && ctx.Err() == nil {
+				t.Errorf("reverting: %v", err)
+			}
+			reverts++
+		}
+	})
+	stop = func() int {
+		cancel()
+		changes.Stop()
+		wait.Wait()
+		return reverts
+	}
+	t.Cleanup(func() { stop() })
+	return stop
+}
+
+// untilContended waits for the condition and returns its message.
+func (t *team) untilContended() string {
+	t.Helper()
+	message := ""
+	t.until("the condition", func(c *v1beta1.Canary) bool {
+		for _, condition := range c.Status.Conditions {
+			if condition.Type == v1beta1.HealthyType && condition.Reason == "Contended" {
+				message = condition.Message
+			}
+		}
+		return message != ""
+	})
+	return message
+}
+
+// writesOf counts the writes of a user to objects of a resource.
+func (t *team) writesOf(user, resource string, since time.Time) (n int) {
+	t.Helper()
+	calls, _ := t.calls(user, since)
+	for _, call := range calls {
+		if strings.Contains(call, "/"+resource+"/") && !strings.HasPrefix(call, "get ") {
+			n++
+		}
+	}
+	return n
+}
+
+func (t *team) wantToldOnce(message string) {
+	t.Helper()
+	told := 0
+	for _, e := range t.events() {
+		if e == "W "+message {
+			told++
+		}
+	}
+	if told != 1 {
+		t.Errorf("%q was told %d times in\n%s", message, told, strings.Join(t.events(), "\n"))
+	}
+}
+
+// TestIncidentB14_WeightsAreContended lets a GitOps tool set the weights back that the operator writes. The operator gives in
+// for ever longer, takes no step, says who it is, and goes on when the other one stops.
+func TestIncidentB14_WeightsAreContended(tt *testing.T) {
+	tt.Parallel()
+	t := newTeam(tt)
+	t.apply(podinfo(1))
+	user := "contended-weights-" + t.ns
+	t.operate("-kubeconfig", t.kubeconfigAs(user))
+	t.create(canary())
+	t.settled(v1beta1.CanaryPhaseInitialized)
+	from := time.Now()
+	routes, err := t.dynamic.Resource(virtualServices).Namespace(t.ns).Get(t.Context(), "podinfo", metav1.GetOptions{})
+	t.must(err)
+	http, _, err := unstructured.NestedSlice(routes.Object, "spec", "http")
+	t.must(err)
+	stop := t.revert(virtualServices, http, "spec", "http")
+	t.ship(v2)
+	message := t.untilContended()
+	for _, want := range []string{"VirtualService podinfo." + t.ns, `"` + opponent + `"`, "spec.http"} {
+		if !strings.Contains(message, want) {
+			t.Errorf("%q does not mention %s", message, want)
+		}
+	}
+	over := time.NewTimer(fight)
+	defer over.Stop()
+	<-over.C
+	c, err := t.flagger.FlaggerV1beta1().Canaries(t.ns).Get(t.Context(), "podinfo", metav1.GetOptions{})
+	t.must(err)
+	if c.Status.Phase != v1beta1.CanaryPhaseProgressing || c.Status.CanaryWeight != 20 {
+		t.Errorf("%s with weight %d while the weights are contended", c.Status.Phase, c.Status.CanaryWeight)
+	}
+	reverts := stop()
+	writes := t.writesOf(user, "virtualservices", from)
+	t.Logf("%d writes of ours, %d of the other side in %s", writes, reverts, fight)
+	if writes > 5 || reverts == 0 {
+		t.Errorf("%d writes of ours, %d of the other side", writes, reverts)
+	}
+	t.wantToldOnce(message)
+	t.settled(v1beta1.CanaryPhaseSucceeded)
+	if _, image := t.replicas("podinfo-primary"); image != v2 {
+		t.Errorf("the primary runs %s", image)
+	}
+}
+
+// TestIncidentB14_SelectorIsContended lets somebody lead the Service to the target, which has no pods.
+func TestIncidentB14_SelectorIsContended(tt *testing.T) {
+	tt.Parallel()
+	t := newTeam(tt)
+	t.apply(podinfo(1))
+	user := "contended-selector-" + t.ns
+	t.operate("-kubeconfig", t.kubeconfigAs(user))
+	t.create(canary())
+	t.settled(v1beta1.CanaryPhaseInitialized)
+	from := time.Now()
+	stop := t.revert(kubeServices, map[string]any{"app": "podinfo"}, "spec", "selector")
+	message := t.untilContended()
+	for _, want := range []string{"Service podinfo." + t.ns, `"` + opponent + `"`, "spec.selector"} {
+		if !strings.Contains(message, want) {
+			t.Errorf("%q does not mention %s", message, want)
+		}
+	}
+	over := time.NewTimer(fight)
+	defer over.Stop()
+	<-over.C
+	reverts := stop()
+	writes := t.writesOf(user, "services", from)
+	t.Logf("%d writes of ours, %d of the other side in %s", writes, reverts, fight)
+	if writes > 5 || reverts == 0 {
+		t.Errorf("%d writes of ours, %d of the other side", writes, reverts)
+	}
+	t.wantToldOnce(message)
+	t.until("the end of it", func(c *v1beta1.Canary) bool {
+		for _, condition := range c.Status.Conditions {
+			if condition.Type == v1beta1.HealthyType {
+				return condition.Status == "True"
+			}
+		}
+		return false
+	})
+	u, err := t.dynamic.Resource(kubeServices).Namespace(t.ns).Get(t.Context(), "podinfo", metav1.GetOptions{})
+	t.must(err)
+	if selector, _, _ := unstructured.NestedString(u.Object, "spec", "selector", "app"); selector != "podinfo-primary" {
+		t.Errorf("the Service selects %s", selector)
+	}
+}
