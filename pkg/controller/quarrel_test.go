@@ -63,7 +63,7 @@ func TestIncidentB14_PausesGrow(t *testing.T) {
 	repairs := o.play(0, 3600, false, always)
 	want := []int{0, 10, 30, 70, 150, 310, 610, 910}
 	if len(repairs) > 17 || !slices.Equal(repairs[:len(want)], want) {
-		t.Errorf("repairs at %v, want them to begin with %v", repairs, want)
+		t.Errorf("%d repairs, the first at %v, want %v", len(repairs), repairs[:len(want)], want)
 	}
 	if o.opened != 1 || !o.open() {
 		t.Errorf("the quarrel was opened %d times, and is open: %t", o.opened, o.open())
