@@ -79,8 +79,8 @@ func (t *team) untilContended() string {
 	return message
 }
 
-// writesOf counts the writes of a user to objects of a resource.
-func (t *team) writesOf(user, resource string, since time.Time) (n int) {
+// writesTo counts the writes of a user to objects of a resource.
+func (t *team) writesTo(user, resource string, since time.Time) (n int) {
 	t.Helper()
 	calls, _ := t.calls(user, since)
 	for _, call := range calls {
@@ -136,7 +136,7 @@ func TestIncidentB14_WeightsAreContended(tt *testing.T) {
 		t.Errorf("%s with weight %d while the weights are contended", c.Status.Phase, c.Status.CanaryWeight)
 	}
 	reverts := stop()
-	writes := t.writesOf(user, "virtualservices", from)
+	writes := t.writesTo(user, "virtualservices", from)
 	t.Logf("%d writes of ours, %d of the other side in %s", writes, reverts, fight)
 	if writes > 5 || reverts == 0 {
 		t.Errorf("%d writes of ours, %d of the other side", writes, reverts)
@@ -169,7 +169,7 @@ func TestIncidentB14_SelectorIsContended(tt *testing.T) {
 	defer over.Stop()
 	<-over.C
 	reverts := stop()
-	writes := t.writesOf(user, "services", from)
+	writes := t.writesTo(user, "services", from)
 	t.Logf("%d writes of ours, %d of the other side in %s", writes, reverts, fight)
 	if writes > 5 || reverts == 0 {
 		t.Errorf("%d writes of ours, %d of the other side", writes, reverts)
