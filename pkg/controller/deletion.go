@@ -42,15 +42,23 @@ func (o *observer) observeReverted() {
 	o.v.handover.remaining, err = router.Remaining(canary, o.v.rendered, o.mesh)
 	o.failed(err)
 	o.v.handover.remaining = append(o.v.handover.remaining, o.v.former.routes.Ours...)
-	for r, fact := range o.v.facts.Former {
-		if fact.Unknown != "" && !o.v.unrendered {
-			o.failed(fmt.Errorf("what was taken over under the former name %s: %s", r.Service, fact.Unknown))
-		}
-	}
+	o.checkFormer()
 	o.v.facts.Reverted = reverted && err == nil && !o.v.unrendered && len(o.v.handover.remaining) == 0
 	if o.unknown != nil {
 		// A fault of the spec does not matter any more, but what could not be read must not count as gone.
 		o.v.facts.Problem = o.unknown
+	}
+}
+
+// checkFormer tells of what was taken over under a former name and can't be read.
+func (o *observer) checkFormer() {
+	if o.v.canary.Status.Rollout == nil || o.v.unrendered {
+		return
+	}
+	for _, r := range o.v.canary.Status.Rollout.Routing {
+		if reason := o.v.facts.Former[r].Unknown; reason != "" {
+			o.failed(fmt.Errorf("what the Canary took over as %s for provider %s is not known: %s", r.Service, r.Provider, reason))
+		}
 	}
 }
 

@@ -270,3 +270,44 @@ func TestUnusedCopiesGo(t *testing.T) {
 		t.Errorf("stored revisions were listed %d times at rest", n)
 	}
 }
+
+// routedBefore is a Canary that had routes of Istio once.
+func routedBefore(t *testing.T, a *api) *loop {
+	t.Helper()
+	initialized(t, a).end()
+	a.edit(canaryResource, "podinfo", []any{
+		map[string]any{"service": "podinfo", "provider": "kubernetes"}, map[string]any{"service": "podinfo", "provider": "istio"},
+	}, "status", "rollout", "routing")
+	return newLoop(t, a, 1)
+}
+
+// B-31: a provider that was uninstalled has left nothing behind.
+func TestB31_ProviderThatIsGone(t *testing.T) {
+	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
+	l := routedBefore(t, a).start()
+	l.retired(v1beta1.RoutingRef{Service: "podinfo", Provider: "kubernetes"})
+}
+
+// B-31: what can't be read is not gone: a rollout goes on up to where former routes could harm, and a deletion waits.
+func TestB31_FormerRoutesThatCannotBeRead(t *testing.T) {
+	a := newAPI(t, readyDeployment("podinfo", 2), usersService("podinfo"), revertible("podinfo"))
+	l := routedBefore(t, a)
+	l.mesh = l.newSite(Cluster{Dynamic: a.client, Discovery: failingDiscovery{}})
+	l.start()
+	a.edit(deploymentResource, "podinfo", "podinfo:2", "spec", "template", "metadata", "annotations", "image")
+	const text = "no route to host"
+	l.until("the condition", func() bool {
+		return l.phase("podinfo") == v1beta1.CanaryPhaseFinalising && strings.Contains(l.healthy("podinfo").Message, text)
+	})
+	if replicasOf(a, "podinfo") == 0 {
+		t.Error("the target has no pods, and former routes may lead to it")
+	}
+	a.delete("podinfo")
+	l.until("the condition", func() bool {
+		return l.phase("podinfo") == v1beta1.CanaryPhaseFinalising && strings.Contains(l.healthy("podinfo").Message, "took over as podinfo for provider istio")
+	})
+	a.edit(canaryResource, "podinfo", false, "spec", "revertOnDeletion")
+	l.until("the finalizer to go", func() bool {
+		return !slices.Contains(a.get(canaryResource, "podinfo").GetFinalizers(), v1beta1.Finalizer)
+	})
+}
