@@ -161,11 +161,17 @@ type team struct {
 	ns string
 }
 
-func newTeam(t *testing.T) *team {
+// needsBed skips a test outside of a testbed.
+func needsBed(t *testing.T) {
 	t.Helper()
 	if os.Getenv("FLAGGER") == "" {
 		t.Skip("run make test-api")
 	}
+}
+
+func newTeam(t *testing.T) *team {
+	t.Helper()
+	needsBed(t)
 	b, err := shared()
 	if err != nil {
 		t.Fatal(err)

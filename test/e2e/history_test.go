@@ -32,6 +32,7 @@ import (
 // passed its whole analysis. The seed in the log, put into SEED, makes the same changes at the same moments again.
 func TestHistory(tt *testing.T) {
 	tt.Parallel()
+	needsBed(tt)
 	seed := rand.Uint64()
 	if s := os.Getenv("SEED"); s != "" {
 		var err error
