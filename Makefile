@@ -57,11 +57,12 @@ test-api: $(TESTBED) ## Run the suite on a real API server and controllers
 	$(TESTBED) run --with prometheus --images hack/testbed/demo/images.yaml -- \
 	  env FLAGGER=$(CURDIR)/bin/flagger-race ROOT=$(CURDIR) bin/e2e.test -test.v -test.parallel 6 -test.timeout 15m
 
-test-gateway: $(TESTBED) ## Kill the operator at random moments while requests go through a real gateway
+test-gateway: $(TESTBED) ## Lead an application through its whole life, and kill the operator, while requests go through a real gateway
 	$(SHARED) go build -o bin/flagger-killed ./cmd/flagger
 	$(SHARED) go test -c -o bin/gateway.test ./test/e2e
 	$(TESTBED) run --with prometheus,contour --images hack/testbed/demo/images.yaml -- \
-	  env FLAGGER=$(CURDIR)/bin/flagger-killed ROOT=$(CURDIR) GATEWAY=10.244.255.1:80 bin/gateway.test -test.v -test.run TestKilled -test.timeout 15m
+	  env FLAGGER=$(CURDIR)/bin/flagger-killed ROOT=$(CURDIR) GATEWAY=10.244.255.1:80 bin/gateway.test -test.v \
+	  -test.run 'TestKilled|TestNothingLost|TestDeletionGivesBack' -test.parallel 6 -test.timeout 15m
 
 cover: ## Fail when the pure packages are covered by less than 95 %
 	hack/cover.sh

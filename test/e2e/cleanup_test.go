@@ -87,11 +87,7 @@ func TestB31_FormerNamesAreCleanedUp(tt *testing.T) {
 	if diff := cmp.Diff(map[string]string{"app": "podinfo"}, t.selects()); diff != "" {
 		t.Errorf("the user's Service after the deletion (-want +got):\n%s", diff)
 	}
-	load.end()
-	t.Logf("%d requests, %d lost", load.sent, load.lost)
-	if load.lost > 0 || load.sent < 100 {
-		t.Errorf("%d of %d requests lost:\n%s", load.lost, load.sent, load.first)
-	}
+	load.end(t)
 	for _, text := range []string{"former name web are left", "Service podinfo." + t.ns + " is left to its user", "No routes of provider istio are left"} {
 		if n := count(story(t.events()), text); n != 1 {
 			t.Errorf("%q told %d times in\n%s", text, n, strings.Join(t.events(), "\n"))

@@ -62,58 +62,72 @@ func (t *team) selects() map[string]string {
 	return s.Spec.Selector
 }
 
-// TestDeletionGivesBack takes a live Service over and gives it back. Not one request is lost on the way, with an operator that
-// lives and with one that is killed in the middle of the deletion.
+// TestDeletionGivesBack takes a live Service over and gives it back: at rest, with an operator that is killed in the middle of
+// it, and while a revision is analyzed. Not one request is lost on the way.
 func TestDeletionGivesBack(tt *testing.T) {
 	tt.Parallel()
-	for name, kill := range map[string]bool{"calm": false, "killed": true} {
+	for name, c := range map[string]struct{ kill, running bool }{
+		"at rest": {}, "killed": {kill: true}, "in the middle": {running: true},
+	} {
 		tt.Run(name, func(tt *testing.T) {
 			tt.Parallel()
-			t := newTeam(tt)
-			t.apply(podinfo(2))
-			t.available("podinfo")
-			load := t.load()
-			o := t.operate()
-			t.create(canary(revertOnDeletion))
-			c := t.settled(v1beta1.CanaryPhaseInitialized)
-			if !slices.Contains(c.Finalizers, v1beta1.Finalizer) {
-				t.Errorf("finalizers %v of a Canary with revertOnDeletion", c.Finalizers)
+			l := newLoaded(tt, 2)
+			l.begin()
+			l.operates()
+			l.onboard(revertOnDeletion, weighted, l.asks(v1beta1.ConfirmPromotionHook))
+			if !slices.Contains(l.read().Finalizers, v1beta1.Finalizer) {
+				l.Error("a Canary with revertOnDeletion has no finalizer")
 			}
-			t.ship(v2)
-			t.settled(v1beta1.CanaryPhaseSucceeded)
-			pods := t.podsOf("podinfo-primary")
-			t.deleteCanary()
-			if kill {
-				t.until("Terminating", func(c *v1beta1.Canary) bool { return c.Status.Phase == v1beta1.CanaryPhaseTerminating })
-				o.kill()
-				t.operate()
+			if c.running {
+				l.ship(v2)
+				l.enters(v1beta1.CanaryPhaseWaitingPromotion)
+			} else {
+				l.set(v1beta1.ConfirmPromotionHook, true)
+				l.promote(v2)
 			}
-			t.gone(v1beta1.SchemeGroupVersion.WithResource("canaries"), "podinfo")
-			if n, image := t.replicas("podinfo"); n != 2 || image != v2 {
-				t.Errorf("the target has %d replicas of %s", n, image)
+			pods := l.podsOf("podinfo-primary")
+			if l.gateway != "" {
+				l.leadToService()
 			}
-			if diff := cmp.Diff(map[string]string{"app": "podinfo"}, t.selects()); diff != "" {
-				t.Errorf("selector of the Service (-want +got):\n%s", diff)
+			l.deleteCanary()
+			if c.kill {
+				l.enters(v1beta1.CanaryPhaseTerminating)
+				l.o.kill()
+				l.operates()
 			}
-			t.gone(deployments, "podinfo-primary")
-			t.gone(virtualServices, "podinfo")
-			t.gone(coreResource("services"), "podinfo-primary")
+			l.gone(v1beta1.SchemeGroupVersion.WithResource("canaries"), "podinfo")
+			l.isGivenBack(v2)
 			for _, name := range pods {
-				t.gone(coreResource("pods"), name)
+				l.gone(coreResource("pods"), name)
 			}
-			load.end()
-			t.Logf("%d requests, %d lost", load.sent, load.lost)
-			if load.lost > 0 || load.sent < 100 {
-				t.Errorf("%d of %d requests lost:\n%s", load.lost, load.sent, load.first)
-			}
-			told := story(t.events())
-			for _, text := range []string{"Terminating canary podinfo." + t.ns, "Terminated canary podinfo." + t.ns} {
+			l.load.end(l)
+			told := story(l.events())
+			for _, text := range []string{"Terminating canary podinfo." + l.ns, "Terminated canary podinfo." + l.ns} {
 				if n := count(told, text); n != 1 {
-					t.Errorf("%q told %d times in\n%s", text, n, strings.Join(told, "\n"))
+					l.Errorf("%q told %d times in\n%s", text, n, strings.Join(told, "\n"))
 				}
 			}
 		})
 	}
+}
+
+// isGivenBack checks that the application is as it was before its Canary, with an image.
+func (l *loaded) isGivenBack(image string) {
+	l.Helper()
+	if n, runs := l.team.replicas("podinfo"); n != l.replicas || runs != image {
+		l.Errorf("the target has %d replicas of %s", n, runs)
+	}
+	if diff := cmp.Diff(map[string]string{"app": "podinfo"}, l.selects()); diff != "" {
+		l.Errorf("selector of the Service (-want +got):\n%s", diff)
+	}
+	if l.gateway != "" {
+		l.gone(httpProxies, "podinfo")
+	} else {
+		l.gone(virtualServices, "podinfo")
+	}
+	l.gone(deployments, "podinfo-primary")
+	l.gone(coreResource("services"), "podinfo-primary")
+	l.load.comeFrom(l.team, versionOf(image))
 }
 
 // TestDeletionWithoutRevert lets a Canary go at once when nobody asked for more, and also when it was asked for and no longer

@@ -1,0 +1,200 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+const (
+	// pace is the time from one request to the next. What is not served for longer loses at least one.
+	pace = 25 * time.Millisecond
+	// faulty is the version whose errors are its own and not those of the way to it.
+	faulty = "6.9.4"
+)
+
+// requests asks an application without a pause and remembers what became of each request. A request is sent when it is due,
+// whatever became of those before it. Every other one has a connection of its own, the rest share connections that are kept.
+type requests struct {
+	url, host   string
+	kept, fresh *http.Client
+	stop        context.CancelFunc
+	wait        sync.WaitGroup
+
+	mu       sync.Mutex
+	sent     int
+	lost     []string
+	answers  []answer
+	answered chan struct{}
+}
+
+// answer says which version answered the request of a moment, and whether that had a connection of its own.
+type answer struct {
+	sent    time.Time
+	version string
+	fresh   bool
+}
+
+// load sends requests to the Service of the team until end is called.
+func (t *team) load() *requests { return t.loadTo("podinfo."+t.ns+".svc.cluster.local:9898", "") }
+
+// loadTo sends them to an address, for a host if it is not empty.
+func (t *team) loadTo(address, host string) *requests {
+	ctx, stop := context.WithCancel(t.Context())
+	dial := (&net.Dialer{Timeout: 10 * time.Second}).DialContext
+	r := &requests{
+		url: "http://" + address + "/version", host: host, stop: stop, answered: make(chan struct{}),
+		kept:  &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: dial, MaxIdleConnsPerHost: 100}},
+		fresh: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}},
+	}
+	r.wait.Go(func() { r.run(ctx) })
+	return r
+}
+
+func (r *requests) run(ctx context.Context) {
+	due := time.NewTicker(pace)
+	defer due.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-due.C:
+		}
+		client, fresh := r.kept, n%2 == 0
+		if fresh {
+			client = r.fresh
+		}
+		r.wait.Go(func() {
+			at := time.Now()
+			version, _, err := ask(client, r.url, r.host)
+			r.note(answer{at, version, fresh}, err)
+		})
+	}
+}
+
+func (r *requests) note(a answer, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sent++
+	if err != nil {
+		r.lost = append(r.lost, fmt.Sprintf("%s after %s: %v", a.sent.Format("15:04:05.000"), time.Since(a.sent).Round(time.Millisecond), err))
+		return
+	}
+	r.answers = append(r.answers, a)
+	close(r.answered)
+	r.answered = make(chan struct{})
+}
+
+// routeHeader is where a route of the gateway may say which one it is.
+const routeHeader = "X-Route"
+
+// ask returns the version that answered, and the route it came by. Without a version it was not the application that answered.
+func ask(client *http.Client, url, host string, headers ...string) (version, route string, err error) {
+	request, err := http.NewRequest(http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return "", "", err
+	}
+	request.Host = host
+	for _, name := range headers {
+		request.Header.Set(name, "1")
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return "", "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return "", "", err
+	}
+	var from struct{ Version string }
+	if err := json.Unmarshal(body, &from); err != nil || from.Version == "" {
+		return "", "", fmt.Errorf("%s: %s", response.Status, body)
+	}
+	if response.StatusCode != http.StatusOK && from.Version != faulty {
+		return "", "", fmt.Errorf("%s by %s", response.Status, from.Version)
+	}
+	return from.Version, response.Header.Get(routeHeader), nil
+}
+
+// until waits until the answers to requests that are sent from now on are enough.
+func (r *requests) until(t *team, what string, enough func([]answer) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for from := time.Now(); ; {
+		answers, more := r.since(from)
+		if enough(answers) {
+			return
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			t.Fatalf("waiting for %s: %v; answers since %s: %v", what, ctx.Err(), from.Format(time.TimeOnly), answers)
+		}
+	}
+}
+
+func (r *requests) since(from time.Time) (answers []answer, more <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range r.answers {
+		if a.sent.After(from) {
+			answers = append(answers, a)
+		}
+	}
+	return answers, r.answered
+}
+
+// goOn waits for a number of answers.
+func (r *requests) goOn(t *team, n int) {
+	t.Helper()
+	r.until(t, "answers", func(answers []answer) bool { return len(answers) >= n })
+}
+
+// comeFrom waits until one version gives all answers on new connections. Those that are kept stay where they are.
+func (r *requests) comeFrom(t *team, version string) {
+	t.Helper()
+	r.until(t, "answers of "+version, func(answers []answer) bool {
+		row := 0
+		for _, a := range answers {
+			switch {
+			case a.fresh && a.version == version:
+				row++
+			case a.fresh:
+				row = 0
+			}
+		}
+		return row >= 15
+	})
+}
+
+// versions counts the answers so far.
+func (r *requests) versions() map[string]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	versions := map[string]int{}
+	for _, a := range r.answers {
+		versions[a.version]++
+	}
+	return versions
+}
+
+// end stops the requests, and fails the test if one of them was lost.
+func (r *requests) end(t testing.TB) {
+	t.Helper()
+	r.stop()
+	r.wait.Wait()
+	r.kept.CloseIdleConnections()
+	t.Logf("%d requests, %d lost", r.sent, len(r.lost))
+	if len(r.lost) > 0 || r.sent < 100 {
+		t.Errorf("%d of %d requests lost:\n%s", len(r.lost), r.sent, strings.Join(r.lost, "\n"))
+	}
+}
