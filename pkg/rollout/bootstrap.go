@@ -220,4 +220,8 @@ func (p *pass) adoptRun(now Revision) {
 	if p.next.CanaryWeight > 0 || p.next.Iterations > 0 || p.st.Mirror {
 		p.st.Stage = stageAnalysis
 	}
+	if p.inPhase(v1beta1.CanaryPhaseFinalising) && (p.next.CanaryWeight > 0 || p.st.Mirror) {
+		// The last route was not written. It may be when the primary is ready for it, which nobody has seen since.
+		p.next.Phase = v1beta1.CanaryPhasePromoting
+	}
 }

@@ -790,11 +790,14 @@ func TestAdopt(t *testing.T) {
 		weight           int32
 		then             string
 	}{
-		"settled and unchanged":        {foreign(succeeded), "v2:1", "v2:1", 0, "settled"},
-		"settled, changed meanwhile":   {foreign(initialized, targetRuns("2", 2)), unknownRevision, unknownRevision, 0, "start"},
-		"failed":                       {foreign(failed, targetRuns("2", 2)), "v2:2", unknownRevision, 0, "settled"},
-		"running":                      {foreign(progressing, targetRuns("2", 2), func(f *Facts) { f.Routes.CanaryWeight = 20 }), "v2:2", unknownRevision, 20, "advance"},
-		"waiting for promotion":        {foreign(v1beta1.CanaryPhaseWaitingPromotion, targetRuns("2", 2), func(f *Facts) { f.Routes.CanaryWeight = 30 }), "v2:2", unknownRevision, 30, "advance"},
+		"settled and unchanged":      {foreign(succeeded), "v2:1", "v2:1", 0, "settled"},
+		"settled, changed meanwhile": {foreign(initialized, targetRuns("2", 2)), unknownRevision, unknownRevision, 0, "start"},
+		"failed":                     {foreign(failed, targetRuns("2", 2)), "v2:2", unknownRevision, 0, "settled"},
+		"running":                    {foreign(progressing, targetRuns("2", 2), func(f *Facts) { f.Routes.CanaryWeight = 20 }), "v2:2", unknownRevision, 20, "advance"},
+		"waiting for promotion":      {foreign(v1beta1.CanaryPhaseWaitingPromotion, targetRuns("2", 2), func(f *Facts) { f.Routes.CanaryWeight = 30 }), "v2:2", unknownRevision, 30, "advance"},
+		"finalising, but the traffic is not back yet": {foreign(finalisingP, targetRuns("2", 2), func(f *Facts) {
+			f.Routes.CanaryWeight, f.Primary.Copy = 30, "v2:2"
+		}), "v2:2", unknownRevision, 30, "promoting"},
 		"running, but nothing is read": {foreign(progressing, func(f *Facts) { f.Target.Revision.Fingerprint = "" }), "", "", 0, "adopt"},
 		"failed promotion": {foreign(failed, targetRuns("2", 2), status(func(s *v1beta1.CanaryStatus) { s.CanaryWeight = 100 }),
 			func(f *Facts) { f.Routes.CanaryWeight = 100 }), "v2:2", unknownRevision, 100, "settled"},

@@ -257,7 +257,6 @@ func notDue(p *pass) bool {
 	case ReasonInvalidSpec:
 		_, leadsOn := NextWeight(p.a, p.next.CanaryWeight)
 		p.keepHealth = !leadsOn
-	default:
 	}
 	return true
 }
