@@ -40,6 +40,8 @@ type flaggerApp struct {
 	scaler, configs, adopted, discovery, policy, abTest bool
 	hooks                                               []v1beta1.CanaryWebhook
 	interval                                            string
+	// bad makes the metric of the analysis answer 50 of at least 99.
+	bad bool
 	// bare leaves out everything that is made once the primary is there.
 	bare bool
 	// status changes what Flagger's status of the phase is.
@@ -188,7 +190,10 @@ func (a *flaggerApp) autoscaler(suffix string) *autoscalingv2.HorizontalPodAutos
 
 // object is the Canary as the user wrote it.
 func (a *flaggerApp) object() *v1beta1.Canary {
-	low := 99.0
+	low, query := 99.0, "vector(100)"
+	if a.bad {
+		query = "vector(50)"
+	}
 	c := &v1beta1.Canary{
 		ObjectMeta: metav1.ObjectMeta{Name: a.name},
 		Spec: v1beta1.CanarySpec{
@@ -197,7 +202,7 @@ func (a *flaggerApp) object() *v1beta1.Canary {
 			Service:   v1beta1.CanaryService{Port: 80, TargetPort: intstr.FromString("http"), PortDiscovery: a.discovery},
 			Analysis: &v1beta1.CanaryAnalysis{
 				Interval: "1m", Threshold: 2, StepWeight: 20, MaxWeight: 60, Webhooks: a.hooks,
-				Metrics: []v1beta1.CanaryMetric{{Name: "constant", Query: "vector(100)", ThresholdRange: &v1beta1.CanaryThresholdRange{Min: &low}}},
+				Metrics: []v1beta1.CanaryMetric{{Name: "constant", Query: query, ThresholdRange: &v1beta1.CanaryThresholdRange{Min: &low}}},
 			},
 		},
 	}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -56,6 +58,7 @@ func TestTakeover(tt *testing.T) {
 		{name: "late-secret", phase: v1beta1.CanaryPhaseInitialized, provider: "istio", replicas: 1, configs: true, scaler: true},
 	}
 	t.leaveAll(append(slices.Clone(apps), late...))
+	t.Logf("%s: %d Canaries are left", time.Now().Format(time.TimeOnly), len(apps)+len(late))
 	t.changeImage("late-image", v3)
 	t.changeConfig("late-config")
 	t.changeSecret("late-secret")
@@ -70,6 +73,7 @@ func TestTakeover(tt *testing.T) {
 	watched()
 	t.expectAdopted(user, began, len(apps))
 	t.must(o.stop())
+	t.Logf("%s: taken over", time.Now().Format(time.TimeOnly))
 
 	began = time.Now()
 	o = t.operate(args...)
@@ -82,6 +86,7 @@ func TestTakeover(tt *testing.T) {
 		t.Errorf("generations of workloads (-before +after):\n%s", diff)
 	}
 	t.must(o.stop())
+	t.Logf("%s: started again", time.Now().Format(time.TimeOnly))
 	t.changedMeanwhile(args, len(apps)+len(late))
 }
 
@@ -344,6 +349,13 @@ func TestTakeoverUnderWay(tt *testing.T) {
 			}},
 			tells: steps(40), primary: 1, end: v1beta1.CanaryPhaseSucceeded,
 		},
+		// The failed check that Flagger counted counts.
+		"Progressing to a failure": {
+			app: flaggerApp{phase: v1beta1.CanaryPhaseProgressing, canary: 1, weight: 20, bad: true, status: func(s *v1beta1.CanaryStatus) {
+				s.CanaryWeight, s.FailedChecks = 20, 1
+			}},
+			tells: []string{"Halt podinfo", "failed checks threshold reached 2", "Canary failed!"}, end: v1beta1.CanaryPhaseFailed,
+		},
 		"Progressing from the start": {
 			app:   flaggerApp{phase: v1beta1.CanaryPhaseProgressing, canary: 1},
 			tells: append([]string{"Starting canary analysis"}, steps(20)...), primary: 1, end: v1beta1.CanaryPhaseSucceeded,
@@ -388,7 +400,7 @@ func TestTakeoverUnderWay(tt *testing.T) {
 			t.leaveAll([]*flaggerApp{a})
 			record, err := history.Record(context.Background(), t.dynamic, t.ns, clock.RealClock{})
 			t.must(err)
-			t.operate()
+			o := t.operate()
 			t.until("the takeover", func(c *v1beta1.Canary) bool { return c.Status.Rollout != nil && c.Status.Rollout.Target != nil })
 			if c.gate != "" {
 				watched()
@@ -404,7 +416,65 @@ func TestTakeoverUnderWay(tt *testing.T) {
 			if n, _ := t.replicas("podinfo"); n != 0 {
 				t.Errorf("the target keeps %d replicas", n)
 			}
+			t.must(o.stop())
+			t.expectIdleStart()
 		})
+	}
+}
+
+// expectIdleStart starts an operator whose Canary is at rest: it writes nothing.
+func (t *team) expectIdleStart() {
+	t.Helper()
+	user, began := "again-"+t.ns, time.Now()
+	o := t.operate("-kubeconfig", t.kubeconfigAs(user))
+	t.untilTold(o, 1)
+	watched()
+	if writes := t.writesOf(user, began, ""); len(writes) > 0 {
+		t.Errorf("the start of another operator writes\n%s", strings.Join(writes, "\n"))
+	}
+}
+
+// TestTakeoverOfAFailedPromotion takes over a Canary whose primary did not come up with what Flagger promoted: the canary
+// serves, and goes on serving until the next revision is promoted.
+func TestTakeoverOfAFailedPromotion(tt *testing.T) {
+	tt.Parallel()
+	t := newTeam(tt)
+	a := &flaggerApp{
+		name: "podinfo", phase: v1beta1.CanaryPhaseFailed, provider: "istio", pods: "[./podinfo, --port=9898, --level=info]",
+		replicas: 1, canary: 1, weight: 100, interval: "1s", status: func(s *v1beta1.CanaryStatus) { s.CanaryWeight = 100 },
+	}
+	t.leaveAll([]*flaggerApp{a})
+	quotas := t.kube.CoreV1().ResourceQuotas(t.ns)
+	_, err := quotas.Create(t.Context(), &corev1.ResourceQuota{
+		ObjectMeta: metav1.ObjectMeta{Name: "full"},
+		Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{corev1.ResourcePods: resource.MustParse("2")}},
+	}, metav1.CreateOptions{})
+	t.must(err)
+	target, err := t.kube.AppsV1().Deployments(t.ns).Get(t.Context(), "podinfo", metav1.GetOptions{})
+	t.must(err)
+	t.must(t.leavePromoted(t.Context(), a, target))
+
+	user, began := "takeover-"+t.ns, time.Now()
+	t.operate("-kubeconfig", t.kubeconfigAs(user))
+	t.until("the takeover", func(c *v1beta1.Canary) bool { return c.Status.Rollout != nil && c.Status.Rollout.Target != nil })
+	watched()
+	for _, w := range t.writesOf(user, began, "") {
+		if !strings.Contains(w, " canaries/status ") && !strings.Contains(w, " events ") {
+			t.Errorf("the takeover writes %s", w)
+		}
+	}
+	if p, w := t.weights("istio"); p != 0 || w != 100 {
+		t.Errorf("routes are at %d/%d", p, w)
+	}
+	if n, _ := t.replicas("podinfo"); n != 1 {
+		t.Errorf("the canary has %d replicas", n)
+	}
+
+	t.must(quotas.Delete(t.Context(), "full", metav1.DeleteOptions{}))
+	t.changeImage("podinfo", v3)
+	t.settled(v1beta1.CanaryPhaseSucceeded)
+	if p, w := t.weights("istio"); p != 100 || w != 0 || !t.primaryRuns(v3) {
+		t.Errorf("routes end at %d/%d, and that the primary runs %s is %t", p, w, v3, t.primaryRuns(v3))
 	}
 }
 
