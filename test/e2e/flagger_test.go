@@ -37,9 +37,9 @@ type flaggerApp struct {
 	// weight is what the routes give to the canary.
 	weight int64
 	// The traits that make Flagger write more, or otherwise.
-	scaler, configs, adopted, discovery, policy, abTest bool
-	hooks                                               []v1beta1.CanaryWebhook
-	interval                                            string
+	scaler, keda, configs, adopted, discovery, policy, abTest bool
+	hooks                                                     []v1beta1.CanaryWebhook
+	interval                                                  string
 	// bad makes the metric of the analysis answer 50 of at least 99.
 	bad bool
 	// bare leaves out everything that is made once the primary is there.
@@ -105,6 +105,11 @@ func (t *team) leaveTarget(ctx context.Context, a *flaggerApp) (*appsv1.Deployme
 	}
 	if a.scaler {
 		if _, err := t.kube.AutoscalingV2().HorizontalPodAutoscalers(t.ns).Create(ctx, a.autoscaler(""), metav1.CreateOptions{}); err != nil {
+			return nil, err
+		}
+	}
+	if a.keda {
+		if _, err := t.dynamic.Resource(scaledObjects).Namespace(t.ns).Create(ctx, a.scaledObject(""), metav1.CreateOptions{}); err != nil {
 			return nil, err
 		}
 	}
@@ -188,6 +193,30 @@ func (a *flaggerApp) autoscaler(suffix string) *autoscalingv2.HorizontalPodAutos
 	}
 }
 
+// scaledObject has the fields that Flagger copies, and in the copy the one that it adds. That of the target is paused.
+func (a *flaggerApp) scaledObject(suffix string) *unstructured.Unstructured {
+	spec := map[string]any{
+		"scaleTargetRef":  map[string]any{"name": a.name + suffix, "kind": "Deployment", "apiVersion": "apps/v1"},
+		"minReplicaCount": int64(1), "maxReplicaCount": int64(4), "cooldownPeriod": int64(30),
+		"triggers": []any{map[string]any{"type": "prometheus", "name": "requests", "metadata": map[string]any{
+			"serverAddress": "http://prometheus:9090", "threshold": "5", "query": `sum(rate(requests{app="` + a.name + suffix + `"}[1m]))`,
+		}}},
+	}
+	if suffix != "" {
+		spec["advanced"] = map[string]any{"horizontalPodAutoscalerConfig": map[string]any{}}
+	}
+	u := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": map[string]any{"name": a.name + suffix}, "spec": spec,
+	}}
+	u.SetLabels(map[string]string{"team": "shop"})
+	own := map[string]string{"example.com/owner": "shop"}
+	if suffix == "" {
+		own[pausedReplicas] = "0"
+	}
+	u.SetAnnotations(own)
+	return u
+}
+
 // object is the Canary as the user wrote it.
 func (a *flaggerApp) object() *v1beta1.Canary {
 	low, query := 99.0, "vector(100)"
@@ -211,6 +240,9 @@ func (a *flaggerApp) object() *v1beta1.Canary {
 	}
 	if a.scaler {
 		c.Spec.AutoscalerRef = &v1beta1.AutoscalerReference{APIVersion: "autoscaling/v2", Kind: "HorizontalPodAutoscaler", Name: a.name}
+	}
+	if a.keda {
+		c.Spec.AutoscalerRef = &v1beta1.AutoscalerReference{APIVersion: "keda.sh/v1alpha1", Kind: "ScaledObject", Name: a.name}
 	}
 	if a.provider == "kubernetes" || a.abTest {
 		c.Spec.Analysis.StepWeight, c.Spec.Analysis.MaxWeight, c.Spec.Analysis.Iterations = 0, 0, 3
@@ -244,6 +276,13 @@ func (t *team) leaveMade(ctx context.Context, a *flaggerApp, c *v1beta1.Canary, 
 		copied := a.autoscaler(v1beta1.PrimarySuffix)
 		copied.OwnerReferences = []metav1.OwnerReference{owner}
 		if _, err := t.kube.AutoscalingV2().HorizontalPodAutoscalers(t.ns).Create(ctx, copied, metav1.CreateOptions{}); err != nil {
+			return err
+		}
+	}
+	if a.keda {
+		copied := a.scaledObject(v1beta1.PrimarySuffix)
+		copied.SetOwnerReferences([]metav1.OwnerReference{owner})
+		if _, err := t.dynamic.Resource(scaledObjects).Namespace(t.ns).Create(ctx, copied, metav1.CreateOptions{}); err != nil {
 			return err
 		}
 	}

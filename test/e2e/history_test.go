@@ -29,7 +29,7 @@ import (
 
 // TestHistory changes images, ConfigMaps and Secrets at random moments of rollouts. The record of all writes then proves that
 // every revision was analyzed or gave way to a newer one, and that the primary was never given anything else than what had
-// passed its whole analysis. The seed in the log, put into SEED, makes the same changes at the same moments again.
+// passed its whole analysis. The seed in the log, put into SEED, makes the same changes again, at about the same moments.
 func TestHistory(tt *testing.T) {
 	tt.Parallel()
 	needsBed(tt)

@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -102,6 +104,24 @@ func TestScaledObject(tt *testing.T) {
 	t.expectScaledCopy()
 	if n, _ := t.replicas("podinfo"); n != 0 {
 		t.Errorf("the target keeps %d replicas", n)
+	}
+}
+
+// TestTakeoverOfAScaledObject takes over a Canary that Flagger left at rest with a ScaledObject: it writes the status alone.
+func TestTakeoverOfAScaledObject(tt *testing.T) {
+	tt.Parallel()
+	t := newTeam(tt)
+	if err := installKeda(); err != nil {
+		tt.Skipf("the CRD of ScaledObjects can't be had: %v", err)
+	}
+	t.leaveAll([]*flaggerApp{{name: "podinfo", phase: v1beta1.CanaryPhaseSucceeded, provider: "istio", replicas: 1, keda: true}})
+	user, began := "takeover-"+t.ns, time.Now()
+	o := t.operate("-kubeconfig", t.kubeconfigAs(user))
+	t.settled(v1beta1.CanaryPhaseSucceeded)
+	t.untilTold(o, 1)
+	watched()
+	if writes := t.writesOf(user, began, ""); len(writes) != 1 || !strings.HasSuffix(writes[0], " canaries/status podinfo") {
+		t.Errorf("the takeover writes %q", writes)
 	}
 }
 
