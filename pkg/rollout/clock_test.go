@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -109,5 +110,16 @@ func TestClocks(t *testing.T) {
 				t.Errorf("rule %s wakes after %s with %+v, want %s after %s with %+v", d.Rule, wake, got, c.rule, c.wake, c.clock)
 			}
 		})
+	}
+}
+
+// A wait is put into words at most once in an interval. The last time may lie ahead of a clock that was set back.
+func TestWaitIsWordedAnewAfterTheClockWasSetBack(t *testing.T) {
+	f := facts(v1beta1.CanaryPhaseProgressing, running(0), stage(""), func(f *Facts) { unready(&f.Target, Waiting, 0) })
+	f.Canary.Status = Decide(f).Status
+	f.Target.Health.Reason, f.Now = "one of two pods is ready", now.Add(-time.Hour)
+	d := Decide(f)
+	if c := condition(&d.Status, v1beta1.HealthyType); !strings.Contains(c.Message, f.Target.Health.Reason) {
+		t.Errorf("the condition says %q", c.Message)
 	}
 }

@@ -147,7 +147,7 @@ func (p *pass) toldLately(old *v1beta1.CanaryCondition) bool {
 		return false
 	}
 	again := old.LastUpdateTime.Add(p.interval())
-	if !p.f.Now.Before(again) {
+	if !p.f.Now.Before(again) || old.LastUpdateTime.After(p.f.Now) {
 		return false
 	}
 	p.wakeAt(again)

@@ -142,6 +142,15 @@ type failing struct{ err error }
 
 func (f failing) Get(router.Ref) (*unstructured.Unstructured, error) { return nil, f.err }
 
+func TestMissingScalerNamesItsField(t *testing.T) {
+	resource := schema.GroupVersionResource{Group: "keda.sh", Version: "v1alpha1", Resource: "scaledobjects"}
+	ref := router.Ref{Resource: resource, Kind: "ScaledObject", Namespace: "test", Name: "x"}
+	err := &router.WriteError{Ref: ref, Op: router.Create, Err: apierrors.NewGenericServerResponse(404, "post", resource.GroupResource(), "", "", 0, true)}
+	if want := "install the CRD of scaledobjects.keda.sh, or set another spec.autoscalerRef"; !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("got %q, want it to end in %q", err, want)
+	}
+}
+
 func TestWriteErrors(t *testing.T) {
 	resource := schema.GroupResource{Group: "example.com", Resource: "things"}
 	missing := apierrors.NewGenericServerResponse(404, "post", resource, "", "", 0, true)

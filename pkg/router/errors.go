@@ -34,9 +34,17 @@ func (e *WriteError) Error() string {
 		text = fmt.Sprintf("%s %s %s error: %v", e.Ref.Kind, e.Ref.Name, e.Op, e.Err)
 	}
 	if missingKind(e.Err) {
-		text += fmt.Sprintf(": install the CRD of %s, or set another spec.provider", e.Ref.Resource.GroupResource())
+		text += fmt.Sprintf(": install the CRD of %s, or set another %s", e.Ref.Resource.GroupResource(), e.field())
 	}
 	return text
+}
+
+// field is what made us write an object of this kind.
+func (e *WriteError) field() string {
+	if group := e.Ref.Resource.Group; group == "autoscaling" || group == "keda.sh" {
+		return "spec.autoscalerRef"
+	}
+	return "spec.provider"
 }
 
 // Unwrap returns the error of the API server.
