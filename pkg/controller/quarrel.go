@@ -174,7 +174,7 @@ func (q *quarrel) tell(ref router.Ref, manager string) {
 	if len(q.fields) == 0 {
 		who, what, remedy = "somebody else", "deleting it", "find out who does"
 	}
-	q.message = fmt.Sprintf("%s: %s keeps %s: %s; until that stops it is repaired at growing intervals of up to %s, and the rollout is held",
+	q.message = fmt.Sprintf("%s: %s keeps %s: %s; until that stops it is repaired at growing intervals of up to %s, and no rollout goes on",
 		ref, who, what, remedy, lastPause)
 }
 

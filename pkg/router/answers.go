@@ -67,6 +67,16 @@ func (a *answers) writtenAs(ref Ref, wanted share) int {
 	return known.number
 }
 
+// withdraw notes that a state is not wanted any more: whoever wants it again later repairs nothing.
+func (a *answers) withdraw(ref Ref) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if known, ok := a.byRef[ref]; ok {
+		known.number = 0
+		a.byRef[ref] = known
+	}
+}
+
 // remember records the answer to a write. Replaced is empty for a creation.
 func (a *answers) remember(ref Ref, replaced string, stored *unstructured.Unstructured, wanted, actual share) {
 	a.mu.Lock()

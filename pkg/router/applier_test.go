@@ -233,6 +233,13 @@ func TestIncidentB14_UndoneWritesAreCounted(t *testing.T) {
 	if got := diff("20"); got.Op != router.Create || got.Undone <= last || got.Fields() != nil {
 		t.Errorf("a deletion undid write %d, after write %d", got.Undone, last)
 	}
+	apply("20")
+	if err := applier.Delete(ctx, conformance.Podinfo(), []router.Ref{thing("x")}); err != nil {
+		t.Fatal(err)
+	}
+	if diff("20").Op != router.Create || diff("20").Undone != 0 {
+		t.Errorf("our own deletion counts as somebody else's: %+v", diff("20"))
+	}
 }
 
 // The applier remembers answers for live objects only: a cluster where Canaries come and go must not fill it.

@@ -121,6 +121,7 @@ func (a *Applier) Delete(ctx context.Context, c *v1beta1.Canary, refs []Ref) err
 		if err != nil && !apierrors.IsNotFound(err) {
 			return &WriteError{Ref: ref, Op: Delete, Err: err}
 		}
+		a.answers.withdraw(ref)
 	}
 	return nil
 }
