@@ -31,8 +31,9 @@ func (p *pass) clockStage() string {
 		return clockAnalysis
 	case v1beta1.CanaryPhasePromoting, v1beta1.CanaryPhaseFinalising:
 		return clockPromotion
+	default:
+		return ""
 	}
-	return ""
 }
 
 // expires is when a clock that is started now, unless it runs already, reaches the progress deadline.

@@ -257,6 +257,8 @@ func notDue(p *pass) bool {
 	case ReasonInvalidSpec:
 		_, leadsOn := NextWeight(p.a, p.next.CanaryWeight)
 		p.keepHealth = !leadsOn
+	default:
+		p.keepHealth = false
 	}
 	return true
 }
