@@ -103,6 +103,11 @@ func (d *demo) switchRoute(ctx context.Context) error {
 	if err := d.apply(ctx, d.route("preview.yaml"), true); err != nil {
 		return err
 	}
+	// The Service leads to the primary as well, so an answer alone does not tell
+	// that the preview is in force.
+	if err := d.pause(ctx, settle); err != nil {
+		return err
+	}
 	isPrimary := func(o load.Origin) bool { return o.Pod != "" && !isCanaryPod(o.Pod) }
 	if err := d.waitServed(ctx, previewHeader, isPrimary); err != nil {
 		return err
