@@ -25,13 +25,14 @@ func TestNothingLost(tt *testing.T) {
 		// weights is whether it needs what a Service alone can't do.
 		weights bool
 	}{
-		{name: "newer revisions", live: newerRevisions},
 		{name: "takeover from Flagger", live: takeovers},
 		{name: "removal of operator", live: removals},
+		{name: "newer revisions at the end", live: newerAtTheEnd},
 		{name: "deadlines", live: deadlines},
 		{name: "failing checks", live: failingChecks},
 		{name: "gates", live: closedGates},
 		{name: "strategies", live: strategies, weights: true},
+		{name: "newer revisions", live: newerRevisions},
 		{name: "commands", live: commands},
 	} {
 		tt.Run(c.name, func(tt *testing.T) {
@@ -156,7 +157,7 @@ func deadlines(l *loaded) {
 	l.rests(v3)
 }
 
-// newerRevisions ships a revision before the one before it is through.
+// newerRevisions ships another revision, or the promoted one again, before an analysis is through.
 func newerRevisions(l *loaded) {
 	l.onboard()
 	l.roll(v1beta1.CanaryPhaseSucceeded, func() { l.ship(v2) }, func() {
@@ -170,8 +171,12 @@ func newerRevisions(l *loaded) {
 		l.ship(v3)
 	})
 	l.rests(v3)
+}
 
-	l.probe(v1, slowly())
+// newerAtTheEnd ships another revision while the one before it is promoted.
+func newerAtTheEnd(l *loaded) {
+	l.onboard()
+	l.probe(v3, slowly())
 	l.enters(v1beta1.CanaryPhasePromoting)
 	l.ship(v2)
 	l.settles(v1beta1.CanaryPhaseSucceeded, v2)
