@@ -115,7 +115,7 @@ func readyz() map[string]any {
 // slowly is a probe that needs some seconds to find a pod ready.
 func slowly() map[string]any {
 	probe := readyz()
-	probe["initialDelaySeconds"] = 3
+	probe["initialDelaySeconds"] = 2
 	return probe
 }
 
