@@ -62,11 +62,11 @@ func until(t *testing.T, w *World, what string, limit time.Duration, done func()
 		if done() {
 			return
 		}
-		if w.Pass() {
+		if w.Pass() && !w.spins() {
 			continue
 		}
 		next := w.nextEvent()
-		if next.IsZero() || next.After(end) {
+		if w.spins() || next.IsZero() || next.After(end) {
 			t.Fatalf("at %s: %s did not happen, phase %s stage %q weight %d\n%s", w.Now(), what, w.Status().Phase, w.Status().Rollout.Stage,
 				w.Status().CanaryWeight, trace(w))
 		}

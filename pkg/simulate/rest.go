@@ -21,6 +21,9 @@ func (w *World) checkLoop() {
 	}
 }
 
+// spins is whether the loop goes on without anything happening. Playing on would take long and show nothing new.
+func (w *World) spins() bool { return w.loops >= maxPasses && w.now.Equal(w.loopAt) }
+
 // checkQuiet holds what the cluster looks like when there is nothing left to do for now against the invariants 1, 4 and 7.
 func (w *World) checkQuiet(f *rollout.Facts) {
 	if w.canary.Spec.Suspend || w.canary.DeletionTimestamp != nil || f.Problem != nil && f.Problem.Unknown || w.refuse != nil {

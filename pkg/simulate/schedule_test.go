@@ -237,6 +237,9 @@ func play(spec, events []byte) (*World, []string) {
 	}
 	s.heal()
 	w := s.w
+	if w.spins() {
+		return w, w.violations
+	}
 	if !w.Run(1000 * time.Hour) {
 		w.violate(6, "phase %s stage %q never ends", w.Status().Phase, w.Status().Rollout.Stage)
 		return w, w.violations

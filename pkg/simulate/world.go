@@ -274,6 +274,9 @@ func (w *World) Run(limit time.Duration) bool {
 	end := w.now.Add(limit)
 	for range 10000 {
 		again := w.Pass()
+		if w.spins() {
+			return false
+		}
 		if again {
 			continue
 		}
