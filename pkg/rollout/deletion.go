@@ -57,21 +57,21 @@ func (p *pass) tookOver() bool {
 	switch {
 	case p.f.Problem != nil && p.f.Problem.Reason == ReasonDuplicateTarget:
 		return false
-	case p.inPhase("") || p.inPhase(v1beta1.CanaryPhaseInitializing) && p.c.Status.Rollout != nil && p.c.Status.Rollout.Target == nil:
-		return !p.c.DeletionTimestamp.IsZero() && p.leadsToPrimary()
-	case p.inPhase(v1beta1.CanaryPhaseInitializing):
-		return p.c.Status.Rollout == nil || p.c.Status.Rollout.Stage == stageRouting
+	case !p.inPhase("", v1beta1.CanaryPhaseInitializing):
+		return true
+	case p.inPhase(v1beta1.CanaryPhaseInitializing) && (p.c.Status.Rollout == nil || p.c.Status.Rollout.Stage == stageRouting):
+		return true
 	}
-	return true
+	return !p.c.DeletionTimestamp.IsZero() && p.mayHaveTakenOver()
 }
 
-// leadsToPrimary is what the cluster says of a Canary whose status was lost, or that could never be looked at. With a fault in
-// the spec nobody knows what is to be given back, but a Canary that never worked has no primary.
-func (p *pass) leadsToPrimary() bool {
-	if p.f.Problem != nil {
-		return p.f.Primary.Exists
-	}
-	return !p.f.Reverted
+// mayHaveTakenOver is what the cluster says of a Canary whose status does not say that it took anything over: it may have been
+// lost, or the primary may have been lost since. With a fault in the spec nobody knows what is to be given back, but a Canary
+// that never worked has no primary.
+func (p *pass) mayHaveTakenOver() bool {
+	record := p.c.Status.Rollout
+	lost := p.inPhase("") || record == nil || record.Target == nil
+	return lost && p.f.Primary.Exists || p.f.Problem == nil && !p.f.Reverted
 }
 
 func (p *pass) beginTermination() {

@@ -148,14 +148,19 @@ func (s *schedule) problem(string) {
 // edit changes the Canary under way.
 func (s *schedule) edit(string) {
 	s.w.Edit(func(spec *v1beta1.CanarySpec) {
-		switch s.below(6) {
+		switch s.below(7) {
 		case 0:
 			spec.Suspend = !spec.Suspend
 		case 1:
 			spec.SkipAnalysis = !spec.SkipAnalysis
 		case 2:
 			spec.RevertOnDeletion = !spec.RevertOnDeletion
-		case 3, 4, 5:
+		case 3:
+			name := pick(&s.source, "", "other")
+			if s.recorded() {
+				spec.Service.Name = name
+			}
+		case 4, 5, 6:
 			if spec.Analysis == nil {
 				spec.Analysis = podinfo().Spec.Analysis
 			}
@@ -164,13 +169,21 @@ func (s *schedule) edit(string) {
 	})
 }
 
+// recorded is whether the status says under which names things were made.
+func (s *schedule) recorded() bool {
+	r := s.w.Status().Rollout
+	return r != nil && len(r.Routing) > 0
+}
+
 // somebody else interferes.
 func (s *schedule) somebody(string) {
 	switch s.below(8) {
 	case 0, 1:
 		s.w.DriftRoutes(int32(s.below(101)))
 	case 2:
-		s.w.DeletePrimary()
+		if s.recorded() {
+			s.w.DeletePrimary()
+		}
 	case 3:
 		s.w.DeleteTarget()
 	case 4:
@@ -178,7 +191,10 @@ func (s *schedule) somebody(string) {
 	case 5:
 		s.w.target.scale(s.w.now, int32(s.below(4)))
 	case 6:
-		s.w.LoseStatus()
+		// What was made under former names is known by the status alone, and so is that there was a primary.
+		if len(s.w.formers.routes)+len(s.w.formers.services) == 0 && s.w.primary.exists {
+			s.w.LoseStatus()
+		}
 	case 7:
 		s.w.apex = s.w.apex && !s.bool()
 		s.w.backends = s.w.backends && !s.bool()
