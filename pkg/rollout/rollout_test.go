@@ -397,6 +397,17 @@ func TestDecide(t *testing.T) {
 		"a gate is not asked again before its time": {
 			facts(waiting, targetRuns("2", 2), hook(v1beta1.ConfirmRolloutHook), status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = micro(now.Add(time.Second)) })),
 			want{rule: "confirm-rollout", phase: waiting, wake: now.Add(time.Second)}},
+		"B3 a canary that serves and dies during the wait loses its traffic": {
+			facts(waiting, targetRuns("2", 2), hook(v1beta1.ConfirmRolloutHook), rejected, stage(""), func(f *Facts) {
+				unready(&f.Target, Waiting, 0)
+				f.Canary.Status.Rollout.NextCheckAt = micro(now.Add(time.Second))
+			}),
+			want{rule: "confirm-rollout", phase: waiting, actions: []Action{EnsureRoutes{}}, says: []string{"routing all traffic to primary"}, wake: now.Add(time.Second)}},
+		"and when it is found dead at a refusal": {
+			facts(waiting, targetRuns("2", 2), hook(v1beta1.ConfirmRolloutHook), answer(v1beta1.ConfirmRolloutHook, false), rejected, stage(""),
+				func(f *Facts) { unready(&f.Target, Waiting, 0) }),
+			want{rule: "confirm-rollout", phase: waiting, actions: []Action{EnsureRoutes{}}, reason: ReasonWaitingForGate,
+				says: []string{"routing all traffic to primary"}, wake: now.Add(30 * time.Second)}},
 		"a waiting change that is withdrawn needs no approval": {
 			facts(waiting, hook(v1beta1.ConfirmRolloutHook)),
 			want{rule: "change-withdrawn", phase: succeeded, says: []string{"taken back"}}},

@@ -47,6 +47,7 @@ func confirmRollout(p *pass) bool {
 	}
 	if waiting && !p.due() {
 		p.keepHealth = true
+		p.leaveDeadCanary()
 		return true
 	}
 	results, known := p.answers(v1beta1.ConfirmRolloutHook)
@@ -61,6 +62,7 @@ func confirmRollout(p *pass) bool {
 		}
 		p.failQuietly(ReasonWaitingForGate, message)
 		p.pace()
+		p.leaveDeadCanary()
 		return true
 	}
 	for _, r := range results {
