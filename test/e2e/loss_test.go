@@ -177,12 +177,12 @@ func newerRevisions(l *loaded) {
 func newerAtTheEnd(l *loaded) {
 	l.onboard()
 	l.probe(v3, slowly())
-	l.enters(v1beta1.CanaryPhasePromoting)
+	l.promoting(v3)
 	l.ship(v2)
 	l.settles(v1beta1.CanaryPhaseSucceeded, v2)
 
 	l.probe(v1, slowly())
-	l.enters(v1beta1.CanaryPhasePromoting)
+	l.promoting(v1)
 	l.probe(v2, never())
 	l.until("the analysis of the last revision", func(c *v1beta1.Canary) bool {
 		return c.Status.Phase == v1beta1.CanaryPhaseProgressing && l.primaryRuns(v1)
@@ -195,6 +195,15 @@ func newerAtTheEnd(l *loaded) {
 	l.enters(v1beta1.CanaryPhaseFinalising)
 	l.ship(v3)
 	l.settles(v1beta1.CanaryPhaseSucceeded, v3)
+}
+
+// promoting waits until an image was copied to the primary, whose pods are not there yet. A newer revision that comes before
+// the copy replaces it.
+func (l *loaded) promoting(image string) {
+	l.Helper()
+	l.until("copy of "+image, func(c *v1beta1.Canary) bool {
+		return c.Status.Phase == v1beta1.CanaryPhasePromoting && l.primaryRuns(image)
+	})
 }
 
 // commands suspends a run and skips analyses.
