@@ -129,8 +129,8 @@ func TestIncidentB14_WeightsAreContended(tt *testing.T) {
 	if c.Status.Phase != v1beta1.CanaryPhaseProgressing || c.Status.CanaryWeight != 20 {
 		t.Errorf("%s with weight %d while the weights are contended", c.Status.Phase, c.Status.CanaryWeight)
 	}
-	reverts := stop()
 	writes := len(slices.DeleteFunc(t.writesOf(user, from, "podinfo"), isNot("virtualservices")))
+	reverts := stop()
 	t.Logf("%d writes of ours, %d of the other side in %s", writes, reverts, fight)
 	if writes > 5 || reverts == 0 {
 		t.Errorf("%d writes of ours, %d of the other side", writes, reverts)
@@ -162,8 +162,8 @@ func TestIncidentB14_SelectorIsContended(tt *testing.T) {
 	over := time.NewTimer(fight)
 	defer over.Stop()
 	<-over.C
-	reverts := stop()
 	writes := len(slices.DeleteFunc(t.writesOf(user, from, "podinfo"), isNot("services")))
+	reverts := stop()
 	t.Logf("%d writes of ours, %d of the other side in %s", writes, reverts, fight)
 	if writes > 5 || reverts == 0 {
 		t.Errorf("%d writes of ours, %d of the other side", writes, reverts)
