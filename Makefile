@@ -15,7 +15,7 @@ SEEDS    ?= 10000
 # The programs of the testbed are built this way, so what is built the same way shares their packages in Go's cache.
 SHARED := CGO_ENABLED=0 GOFLAGS='-trimpath -buildvcs=false'
 
-.PHONY: help build demo test test-unit test-sim test-api test-testbed test-gateway cover verify lint generate clean FORCE
+.PHONY: help build demo test test-unit test-sim test-api test-lives test-testbed test-gateway cover verify lint generate clean FORCE
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +31,7 @@ $(TESTBED): FORCE
 demo: $(TESTBED) ## Promote a good version and take a bad one back on a testbed, with real traffic
 	$(TESTBED) demo
 
-test: $(TESTBED) ## Run all tests: units, simulation, conformance, and a suite on a real API server
+test: $(TESTBED) ## Run the tests: units, simulation, conformance, and a suite on a real API server
 	$(TESTBED) build controlplane prometheus podinfo-6.9.2 podinfo-6.9.3
 	$(MAKE) test-unit test-api
 
@@ -50,12 +50,22 @@ test-testbed: ## Run the tests of the testbed itself
 CRDS := github.com/kedacore/keda/v2@v2.21.0 knative.dev/serving@v0.51.0
 
 # The suite starts the operator itself, as many times as it kills it.
-test-api: $(TESTBED) ## Run the suite on a real API server and controllers
+API_SUITE = $(TESTBED) run --with prometheus --images hack/testbed/demo/images.yaml -- \
+	env FLAGGER=$(CURDIR)/bin/flagger-race ROOT=$(CURDIR) bin/e2e.test -test.v -test.parallel 6 -test.timeout 15m
+
+# These play many lives, and take some minutes.
+LIVES := TestTakeover|TestHistory|TestNothingLost|TestC02_|TestC09_|TestB31_|TestIncidentB14_
+
+bin/e2e.test: $(TESTBED) FORCE
 	-go mod download $(CRDS)
 	go build -race -o bin/flagger-race ./cmd/flagger
-	go test -race -c -o bin/e2e.test ./test/e2e
-	$(TESTBED) run --with prometheus --images hack/testbed/demo/images.yaml -- \
-	  env FLAGGER=$(CURDIR)/bin/flagger-race ROOT=$(CURDIR) bin/e2e.test -test.v -test.parallel 6 -test.timeout 15m
+	go test -race -c -o $@ ./test/e2e
+
+test-api: bin/e2e.test ## Run the suite on a real API server and controllers, but for its longest tests
+	$(API_SUITE) -test.skip '$(LIVES)'
+
+test-lives: bin/e2e.test ## Run the longest tests of that suite: takeovers, faults, histories, quarrels, and requests all the while
+	$(API_SUITE) -test.run '$(LIVES)'
 
 test-gateway: $(TESTBED) ## Lead an application through its whole life, and kill the operator, while requests go through a real gateway
 	$(SHARED) go build -o bin/flagger-killed ./cmd/flagger

@@ -1,5 +1,5 @@
 // Package e2e runs the operator against a real API server and real controllers. It needs the environment that
-// `make test-api` makes; elsewhere its tests are skipped.
+// `make test-api` and `make test-lives` make; elsewhere its tests are skipped.
 package e2e
 
 import (
@@ -165,7 +165,7 @@ type team struct {
 func needsBed(t *testing.T) {
 	t.Helper()
 	if os.Getenv("FLAGGER") == "" {
-		t.Skip("run make test-api")
+		t.Skip("run make test-api or make test-lives")
 	}
 }
 
