@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -108,15 +109,18 @@ func TestC09_EveryWriteMayFail(t *testing.T) {
 // C-10: a write that meets another writer is repeated on top of what that one wrote, at once and without an error.
 func TestC10_ForeignWriteInBetweenSurvives(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
+	var interfere atomic.Bool
+	a.client.PrependReactor("patch", "services", func(clienttesting.Action) (bool, runtime.Object, error) {
+		if interfere.CompareAndSwap(true, false) {
+			a.edit(serviceResource, "podinfo", "theirs", "spec", "sessionAffinity")
+		}
+		return false, nil, nil
+	})
 	l := newLoop(t, a, 1).start()
 	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
 	l.atRest("podinfo")
 	l.untilIdle()
-	var once sync.Once
-	a.client.PrependReactor("patch", "services", func(clienttesting.Action) (bool, runtime.Object, error) {
-		once.Do(func() { a.edit(serviceResource, "podinfo", "theirs", "spec", "sessionAffinity") })
-		return false, nil, nil
-	})
+	interfere.Store(true)
 	a.edit(serviceResource, "podinfo", map[string]any{"app": "nobody"}, "spec", "selector")
 	l.until("the selector to be ours again", func() bool {
 		selector, _, _ := unstructured.NestedString(a.get(serviceResource, "podinfo").Object, "spec", "selector", "app")

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -178,23 +179,18 @@ func TestC14_FirstComeFirstServed(t *testing.T) {
 func TestC14_OneThatCannotStartHoldsUpNobody(t *testing.T) {
 	names, objects := fleet(3)
 	a := newAPI(t, objects...)
-	l := newLoop(t, a, 4).limited(1).start()
-	l.untilAll(names, v1beta1.CanaryPhaseInitialized)
-	broken := false
-	var mu sync.Mutex
+	var broken atomic.Bool
 	a.client.PrependReactor("update", "canaries", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		u := action.(clienttesting.UpdateAction).GetObject().(*unstructured.Unstructured)
 		phase, _, _ := unstructured.NestedString(u.Object, "status", "phase")
-		mu.Lock()
-		defer mu.Unlock()
-		if broken && u.GetName() == "app-1" && phase == "Progressing" {
+		if broken.Load() && u.GetName() == "app-1" && phase == "Progressing" {
 			return true, nil, apierrors.NewInternalError(errors.New("etcd is away"))
 		}
 		return false, nil, nil
 	})
-	mu.Lock()
-	broken = true
-	mu.Unlock()
+	l := newLoop(t, a, 4).limited(1).start()
+	l.untilAll(names, v1beta1.CanaryPhaseInitialized)
+	broken.Store(true)
 	for _, name := range names {
 		a.edit(deploymentResource, name, "blue", "spec", "template", "metadata", "labels", "color")
 		eventually(t, name+" to be seen", func() bool {
@@ -204,9 +200,7 @@ func TestC14_OneThatCannotStartHoldsUpNobody(t *testing.T) {
 	}
 	l.untilPhase("app-0", v1beta1.CanaryPhaseSucceeded)
 	l.untilPhase("app-2", v1beta1.CanaryPhaseSucceeded)
-	mu.Lock()
-	broken = false
-	mu.Unlock()
+	broken.Store(false)
 	l.untilPhase("app-1", v1beta1.CanaryPhaseSucceeded)
 }
 
