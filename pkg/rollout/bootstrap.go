@@ -143,15 +143,7 @@ func (p *pass) drained() bool {
 		p.unsettled()
 		return false
 	}
-	if since := p.st.CanaryDrainedAt; since == nil || since.After(p.f.Now) {
-		p.st.CanaryDrainedAt = micro(p.f.Now)
-	}
-	until := p.st.CanaryDrainedAt.Add(p.f.Settings.PropagationDelay)
-	if p.f.Now.Before(until) {
-		p.wakeAt(until)
-		return false
-	}
-	return true
+	return p.elapsed(&p.st.CanaryDrainedAt, p.f.Settings.PropagationDelay)
 }
 
 // routedAway is whether nothing leads to the target.

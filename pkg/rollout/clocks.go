@@ -36,21 +36,28 @@ func (p *pass) clockStage() string {
 	}
 }
 
-// expires is when a clock that is started now, unless it runs already, reaches the progress deadline.
-func (p *pass) expires(clock **metav1.MicroTime) time.Time {
+// started is the time of a clock, which is started now unless it runs already. One that is ahead of us was set by another
+// clock, or ours was set back: it starts anew.
+func (p *pass) started(clock **metav1.MicroTime) time.Time {
 	if since := *clock; since == nil || since.After(p.f.Now) {
 		*clock = micro(p.f.Now)
 	}
-	return (*clock).Add(p.deadline())
+	return (*clock).Time
 }
 
+// expires is when a clock reaches the progress deadline.
+func (p *pass) expires(clock **metav1.MicroTime) time.Time { return p.started(clock).Add(p.deadline()) }
+
 // expired is whether a clock has reached the progress deadline. If not, it arranges to be called when it has.
-func (p *pass) expired(clock **metav1.MicroTime) bool {
-	deadline := p.expires(clock)
-	if !p.f.Now.Before(deadline) {
+func (p *pass) expired(clock **metav1.MicroTime) bool { return p.elapsed(clock, p.deadline()) }
+
+// elapsed is whether a clock has run for as long as d. If not, it arranges to be called when it has.
+func (p *pass) elapsed(clock **metav1.MicroTime, d time.Duration) bool {
+	until := p.started(clock).Add(d)
+	if !p.f.Now.Before(until) {
 		return true
 	}
-	p.wakeAt(deadline)
+	p.wakeAt(until)
 	return false
 }
 

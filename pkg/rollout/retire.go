@@ -54,11 +54,7 @@ func (p *pass) retire() {
 		p.forgetReleased()
 		return
 	}
-	if since := p.st.RetiringSince; since == nil || since.After(p.f.Now) {
-		p.st.RetiringSince = micro(p.f.Now)
-	}
-	if until := p.st.RetiringSince.Add(p.f.Settings.PropagationDelay); p.f.Now.Before(until) {
-		p.wakeAt(until)
+	if !p.elapsed(&p.st.RetiringSince, p.f.Settings.PropagationDelay) {
 		return
 	}
 	if p.formerRoutes() {
