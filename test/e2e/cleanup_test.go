@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -102,19 +103,15 @@ func (t *team) foreignServiceIsRefused() {
 	t.must(err)
 	t.renameTo("other")
 	const text = "spec.service.name: Service other."
-	healthy := func(c *v1beta1.Canary) (condition v1beta1.CanaryCondition) {
-		for _, condition = range c.Status.Conditions {
-			if condition.Type == v1beta1.HealthyType {
-				break
-			}
-		}
-		return condition
-	}
 	t.until("the refusal", func(c *v1beta1.Canary) bool {
-		return strings.HasPrefix(healthy(c).Message, text)
+		condition := healthy(c)
+		return condition != nil && strings.HasPrefix(condition.Message, text)
 	})
 	t.renameTo("shop")
-	t.until("health", func(c *v1beta1.Canary) bool { return healthy(c).Status == "True" && len(c.Status.Rollout.Outbox) == 0 })
+	t.until("health", func(c *v1beta1.Canary) bool {
+		condition := healthy(c)
+		return condition != nil && condition.Status == corev1.ConditionTrue && len(c.Status.Rollout.Outbox) == 0
+	})
 	after, err := t.kube.CoreV1().Services(t.ns).Get(t.Context(), "other", metav1.GetOptions{})
 	t.must(err)
 	if before.ResourceVersion != after.ResourceVersion {

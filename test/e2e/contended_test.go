@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -70,14 +71,39 @@ func (t *team) untilContended() string {
 	t.Helper()
 	message := ""
 	t.until("the condition", func(c *v1beta1.Canary) bool {
-		for _, condition := range c.Status.Conditions {
-			if condition.Type == v1beta1.HealthyType && condition.Reason == "Contended" {
-				message = condition.Message
-			}
+		if condition := healthy(c); condition != nil && condition.Reason == "Contended" {
+			message = condition.Message
 		}
 		return message != ""
 	})
 	return message
+}
+
+// fights waits until the operator has told with whom it quarrels, lets the quarrel go on for a while, and returns what was told.
+func (t *team) fights(names ...string) (message string) {
+	t.Helper()
+	message = t.untilContended()
+	for _, want := range append(names, `"`+opponent+`"`) {
+		if !strings.Contains(message, want) {
+			t.Errorf("%q does not mention %s", message, want)
+		}
+	}
+	over := time.NewTimer(fight)
+	defer over.Stop()
+	<-over.C
+	return message
+}
+
+// calledOff ends a quarrel about a resource, which must have cost the user few writes since a time, and have been told once.
+func (t *team) calledOff(stop func() int, user string, from time.Time, resource, message string) {
+	t.Helper()
+	writes := len(slices.DeleteFunc(t.writesOf(user, from, "podinfo"), isNot(resource)))
+	reverts := stop()
+	t.Logf("%d writes of ours, %d of the other side in %s", writes, reverts, fight)
+	if writes > 5 || reverts == 0 {
+		t.Errorf("%d writes of ours, %d of the other side", writes, reverts)
+	}
+	t.wantToldOnce(message)
 }
 
 // isNot is whether a write, as writesOf lists it, is not to an object named podinfo of a resource.
@@ -115,27 +141,13 @@ func TestIncidentB14_WeightsAreContended(tt *testing.T) {
 	t.must(err)
 	stop := t.revert(virtualServices, http, "spec", "http")
 	t.ship(v2)
-	message := t.untilContended()
-	for _, want := range []string{"VirtualService podinfo." + t.ns, `"` + opponent + `"`, "spec.http"} {
-		if !strings.Contains(message, want) {
-			t.Errorf("%q does not mention %s", message, want)
-		}
-	}
-	over := time.NewTimer(fight)
-	defer over.Stop()
-	<-over.C
+	message := t.fights("VirtualService podinfo."+t.ns, "spec.http")
 	c, err := t.flagger.FlaggerV1beta1().Canaries(t.ns).Get(t.Context(), "podinfo", metav1.GetOptions{})
 	t.must(err)
 	if c.Status.Phase != v1beta1.CanaryPhaseProgressing || c.Status.CanaryWeight != 20 {
 		t.Errorf("%s with weight %d while the weights are contended", c.Status.Phase, c.Status.CanaryWeight)
 	}
-	writes := len(slices.DeleteFunc(t.writesOf(user, from, "podinfo"), isNot("virtualservices")))
-	reverts := stop()
-	t.Logf("%d writes of ours, %d of the other side in %s", writes, reverts, fight)
-	if writes > 5 || reverts == 0 {
-		t.Errorf("%d writes of ours, %d of the other side", writes, reverts)
-	}
-	t.wantToldOnce(message)
+	t.calledOff(stop, user, from, "virtualservices", message)
 	t.settled(v1beta1.CanaryPhaseSucceeded)
 	if _, image := t.replicas("podinfo-primary"); image != v2 {
 		t.Errorf("the primary runs %s", image)
@@ -153,29 +165,11 @@ func TestIncidentB14_SelectorIsContended(tt *testing.T) {
 	t.settled(v1beta1.CanaryPhaseInitialized)
 	from := time.Now()
 	stop := t.revert(kubeServices, map[string]any{"app": "podinfo"}, "spec", "selector")
-	message := t.untilContended()
-	for _, want := range []string{"Service podinfo." + t.ns, `"` + opponent + `"`, "spec.selector"} {
-		if !strings.Contains(message, want) {
-			t.Errorf("%q does not mention %s", message, want)
-		}
-	}
-	over := time.NewTimer(fight)
-	defer over.Stop()
-	<-over.C
-	writes := len(slices.DeleteFunc(t.writesOf(user, from, "podinfo"), isNot("services")))
-	reverts := stop()
-	t.Logf("%d writes of ours, %d of the other side in %s", writes, reverts, fight)
-	if writes > 5 || reverts == 0 {
-		t.Errorf("%d writes of ours, %d of the other side", writes, reverts)
-	}
-	t.wantToldOnce(message)
+	message := t.fights("Service podinfo."+t.ns, "spec.selector")
+	t.calledOff(stop, user, from, "services", message)
 	t.until("the end of it", func(c *v1beta1.Canary) bool {
-		for _, condition := range c.Status.Conditions {
-			if condition.Type == v1beta1.HealthyType {
-				return condition.Status == "True"
-			}
-		}
-		return false
+		condition := healthy(c)
+		return condition != nil && condition.Status == corev1.ConditionTrue
 	})
 	u, err := t.dynamic.Resource(kubeServices).Namespace(t.ns).Get(t.Context(), "podinfo", metav1.GetOptions{})
 	t.must(err)

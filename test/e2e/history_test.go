@@ -246,17 +246,22 @@ func (t *team) restful() {
 	})
 }
 
-// prove checks the record, and shows it when it breaks a promise.
-func (t *team) prove(record *history.Recorder, steps []history.Step) history.Summary {
+// recorded ends a record of podinfo and its configs, and returns what it holds.
+func (t *team) recorded(record *history.Recorder, configs ...string) ([]history.State, []history.Moment) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	states, err := record.Stop(ctx)
 	t.must(err)
-	moments, err := history.Moments(states, history.Subject{
-		Canary: "podinfo", Target: "podinfo", Configs: []string{"configmap/settings", "secret/token"},
-	})
+	moments, err := history.Moments(states, history.Subject{Canary: "podinfo", Target: "podinfo", Configs: configs})
 	t.must(err)
+	return states, moments
+}
+
+// prove checks the record, and shows it when it breaks a promise.
+func (t *team) prove(record *history.Recorder, steps []history.Step) history.Summary {
+	t.Helper()
+	states, moments := t.recorded(record, "configmap/settings", "secret/token")
 	// A change is taken up at once; the time is that which a killed operator needs to come back on a busy machine.
 	violations, sum := history.Check(moments, history.Rules{Steps: steps, Threshold: 2, Notice: 15 * time.Second})
 	t.Logf("%d writes: %s", len(states), sum)

@@ -92,12 +92,7 @@ func parse(r *http.Request) (call, error) {
 }
 
 func (c *call) readName(r *http.Request) error {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return err
-	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	object, err := read(body)
+	object, err := peek(&r.Body)
 	if err != nil {
 		return err
 	}
@@ -106,6 +101,16 @@ func (c *call) readName(r *http.Request) error {
 }
 
 // read decodes the object in a body: the kinds of Kubernetes itself may come as protocol buffers.
+// peek reads the object in a body and leaves the body to be read again.
+func peek(from *io.ReadCloser) (metav1.Object, error) {
+	body, err := io.ReadAll(*from)
+	if err != nil {
+		return nil, err
+	}
+	*from = io.NopCloser(bytes.NewReader(body))
+	return read(body)
+}
+
 func read(body []byte) (metav1.Object, error) {
 	if object, _, err := scheme.Codecs.UniversalDeserializer().Decode(body, nil, nil); err == nil {
 		return meta.Accessor(object)

@@ -1,11 +1,9 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os/exec"
 	"strconv"
@@ -79,12 +77,7 @@ func (r *replicas) ended(one *replica, c call, response *http.Response) error {
 	if !c.writes() || c.resource != "leases" || response.StatusCode >= http.StatusMultipleChoices {
 		return nil
 	}
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return err
-	}
-	response.Body = io.NopCloser(bytes.NewReader(body))
-	object, err := read(body)
+	object, err := peek(&response.Body)
 	if err != nil {
 		return err
 	}

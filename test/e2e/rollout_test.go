@@ -55,25 +55,15 @@ func TestPromotionAndRollback(tt *testing.T) {
 		t.Errorf("a failed canary keeps %d replicas", n)
 	}
 	ns := "." + t.ns
-	want := []string{
-		"N all the metrics providers are available!",
-		"N Initialization done! podinfo" + ns,
-		"N New revision detected! Scaling up podinfo" + ns,
-		"N Starting canary analysis for podinfo" + ns,
-		"N Advance podinfo" + ns + " canary weight 20",
-		"N Advance podinfo" + ns + " canary weight 40",
-		"N Advance podinfo" + ns + " canary weight 60",
-		"N Copying podinfo" + ns + " template spec to podinfo-primary" + ns,
-		"N Routing all traffic to primary",
-		"N Promotion completed! Scaling down podinfo" + ns,
-		"N New revision detected! Scaling up podinfo" + ns,
-		"N Starting canary analysis for podinfo" + ns,
-		"N Advance podinfo" + ns + " canary weight 20",
-		"W Halt podinfo" + ns + " advancement constant 50.00 < 99",
-		"W Halt podinfo" + ns + " advancement constant 50.00 < 99",
-		"W Rolling back podinfo" + ns + " failed checks threshold reached 2",
-		"W Canary failed! Scaling down podinfo" + ns,
-	}
+	want := append(promoted(ns),
+		"N New revision detected! Scaling up podinfo"+ns,
+		"N Starting canary analysis for podinfo"+ns,
+		"N Advance podinfo"+ns+" canary weight 20",
+		"W Halt podinfo"+ns+" advancement constant 50.00 < 99",
+		"W Halt podinfo"+ns+" advancement constant 50.00 < 99",
+		"W Rolling back podinfo"+ns+" failed checks threshold reached 2",
+		"W Canary failed! Scaling down podinfo"+ns,
+	)
 	if diff := cmp.Diff(want, story(t.events())); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}

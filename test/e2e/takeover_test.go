@@ -505,14 +505,7 @@ func (t *team) expectStory(parts []string) {
 // expectPrimaryWritten checks how often the pods of the primary were made anew, and that it was for a promotion.
 func (t *team) expectPrimaryWritten(record *history.Recorder, want int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	states, err := record.Stop(ctx)
-	t.must(err)
-	moments, err := history.Moments(states, history.Subject{
-		Canary: "podinfo", Target: "podinfo", Configs: []string{"configmap/podinfo-settings", "secret/podinfo-token"},
-	})
-	t.must(err)
+	states, moments := t.recorded(record, "configmap/podinfo-settings", "secret/podinfo-token")
 	got, id := 0, ""
 	for i := range states {
 		s := &states[i]
