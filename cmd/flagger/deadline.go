@@ -12,7 +12,9 @@ import (
 )
 
 // patient ends calls that the API server, or something between it and us, never answers. Without a limit one of them would
-// hold up its Canary for ever.
+// hold up its Canary for ever. A write is not given up earlier than that, also when its caller stops: the API server may carry
+// it out nevertheless, after this process has released the lease and another one acts. Were it a write of the lease itself, the
+// release would meet a conflict, and the next leader would have to wait until the lease runs out.
 type patient struct {
 	next  http.RoundTripper
 	limit time.Duration
@@ -32,13 +34,18 @@ func (errNoAnswer) Timeout() bool { return true }
 // RoundTrip implements http.RoundTripper. The limit is for the whole answer, and of a watch, whose answer goes on for as long
 // as it lives, for its beginning.
 func (p patient) RoundTrip(request *http.Request) (*http.Response, error) {
-	ctx, cancel := context.WithCancelCause(request.Context())
+	within, end, err := span(request)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancelCause(within)
 	timer := p.clock.AfterFunc(p.limit, func() { cancel(errNoAnswer{p.limit}) })
 	response, err := p.next.RoundTrip(request.WithContext(ctx))
 	if err != nil {
 		timer.Stop()
 		err = late(ctx, err)
 		cancel(nil)
+		end()
 		return nil, err
 	}
 	if request.URL.Query().Get("watch") != "" {
@@ -47,8 +54,24 @@ func (p patient) RoundTrip(request *http.Request) (*http.Response, error) {
 	response.Body = &timedBody{ReadCloser: response.Body, ctx: ctx, end: func() {
 		timer.Stop()
 		cancel(nil)
+		end()
 	}}
 	return response, nil
+}
+
+// span returns how long a call may go on: one that changes nothing for as long as somebody wants the answer, any other until
+// its deadline. The error is that of a caller who stopped before the call began.
+func span(request *http.Request) (context.Context, context.CancelFunc, error) {
+	ctx, end := request.Context(), func() {}
+	if request.Method == http.MethodGet || ctx.Err() != nil {
+		return ctx, end, ctx.Err()
+	}
+	deadline, ok := ctx.Deadline()
+	ctx = context.WithoutCancel(ctx)
+	if ok {
+		ctx, end = context.WithDeadline(ctx, deadline)
+	}
+	return ctx, end, nil
 }
 
 // WrappedRoundTripper lets the client library find what is below.

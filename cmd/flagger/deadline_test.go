@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -75,6 +77,72 @@ func TestWatchesHaveNoLimit(t *testing.T) {
 	time.AfterFunc(3*limit, func() { close(more) })
 	if got, err := io.ReadAll(response.Body); string(got) != "event" || err != nil {
 		t.Errorf("read %q, %v", got, err)
+	}
+}
+
+// C-02: nothing that was begun is still to arrive when the process has stopped and somebody else acts.
+func TestC02_WritesAreNotGivenUp(t *testing.T) {
+	begun, answer := make(chan string), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		begun <- r.Method
+		select {
+		case <-answer:
+		case <-r.Context().Done():
+		}
+	}))
+	defer server.Close()
+	client := &http.Client{Transport: patient{http.DefaultTransport, time.Minute, clock.RealClock{}}}
+	ended := make(chan error)
+	do := func(ctx context.Context, method string) {
+		// A body makes the server notice when the client goes away.
+		request, err := http.NewRequestWithContext(ctx, method, server.URL, strings.NewReader("{}"))
+		if err != nil {
+			t.Error(err)
+		}
+		response, err := client.Do(request)
+		if err == nil {
+			_, err = io.ReadAll(response.Body)
+			response.Body.Close()
+		}
+		ended <- err
+	}
+
+	stopped, stop := context.WithCancel(t.Context())
+	go do(stopped, http.MethodGet)
+	<-begun
+	for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+		go do(stopped, method)
+		<-begun
+	}
+	stop()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("a read whose caller stopped ended with %v", err)
+	}
+	close(answer)
+	for range 4 {
+		if err := <-ended; err != nil {
+			t.Errorf("a write whose caller stopped ended with %v", err)
+		}
+	}
+	go do(stopped, http.MethodPost)
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("a write was begun after the stop: %v", err)
+	}
+}
+
+func TestWritesKeepTheirDeadline(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, mute(t).URL+"/silent", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := patient{http.DefaultTransport, time.Minute, clock.RealClock{}}.RoundTrip(request)
+	if err == nil {
+		response.Body.Close()
+	}
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("ended with %v", err)
 	}
 }
 
