@@ -64,9 +64,7 @@ func (l *loaded) surviveKill(end v1beta1.CanaryPhase, image string, after time.D
 		_, promoted = l.team.replicas("podinfo-primary")
 	}
 	l.ship(image)
-	timer := time.NewTimer(after)
-	defer timer.Stop()
-	<-timer.C
+	letPass(after)
 	l.o.kill()
 	l.operates()
 	c := l.until(string(end)+" with "+image, func(c *v1beta1.Canary) bool {

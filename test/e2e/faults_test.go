@@ -136,7 +136,11 @@ func (l *life) live() {
 	l.available("podinfo")
 	l.create(canary(func(c *v1beta1.Canary) { lifeOf(c, l.provider) }))
 	l.enter("bootstrap")
-	l.operate("-kubeconfig", l.proxy.kubeconfig(l), "-kubeconfig-timeout", "2s")
+	args := []string{"-kubeconfig", l.proxy.kubeconfig(l)}
+	if l.fault == held {
+		args = append(args, "-kubeconfig-timeout", "5s")
+	}
+	l.operate(args...)
 	l.settled(v1beta1.CanaryPhaseInitialized)
 	l.enter("promotion")
 	l.ship(v2)
@@ -237,7 +241,8 @@ func (l *life) recordRemains() {
 // much more.
 func TestC09_EveryKindOfCallFailsOnce(tt *testing.T) {
 	tt.Parallel()
-	faults := []fault{"", conflict, unsent, unanswered, held, overloaded, broken, unknown, forbidden}
+	// The lives that wait for answers are the longest.
+	faults := []fault{"", held, conflict, unsent, unanswered, overloaded, broken, unknown, forbidden}
 	var lives []*life
 	var wait sync.WaitGroup
 	for _, f := range faults {

@@ -465,3 +465,10 @@ func (o *operator) stop() (err error) {
 	})
 	return err
 }
+
+// letPass lets the world go on, where what happens meanwhile is the point of a test.
+func letPass(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	<-timer.C
+}

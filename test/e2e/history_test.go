@@ -147,13 +147,6 @@ func (t *team) live(random *rand.Rand, c *v1beta1.Canary, kills bool) *history.R
 	return record
 }
 
-// wait lets the world go on: what meets what is the point of these tests.
-func wait(d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	<-timer.C
-}
-
 // goOn lets a random time pass, or waits for a phase to meet: some last for less than a second.
 func (t *team) goOn(random *rand.Rand) {
 	t.Helper()
@@ -163,7 +156,7 @@ func (t *team) goOn(random *rand.Rand) {
 	pause := time.Duration(random.IntN(4000)) * time.Millisecond
 	phase := phases[random.IntN(len(phases))]
 	if random.IntN(2) == 0 {
-		wait(pause)
+		letPass(pause)
 		return
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
@@ -180,7 +173,7 @@ func (t *team) goOn(random *rand.Rand) {
 	if err != nil && ctx.Err() == nil {
 		t.Fatal(err)
 	}
-	wait(pause / 16)
+	letPass(pause / 16)
 }
 
 // wishes are what the user of an application changes.

@@ -28,10 +28,8 @@ func TestIdle(tt *testing.T) {
 	t.settled(v1beta1.CanaryPhaseInitialized)
 	t.ship(v2)
 	t.settled(v1beta1.CanaryPhaseSucceeded)
-	minute := time.NewTimer(62 * time.Second)
-	defer minute.Stop()
 	from := time.Now().Add(2 * time.Second)
-	<-minute.C
+	letPass(62 * time.Second)
 
 	calls, leases := t.calls("idle-operator-"+t.ns, from)
 	for _, c := range calls {

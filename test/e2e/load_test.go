@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 const (
@@ -42,8 +44,18 @@ type answer struct {
 	fresh   bool
 }
 
-// load sends requests to the Service of the team until end is called.
-func (t *team) load() *requests { return t.loadTo("podinfo."+t.ns+".svc.cluster.local:9898", "") }
+// load sends requests to the Service of the team until end is called. It begins when the Service leads somewhere: that is some
+// time after its pods are ready.
+func (t *team) load() *requests {
+	t.Helper()
+	address := "podinfo." + t.ns + ".svc.cluster.local:9898"
+	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	t.must(wait.PollUntilContextTimeout(t.Context(), pace, patience, true, func(context.Context) (bool, error) {
+		_, _, err := ask(client, "http://"+address+"/version", "")
+		return err == nil, nil
+	}))
+	return t.loadTo(address, "")
+}
 
 // loadTo sends them to an address, for a host if it is not empty.
 func (t *team) loadTo(address, host string) *requests {

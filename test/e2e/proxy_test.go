@@ -100,7 +100,6 @@ func (c *call) readName(r *http.Request) error {
 	return nil
 }
 
-// read decodes the object in a body: the kinds of Kubernetes itself may come as protocol buffers.
 // peek reads the object in a body and leaves the body to be read again.
 func peek(from *io.ReadCloser) (metav1.Object, error) {
 	body, err := io.ReadAll(*from)
@@ -111,6 +110,7 @@ func peek(from *io.ReadCloser) (metav1.Object, error) {
 	return read(body)
 }
 
+// read decodes the object in a body: the kinds of Kubernetes itself may come as protocol buffers.
 func read(body []byte) (metav1.Object, error) {
 	if object, _, err := scheme.Codecs.UniversalDeserializer().Decode(body, nil, nil); err == nil {
 		return meta.Accessor(object)

@@ -126,7 +126,7 @@ func (t *team) changedMeanwhile(args []string, all int) {
 }
 
 // watched is time in which something could be written that must not be.
-func watched() { wait(6 * time.Second) }
+func watched() { letPass(6 * time.Second) }
 
 // leaveAll creates applications, some at a time.
 func (t *team) leaveAll(apps []*flaggerApp) {
