@@ -218,7 +218,7 @@ func (c *Controller) baseResources() []router.Ref {
 }
 
 // Run acts on the Canaries until ctx ends. It needs Watch to run. All calls in flight are canceled and have come back when
-// it returns.
+// it returns. Clients should let writes that were begun be answered.
 func (c *Controller) Run(ctx context.Context) error {
 	// A process that becomes the leader late has been watching for long: all Canaries are due.
 	if !cache.WaitForCacheSync(ctx.Done(), c.Synced) {
