@@ -34,10 +34,7 @@ func (errNoAnswer) Timeout() bool { return true }
 // RoundTrip implements http.RoundTripper. The limit is for the whole answer, and of a watch, whose answer goes on for as long
 // as it lives, for its beginning.
 func (p patient) RoundTrip(request *http.Request) (*http.Response, error) {
-	within, end, err := span(request)
-	if err != nil {
-		return nil, err
-	}
+	within, end := span(request)
 	ctx, cancel := context.WithCancelCause(within)
 	timer := p.clock.AfterFunc(p.limit, func() { cancel(errNoAnswer{p.limit}) })
 	response, err := p.next.RoundTrip(request.WithContext(ctx))
@@ -60,18 +57,17 @@ func (p patient) RoundTrip(request *http.Request) (*http.Response, error) {
 }
 
 // span returns how long a call may go on: one that changes nothing for as long as somebody wants the answer, any other until
-// its deadline. The error is that of a caller who stopped before the call began.
-func span(request *http.Request) (context.Context, context.CancelFunc, error) {
-	ctx, end := request.Context(), func() {}
+// its deadline, unless its caller stopped before the call began.
+func span(request *http.Request) (context.Context, context.CancelFunc) {
+	ctx := request.Context()
 	if request.Method == http.MethodGet || ctx.Err() != nil {
-		return ctx, end, ctx.Err()
+		return ctx, func() {}
 	}
-	deadline, ok := ctx.Deadline()
-	ctx = context.WithoutCancel(ctx)
-	if ok {
-		ctx, end = context.WithDeadline(ctx, deadline)
+	written := context.WithoutCancel(ctx)
+	if deadline, ok := ctx.Deadline(); ok {
+		return context.WithDeadline(written, deadline)
 	}
-	return ctx, end, nil
+	return written, func() {}
 }
 
 // WrappedRoundTripper lets the client library find what is below.
