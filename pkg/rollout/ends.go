@@ -34,11 +34,21 @@ func promoting(p *pass) bool {
 	}
 	p.clocks().Change = nil
 	p.leaveUnfitCanary()
-	if !p.primaryCameUp() {
+	if p.primaryCameUp() && p.primaryFound() {
+		p.leadBack()
+	}
+	return true
+}
+
+// primaryFound is whether a primary that got no request so far may get all of them.
+func (p *pass) primaryFound() bool {
+	if p.next.CanaryWeight < 100 {
 		return true
 	}
-	p.leadBack()
-	return true
+	if p.st.NextCheckAt == nil && p.letProxiesFind() {
+		return false
+	}
+	return p.due()
 }
 
 // leaveUnfitCanary takes traffic off a canary that died, or that became a revision which has passed no check, while the

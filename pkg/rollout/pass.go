@@ -169,8 +169,8 @@ func (p *pass) reached(planned **metav1.MicroTime) bool {
 	if at == nil || !p.f.Now.Before(at.Time) {
 		return true
 	}
-	// Nothing is put further off than an interval: the interval was shortened since, or the clock was set back.
-	if latest := p.f.Now.Add(p.interval()); at.After(latest) {
+	// Nothing is put further off than this: the interval was shortened since, or the clock was set back.
+	if latest := p.f.Now.Add(max(p.interval(), p.f.Settings.PropagationDelay)); at.After(latest) {
 		at = micro(latest)
 		*planned = at
 	}

@@ -27,7 +27,7 @@ func TestPhaseToldToWebhooks(t *testing.T) {
 		"confirm-rollout after a failure": {v1beta1.ConfirmRolloutHook, facts(failed, changed), failed},
 		"confirm-rollout, waiting":        {v1beta1.ConfirmRolloutHook, facts(waiting, changed), waiting},
 		"rollback, waiting":               {v1beta1.RollbackHook, facts(waiting, changed), waiting},
-		"pre-rollout":                     {v1beta1.PreRolloutHook, facts(progressing, running(0), stage("")), progressing},
+		"pre-rollout":                     {v1beta1.PreRolloutHook, facts(progressing, running(0), stage(stagePreRollout)), progressing},
 		"rollout":                         {v1beta1.RolloutHook, facts(progressing, running(10)), progressing},
 		"rollout, waiting for promotion":  {v1beta1.RolloutHook, facts(waitingPromotion, running(30)), progressing},
 		"more traffic":                    {v1beta1.ConfirmTrafficIncreaseHook, facts(progressing, running(10)), progressing},

@@ -624,8 +624,17 @@ func TestDecideRunning(t *testing.T) {
 			facts(progressing, running(0), stage(""), spec(func(s *v1beta1.CanarySpec) {
 				s.Analysis.Metrics = []v1beta1.CanaryMetric{{Name: v1beta1.MetricRequestSuccessRate}}
 			})),
-			want{rule: "advance", weight: 10, actions: []Action{EnsureRoutes{}}, says: []string{"Starting canary analysis",
-				"spec.analysis.metrics[0] (request-success-rate) has no thresholdRange", "Advance podinfo.test canary weight 10"}}},
+			want{rule: "pre-rollout", says: []string{"Starting canary analysis",
+				"spec.analysis.metrics[0] (request-success-rate) has no thresholdRange"}, wake: now.Add(3 * time.Second)}},
+		"B3 no request goes to pods that proxies may not know yet": {
+			facts(progressing, running(0), stage("")),
+			want{rule: "pre-rollout", says: []string{"Starting canary analysis"}, wake: now.Add(3 * time.Second)}},
+		"B3 nor before the proxies have had the time": {
+			facts(progressing, running(0), stage(stagePreRollout), status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = micro(now.Add(time.Second)) })),
+			want{rule: "not-due", wake: now.Add(time.Second)}},
+		"B3 and then the first do": {
+			facts(progressing, running(0), stage(stagePreRollout), status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = micro(now) })),
+			want{rule: "advance", weight: 10, actions: []Action{EnsureRoutes{}}, says: []string{"Advance podinfo.test canary weight 10"}}},
 		"B-05 a closed traffic gate is told once": {
 			facts(progressing, running(10), hook(v1beta1.ConfirmTrafficIncreaseHook), answer(v1beta1.ConfirmTrafficIncreaseHook, false),
 				health(ReasonWaitingForGate, "Halt podinfo.test advancement waiting for traffic increase approval hook", now)),
@@ -649,6 +658,13 @@ func TestDecideRunning(t *testing.T) {
 		"the primary is waited for until its deadline": {
 			facts(promotingTo, running(30), func(f *Facts) { f.Primary.Copy = "v2:2"; unready(&f.Primary, Waiting, 1) }),
 			want{rule: "promoting", phase: promotingTo, weight: 30, reason: ReasonPrimaryNotReady, says: []string{"not ready"}, wake: now.Add(9 * time.Minute)}},
+		"B3 a primary that got no request waits for the proxies to find its pods": {
+			facts(promotingTo, running(100), func(f *Facts) { f.Primary.Copy = "v2:2" }),
+			want{rule: "promoting", phase: promotingTo, weight: 100, wake: now.Add(3 * time.Second)}},
+		"B3 and gets them all after that": {
+			facts(promotingTo, running(100), func(f *Facts) { f.Primary.Copy = "v2:2" },
+				status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = micro(now) })),
+			want{rule: "promoting", phase: finalisingP, actions: []Action{EnsureRoutes{}}, says: []string{"Routing all traffic to primary"}}},
 		"A-24 a stepwise promotion without weight ends": {
 			facts(promotingTo, running(0), func(f *Facts) { f.Primary.Copy = "v2:2" }, spec(func(s *v1beta1.CanarySpec) { s.Analysis.StepWeightPromotion = 10 })),
 			want{rule: "promoting", phase: finalisingP, says: []string{"Routing all traffic to primary"}}},

@@ -31,6 +31,9 @@ func preRollout(p *pass) bool {
 			p.warning("%s", w)
 		}
 		p.st.Stage = stagePreRollout
+		if !p.canaryServes() && p.letProxiesFind() {
+			return true
+		}
 	}
 	if p.hooks(v1beta1.PreRolloutHook) {
 		results, known := p.answers(v1beta1.PreRolloutHook)
@@ -56,6 +59,17 @@ func preRollout(p *pass) bool {
 		return true
 	}
 	return false
+}
+
+// letProxiesFind is whether requests have to wait for the proxies, which hear of pods that just became ready as late as of
+// routes: one that knows the route and no pod answers with an error.
+func (p *pass) letProxiesFind() bool {
+	if !p.f.Provider.Routes || p.f.Settings.PropagationDelay == 0 {
+		return false
+	}
+	p.st.NextCheckAt = micro(p.f.Now.Add(p.f.Settings.PropagationDelay))
+	p.wakeAt(p.st.NextCheckAt.Time)
+	return true
 }
 
 // judge calls the rollout hooks and evaluates the metrics. Before the first step there is nothing to judge.
