@@ -206,6 +206,12 @@ func (l *loaded) metric(value string) {
 	l.edit(func(s *v1beta1.CanarySpec) { s.Analysis.Metrics[0].TemplateVariables["value"] = value })
 }
 
+// interval sets spec.analysis.interval.
+func (l *loaded) interval(d string) {
+	l.Helper()
+	l.edit(func(s *v1beta1.CanarySpec) { s.Analysis.Interval = d })
+}
+
 // deadline sets spec.progressDeadlineSeconds.
 func (l *loaded) deadline(seconds int32) {
 	l.Helper()

@@ -53,6 +53,9 @@ func TestNothingLost(tt *testing.T) {
 func failingChecks(l *loaded) {
 	l.onboard()
 	l.promote(v2)
+	interval := l.read().Spec.Analysis.Interval
+	// There is time to make the checks fail after the last step.
+	l.interval("2s")
 	for i, image := range []string{v3, v1, buggy} {
 		l.roll(v1beta1.CanaryPhaseFailed, func() { l.ship(image) }, func() {
 			l.reaches(int32(i + 1))
@@ -61,6 +64,7 @@ func failingChecks(l *loaded) {
 		l.metric("100")
 		l.rests(v2)
 	}
+	l.interval(interval)
 	l.promote(v1)
 	if asked := l.load.versions()[faulty] > 0; asked != (l.gateway != "") {
 		l.Errorf("the buggy version was asked by users: %t", asked)

@@ -55,8 +55,8 @@ func (r *replicas) add(name string) *replica {
 		}
 		return ""
 	}
-	one.operator = r.operate("-kubeconfig", p.kubeconfig(r), "-enable-leader-election", "-leader-election-lease-duration", "4s",
-		"-leader-election-renew-deadline", "3s", "-leader-election-retry-period", "500ms")
+	one.operator = r.operate("-kubeconfig", p.kubeconfig(r), "-enable-leader-election", "-leader-election-lease-duration", "10s",
+		"-leader-election-renew-deadline", "8s", "-leader-election-retry-period", "500ms")
 	return one
 }
 
