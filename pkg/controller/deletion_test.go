@@ -152,3 +152,23 @@ func TestDeletionWithoutRevertWritesNothing(t *testing.T) {
 		t.Errorf("calls for a Canary that is being deleted: %v", calls)
 	}
 }
+
+// Flagger was deleting the Canary when this operator took its place.
+func TestDeletionBegunByFlagger(t *testing.T) {
+	canary := revertible("podinfo")
+	canary.SetFinalizers([]string{"example.com/other", v1beta1.Finalizer})
+	now := metav1.NewTime(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	canary.SetDeletionTimestamp(&now)
+	canary.Object["status"] = map[string]any{"phase": "Terminating", "canaryWeight": int64(0), "failedChecks": int64(0), "iterations": int64(0)}
+	a := newAPI(t, readyDeployment("podinfo", 2), readyDeployment("podinfo-primary", 2), usersService("podinfo"), canary)
+	l := newLoop(t, a, 1).start()
+	l.until("the finalizer to go", func() bool {
+		return !slices.Contains(a.get(canaryResource, "podinfo").GetFinalizers(), v1beta1.Finalizer)
+	})
+	if n := replicasOf(a, "podinfo"); n != 2 {
+		t.Errorf("the target has %d replicas", n)
+	}
+	if diff := cmp.Diff(map[string]string{"app": "podinfo"}, selectorOf(a, "podinfo")); diff != "" {
+		t.Errorf("selector (-want +got):\n%s", diff)
+	}
+}

@@ -43,7 +43,8 @@ func terminating(p *pass) bool {
 		p.letGo()
 	case p.f.Problem != nil && p.f.Problem.Unknown:
 		p.problem = p.f.Problem
-	case !p.inPhase(v1beta1.CanaryPhaseTerminating):
+	case !p.inPhase(v1beta1.CanaryPhaseTerminating) || p.st.Stage == "" || p.st.StageStartedAt == nil:
+		// Without a record of how far it came, as when another operator began it, a deletion starts over.
 		p.beginTermination()
 	default:
 		p.handBack()

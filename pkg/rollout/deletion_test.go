@@ -161,3 +161,18 @@ func TestDeletionWithAutoscaler(t *testing.T) {
 		t.Errorf("actions %#v, want %#v", d.Actions, want)
 	}
 }
+
+// A deletion that another operator began has no record of ours.
+func TestDeletionBegunByAnotherOperator(t *testing.T) {
+	f := facts(v1beta1.CanaryPhaseTerminating, deleted, routingBack, status(func(s *v1beta1.CanaryStatus) { s.Rollout = nil }))
+	d := Decide(f)
+	check(t, d, want{rule: "terminating", phase: v1beta1.CanaryPhaseTerminating, stage: stageReturning, actions: []Action{RestoreTarget{}},
+		says: []string{"Terminating canary podinfo.test"}})
+	for range 4 {
+		f.Canary = f.Canary.DeepCopy()
+		f.Canary.Status, f.Now, f.Delivered = d.Status, f.Now.Add(time.Minute), d.Status.Rollout.Sequence
+		d = Decide(f)
+	}
+	check(t, d, want{rule: "terminating", phase: v1beta1.CanaryPhaseTerminated, actions: []Action{RemoveFinalizer{}},
+		says: []string{"Terminated canary podinfo.test"}})
+}
