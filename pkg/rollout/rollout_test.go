@@ -197,6 +197,8 @@ func TestDecide(t *testing.T) {
 		facts Facts
 		want  want
 	}{
+		"a new Canary that is suspended is seen": {facts("", spec(func(s *v1beta1.CanarySpec) { s.Suspend = true }), status(func(s *v1beta1.CanaryStatus) { s.Rollout = nil })),
+			want{rule: "suspended", phase: v1beta1.CanaryPhaseInitializing, reason: ReasonSuspended, says: []string{"skipping canary run as object is suspended"}}},
 		"deletion stops the loop (A-23)": {
 			facts(progressing, running(10), func(f *Facts) { f.Canary.DeletionTimestamp = &metav1.Time{Time: now} }),
 			want{rule: "terminating", phase: progressing, weight: 10}},

@@ -82,6 +82,7 @@ func suspended(p *pass) bool {
 		}
 		return false
 	}
+	p.detect()
 	p.frozen = true
 	p.fail(ReasonSuspended, "skipping canary run as object is suspended")
 	return true
@@ -107,9 +108,7 @@ func blocked(p *pass) bool {
 	if p.f.Problem == nil {
 		return false
 	}
-	if p.next.Phase == "" && !p.f.Problem.Unknown {
-		p.next.Phase = v1beta1.CanaryPhaseInitializing
-	}
+	p.detect()
 	p.frozen = true
 	p.problem = p.f.Problem
 	// A target without a name was not looked at.
@@ -124,6 +123,13 @@ func blocked(p *pass) bool {
 		p.writeFrozenRoutes()
 	}
 	return true
+}
+
+// detect notes that a Canary was seen that is not looked after yet.
+func (p *pass) detect() {
+	if unknown := p.f.Problem != nil && p.f.Problem.Unknown; p.next.Phase == "" && !unknown {
+		p.next.Phase = v1beta1.CanaryPhaseInitializing
+	}
 }
 
 // writeFrozenRoutes writes routes that lead nothing to the canary, not even what a cookie binds to it.

@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -101,5 +102,22 @@ func TestIncidentB19_ThresholdIsReachedByADeadCanary(t *testing.T) {
 	if took := w.now.Sub(died); took > time.Minute {
 		t.Errorf("taken back only after %s", took)
 	}
+	sound(t, w)
+}
+
+// A new Canary that is suspended says that it was seen, and is taken into care once it no longer is.
+func TestSuspendedFromTheStart(t *testing.T) {
+	w := world(podinfo(func(s *v1beta1.CanarySpec) { s.Suspend = true }))
+	w.Run(time.Hour)
+	s := w.Status()
+	promoted := slices.IndexFunc(s.Conditions, func(c v1beta1.CanaryCondition) bool { return c.Type == v1beta1.PromotedType })
+	if s.Phase != v1beta1.CanaryPhaseInitializing || promoted < 0 || s.Conditions[promoted].Reason != "Initializing" {
+		t.Errorf("phase %q, conditions %+v", s.Phase, s.Conditions)
+	}
+	if w.backends || w.apex || w.primary.exists || w.statuses > 2 {
+		t.Errorf("a suspended Canary took something over, or wrote %d statuses", w.statuses)
+	}
+	w.Edit(func(s *v1beta1.CanarySpec) { s.Suspend = false })
+	rest(t, w, initialized)
 	sound(t, w)
 }
