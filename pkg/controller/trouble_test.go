@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	clienttesting "k8s.io/client-go/testing"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -242,4 +243,29 @@ func TestReadinessSaysWhatItWaitsFor(t *testing.T) {
 	})
 	a.serve("apps/v1", "deployments", "daemonsets", "controllerrevisions")
 	l.until("to be ready", func() bool { return l.Ready() == nil })
+}
+
+// A primary that nothing is left of is asked for with longer and longer pauses, and users learn why it does not come back.
+func TestLostPrimaryBacksOff(t *testing.T) {
+	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
+	l := newLoop(t, a, 1)
+	a.failWith(func(call string) error {
+		if strings.HasSuffix(call, " controllerrevisions") {
+			return apierrors.NewForbidden(schema.GroupResource{Group: "apps", Resource: "controllerrevisions"}, "", errors.New("no role"))
+		}
+		return nil
+	})
+	l.start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	l.atRest("podinfo")
+	a.edit(deploymentResource, "podinfo", "podinfo:2", "spec", "template", "metadata", "annotations", "image")
+	if err := a.client.Tracker().Delete(deploymentResource, "test", "podinfo-primary"); err != nil {
+		t.Fatal(err)
+	}
+	l.until("a condition that says why", func() bool {
+		return strings.Contains(l.healthy("podinfo").Message, "can't be made again: createPrimaryDeployment failed: revision ")
+	})
+	if passes := l.passMinute(); passes > 20 {
+		t.Errorf("%d passes in a minute without anything to make the primary of", passes)
+	}
 }

@@ -10,7 +10,7 @@ func bootstrap(p *pass) bool {
 	if !p.inPhase("", v1beta1.CanaryPhaseInitializing) {
 		return false
 	}
-	if p.st.Target == nil {
+	if p.begins() {
 		p.beginBootstrap()
 	}
 	p.checkProviders()
@@ -21,10 +21,18 @@ func bootstrap(p *pass) bool {
 	return true
 }
 
+// begins is whether this is the first pass of a bootstrap. Somebody who empties the phase asks for another one.
+func (p *pass) begins() bool {
+	return p.inPhase("") || p.c.Status.Rollout == nil || p.c.Status.Rollout.Target == nil
+}
+
 // beginBootstrap decides what the primary is to run. A primary that is there already, because the status was lost, is taken
 // as it is: it serves, and a target that differs from it is a change to analyze.
 func (p *pass) beginBootstrap() {
 	p.enter(v1beta1.CanaryPhaseInitializing, stageCopying)
+	p.routeToPrimary()
+	p.st.Target, p.st.Promoted, p.st.NextCheckAt = nil, nil, nil
+	p.next.Iterations, p.next.FailedChecks = 0, 0
 	if !p.f.Primary.Exists {
 		return
 	}
@@ -40,9 +48,8 @@ func (p *pass) beginBootstrap() {
 // checkProviders tells whether the metric providers answer: once if they do, once in an interval as long as they don't.
 // Bootstrap goes on either way.
 func (p *pass) checkProviders() {
-	begins := p.c.Status.Rollout == nil || p.c.Status.Rollout.Target == nil
 	missing := p.st.NextCheckAt != nil || p.healthReason() == ReasonMetrics
-	if p.c.SkipAnalysis() || len(p.a.Metrics) == 0 || !begins && !missing {
+	if p.c.SkipAnalysis() || len(p.a.Metrics) == 0 || !p.begins() && !missing {
 		p.st.NextCheckAt = nil
 		return
 	}

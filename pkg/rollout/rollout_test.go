@@ -369,6 +369,15 @@ func TestDecide(t *testing.T) {
 		"A-08 a primary that is gone is not made from another revision": {
 			facts(failed, targetRuns("2", 2), func(f *Facts) { f.Primary = Workload{Name: "podinfo-primary"} }),
 			want{rule: "primary-missing", actions: []Action{EnsurePrimary{Revision: rev("1", 1)}}, reason: ReasonPrimaryNotReady, says: []string{"making it again"}}},
+		"A-08 a primary that can't be made again says why": {
+			facts(failed, func(f *Facts) { f.Primary, f.ApplyError = Workload{Name: "podinfo-primary"}, "the revision is lost" }),
+			want{rule: "primary-missing", actions: []Action{EnsurePrimary{Revision: rev("1", 1)}}, reason: ReasonPrimaryNotReady,
+				says: []string{"podinfo-primary.test is missing and can't be made again: the revision is lost"}}},
+		"a bootstrap that is asked for again knows nothing of before": {
+			facts("", targetRuns("2", 2), status(func(s *v1beta1.CanaryStatus) {
+				s.Rollout.ServingSide, s.CanaryWeight = v1beta1.ServingCanary, 100
+			}), func(f *Facts) { f.Primary, f.Routes.CanaryWeight = Workload{Name: "podinfo-primary"}, 100 }),
+			want{rule: "bootstrap", phase: v1beta1.CanaryPhaseInitializing, stage: stageCopying, actions: []Action{EnsurePrimary{Revision: rev("2", 2)}}}},
 		"a primary that is gone and was never known": {
 			facts(failed, func(f *Facts) {
 				f.Primary = Workload{Name: "podinfo-primary"}

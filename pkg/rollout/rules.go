@@ -149,7 +149,11 @@ func primaryMissing(p *pass) bool {
 			p.primaryName(), p.canaryName(), p.targetName())
 		return true
 	}
-	p.fail(ReasonPrimaryNotReady, "%s is missing: making it again from the promoted revision", p.primaryName())
+	if p.f.ApplyError != "" {
+		p.fail(ReasonPrimaryNotReady, "%s is missing and can't be made again: %s", p.primaryName(), p.f.ApplyError)
+	} else {
+		p.fail(ReasonPrimaryNotReady, "%s is missing: making it again from the promoted revision", p.primaryName())
+	}
 	p.do(EnsurePrimary{Revision: revisionOf(p.st.Promoted)})
 	return true
 }

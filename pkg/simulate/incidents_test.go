@@ -312,6 +312,82 @@ func TestA08_DeletedPrimaryComesBackWithThePromotedRevision(t *testing.T) {
 	sound(t, w)
 }
 
+func TestA08_PrimaryThatHadNoPodsComesBack(t *testing.T) {
+	w := ready(t, podinfo())
+	w.primary.scale(w.now, 0)
+	w.Ship("v2")
+	untilPhase(t, w, failed)
+	w.Ship("v1")
+	w.Run(time.Hour)
+	w.Ship("v2")
+	w.DeletePrimary()
+	w.Run(time.Minute)
+	if w.primary.template != "v1" || w.primary.available(w.now) == 0 {
+		t.Errorf("rebuilt as %q with %d pods", w.primary.template, w.primary.available(w.now))
+	}
+	sound(t, w)
+}
+
+// unrecoverable is a Canary whose canary serves and whose primary is gone, along with all that told what it ran.
+func unrecoverable(t *testing.T) *World {
+	w := world(podinfo())
+	w.forbidden = true
+	rest(t, w, initialized)
+	w.primary.faulty = true
+	w.Ship("v2")
+	rest(t, w, failed)
+	w.primary.faulty = false
+	w.DeletePrimary()
+	w.Run(5 * time.Minute)
+	if w.primary.exists || w.routed.CanaryWeight != 100 || w.target.available(w.now) != 2 {
+		t.Errorf("primary %+v, canary weight %d, %d pods of the target", w.primary, w.routed.CanaryWeight, w.target.available(w.now))
+	}
+	want := "podinfo-primary.default is missing and can't be made again: " + errLost.Error()
+	if !slices.ContainsFunc(w.Status().Conditions, func(c v1beta1.CanaryCondition) bool { return c.Message == want }) {
+		t.Errorf("no condition tells what keeps the primary from coming back: %+v", w.Status().Conditions)
+	}
+	sound(t, w)
+	return w
+}
+
+func TestA08_LostRevisionHasWaysOut(t *testing.T) {
+	for name, act := range map[string]func(w *World){
+		"v1": func(w *World) { w.Ship("v1") },
+		"v2": func(w *World) { w.Status().Phase = "" },
+		"v3": func(w *World) { w.Status().Phase = ""; w.Ship("v3") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := unrecoverable(t)
+			act(w)
+			if !w.Run(2 * time.Hour) {
+				t.Errorf("no rest in phase %s", w.Status().Phase)
+			}
+			serves(t, w, name)
+			sound(t, w)
+		})
+	}
+}
+
+// What another operator promoted is not known when its primary is deleted. Everybody is told what to do then, and it helps.
+func TestA08_UnknownRevisionHasAWayOut(t *testing.T) {
+	for _, phase := range []v1beta1.CanaryPhase{succeeded, failed} {
+		w := ready(t, podinfo())
+		w.canary.Status = v1beta1.CanaryStatus{Phase: phase, CanaryWeight: 0}
+		w.primary.copyOf = ""
+		w.Run(time.Second)
+		w.DeletePrimary()
+		w.Run(time.Hour)
+		if !w.told("set status.phase of podinfo.default to nothing") {
+			t.Fatalf("%s: nobody was told what to do\n%s", phase, trace(w))
+		}
+		w.Ship("v3")
+		w.Status().Phase = ""
+		rest(t, w, initialized)
+		serves(t, w, "v3")
+		sound(t, w)
+	}
+}
+
 func TestA16_DeadlineCountsFromTheRevision(t *testing.T) {
 	w := ready(t, podinfo())
 	// Nothing happens in a settled cluster that would make its clock go on.

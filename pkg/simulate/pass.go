@@ -14,6 +14,7 @@ import (
 var (
 	errKilled = errors.New("killed")
 	errFault  = errors.New("the API server is not available")
+	errLost   = errors.New("the revision is neither what the target is at now nor stored")
 )
 
 // observe gathers the facts as a controller would.
@@ -179,6 +180,9 @@ func (w *World) carryOut(d *rollout.Decision) (wrote bool, err error) {
 		if w.refuse != nil && w.refuse(a) {
 			return wrote, errFault
 		}
+		if w.lost(a) {
+			return wrote, errLost
+		}
 		if err := w.write(func() { w.apply(a) }); err != nil {
 			return wrote, err
 		}
@@ -256,8 +260,18 @@ func (w *World) apply(a rollout.Action) {
 	}
 }
 
+// lost is whether a primary that is gone is to be made of a revision of which there is nothing left.
+func (w *World) lost(a rollout.Action) bool {
+	e, ok := a.(rollout.EnsurePrimary)
+	if !ok || w.primary.exists || w.target.template == e.Revision.Fingerprint || w.stored[e.Revision.Fingerprint] > 0 {
+		return false
+	}
+	r := w.canary.Status.Rollout
+	return r != nil && r.Promoted != nil && r.Promoted.Fingerprint == e.Revision.Fingerprint
+}
+
 // copyPrimary copies the target to the primary if the target still is at the revision that was meant. A primary that is gone
-// is rebuilt from the copy that was stored when it was written last.
+// is rebuilt from the copy that was stored when it was written last, which has at least one pod.
 func (w *World) copyPrimary(fingerprint string) {
 	rebuilt := !w.primary.exists && w.stored[fingerprint] > 0
 	if w.target.template != fingerprint && !rebuilt {
@@ -269,5 +283,7 @@ func (w *World) copyPrimary(fingerprint string) {
 	}
 	w.primary.setTemplate(w.now, fingerprint)
 	w.primary.copyOf = fingerprint
-	w.stored[fingerprint] = w.primary.replicas
+	if !w.forbidden {
+		w.stored[fingerprint] = max(1, w.primary.replicas)
+	}
 }

@@ -81,8 +81,9 @@ type World struct {
 	lag  int
 	last rollout.Facts
 
-	// stored are the copies of promoted revisions, with the replicas they ran.
-	stored map[string]int32
+	// stored are the copies of promoted revisions, with the replicas they ran. A role for another operator forbids them.
+	stored    map[string]int32
+	forbidden bool
 
 	// judged counts passing judgements by template, for the check that nothing is promoted without one.
 	judged map[string]int

@@ -60,7 +60,7 @@ func TestA08_LostRevisionSaysWhatToDo(t *testing.T) {
 	err := d.EnsurePrimary(t.Context(), c, lost)
 	want := "createPrimaryDeployment failed: revision " + lost.Fingerprint + ", which was promoted, is neither what deployment " +
 		"podinfo.test is at now nor stored: bring the Deployment back to it, for example by kubectl -n test rollout undo " +
-		"deployment/podinfo --to-revision=4"
+		"deployment/podinfo --to-revision=4, or set status.phase of podinfo.test to nothing to have the primary made from what it is at now"
 	if err == nil || errors.Is(err, ErrMoved) || err.Error() != want {
 		t.Errorf("error = %v", err)
 	}

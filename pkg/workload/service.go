@@ -178,7 +178,7 @@ func (s *coreService) sourceOf(ctx context.Context, c *v1beta1.Canary, target *u
 	case err != nil || stored != nil:
 		return stored, err
 	case wasPromoted(c, revision):
-		return nil, lostRevision(target, revision)
+		return nil, lostRevision(c, target, revision)
 	}
 	return nil, fmt.Errorf("%s has %s and not %s: %w", described(target), hash, revision.Fingerprint, ErrMoved)
 }

@@ -67,7 +67,7 @@ func (d *deployment) createPrimary(ctx context.Context, c *v1beta1.Canary, targe
 		src, err = d.sourceOf(c, stored, revision)
 	case errors.Is(err, ErrMoved) && wasPromoted(c, revision):
 		// Not ErrMoved: a pass with a fresh view of the cluster would come to the same end.
-		err = lostRevision(target, revision)
+		err = lostRevision(c, target, revision)
 	}
 	if err != nil {
 		return fmt.Errorf("createPrimary%s failed: %w", d.kind, err)
@@ -100,14 +100,14 @@ func (d *deployment) createPrimary(ctx context.Context, c *v1beta1.Canary, targe
 	return d.confirmRecord(ctx, c, created)
 }
 
-func lostRevision(target *unstructured.Unstructured, revision rollout.Revision) error {
+func lostRevision(c *v1beta1.Canary, target *unstructured.Unstructured, revision rollout.Revision) error {
 	undo := fmt.Sprintf("bring the %s back to it", target.GetKind())
 	if revision.Counter != "" {
 		undo += fmt.Sprintf(", for example by kubectl -n %s rollout undo deployment/%s --to-revision=%s",
 			target.GetNamespace(), target.GetName(), revision.Counter)
 	}
-	return fmt.Errorf("revision %s, which was promoted, is neither what %s is at now nor stored: %s",
-		revision.Fingerprint, described(target), undo)
+	return fmt.Errorf("revision %s, which was promoted, is neither what %s is at now nor stored: %s, or set status.phase of %s.%s to "+
+		"nothing to have the primary made from what it is at now", revision.Fingerprint, described(target), undo, c.Name, c.Namespace)
 }
 
 // wasPromoted is whether the primary is known to have run a revision.
