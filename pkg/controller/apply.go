@@ -44,6 +44,9 @@ func (c *Controller) apply(ctx context.Context, v *view, stored *v1beta1.Canary,
 	case rollout.RevertRouting:
 		return c.revertRouting(ctx, v)
 	case rollout.RestoreTarget:
+		if err := c.resumeFormerScalers(ctx, v); err != nil {
+			return err
+		}
 		return workload.Restore(ctx, v.target, stored)
 	case rollout.EnsurePrimaryScaler:
 		if v.facts.Primary.Replicas > 0 {
@@ -61,6 +64,8 @@ func (c *Controller) apply(ctx context.Context, v *view, stored *v1beta1.Canary,
 		return c.retireCopies(ctx, v, stored)
 	case rollout.RetireScalers:
 		return c.main.applier.Delete(ctx, stored, v.former.scalers)
+	case rollout.ResumeFormerScalers:
+		return c.resumeFormerScalers(ctx, v)
 	default:
 		return named(stored, fmt.Errorf("the rules asked for an unknown action %T", action))
 	}
@@ -79,7 +84,7 @@ func (v *view) equipped(action rollout.Action) error {
 			return named(v.canary, errors.New("the routing provider is not known"))
 		}
 	case rollout.AddFinalizer, rollout.RemoveFinalizer, rollout.RevertRouting, rollout.RetireRoutes, rollout.RetireServices,
-		rollout.RetireScalers:
+		rollout.RetireScalers, rollout.ResumeFormerScalers:
 	default:
 		if v.target == nil {
 			return named(v.canary, errors.New("the target is not known"))

@@ -29,6 +29,7 @@ var canaryResource = v1beta1.SchemeGroupVersion.WithResource("canaries")
 const (
 	byTarget  = "target"
 	byService = "service"
+	byScaler  = "scaler"
 )
 
 // canaries is the store of all Canaries.
@@ -54,6 +55,7 @@ func newCanaries(client dynamic.Interface, w *written, namespace string, onEvent
 	informer := dynamicinformer.NewFilteredDynamicInformer(client, canaryResource, namespace, 0, cache.Indexers{
 		byTarget:  indexBy(targetOf),
 		byService: indexBy(serviceOf),
+		byScaler:  indexBy(scalerOf),
 		byTurn:    indexBy(turnOf),
 	}, nil).Informer()
 	if err := configure(informer, cache.DefaultWatchErrorHandler, onEvent); err != nil {
@@ -86,6 +88,13 @@ func serviceOf(u *unstructured.Unstructured) string {
 		name, _, _ = unstructured.NestedString(u.Object, "spec", "targetRef", "name")
 	}
 	return u.GetNamespace() + "/" + name
+}
+
+// scalerOf identifies the autoscaler that a Canary refers to. A Canary without one shares an entry with all others.
+func scalerOf(u *unstructured.Unstructured) string {
+	kind, _, _ := unstructured.NestedString(u.Object, "spec", "autoscalerRef", "kind")
+	name, _, _ := unstructured.NestedString(u.Object, "spec", "autoscalerRef", "name")
+	return strings.Join([]string{u.GetNamespace(), kind, name}, "/")
 }
 
 // get returns the newest known state of a Canary, nil if it does not exist. An object that does not fit our types comes
@@ -161,7 +170,17 @@ func (s *canaries) rivals(u *unstructured.Unstructured) ([]*unstructured.Unstruc
 
 // leadsService is whether another Canary leads the Service of a name.
 func (s *canaries) leadsService(u *unstructured.Unstructured, name string) (bool, error) {
-	items, err := s.informer.GetIndexer().ByIndex(byService, u.GetNamespace()+"/"+name)
+	return s.shared(u, byService, u.GetNamespace()+"/"+name)
+}
+
+// refersToScaler is whether another Canary refers to an autoscaler.
+func (s *canaries) refersToScaler(u *unstructured.Unstructured, scaler v1beta1.ScalerRef) (bool, error) {
+	return s.shared(u, byScaler, strings.Join([]string{u.GetNamespace(), scaler.Kind, scaler.Name}, "/"))
+}
+
+// shared is whether an index has another Canary than this one under a value.
+func (s *canaries) shared(u *unstructured.Unstructured, index, value string) (bool, error) {
+	items, err := s.informer.GetIndexer().ByIndex(index, value)
 	if err != nil {
 		return false, err
 	}

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -50,10 +51,13 @@ func (o *observer) observeReverted() {
 	}
 }
 
-// checkFormer tells of what was taken over under a former name and can't be read.
+// checkFormer tells of what was taken over under a former name or is left of a former autoscaler, and can't be read.
 func (o *observer) checkFormer() {
 	if o.v.canary.Status.Rollout == nil || o.v.unrendered {
 		return
+	}
+	if !o.v.facts.Scaler.FormerKnown {
+		o.failed(errors.New("whether a former autoscaler holds the target without pods is not known"))
 	}
 	for _, r := range o.v.canary.Status.Rollout.Routing {
 		if reason := o.v.facts.Former[r].Unknown; reason != "" {

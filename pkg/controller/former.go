@@ -18,7 +18,9 @@ import (
 type former struct {
 	routes   router.Former
 	services services.Former
-	scalers  []router.Ref
+	// scalers are copies of former autoscalers that the primary still has, paused the former autoscalers of the target that still
+	// leave it without pods on our behalf.
+	scalers, paused []router.Ref
 	// copies are those of ConfigMaps and Secrets that the primary does not read.
 	copies []router.Ref
 }
@@ -162,28 +164,54 @@ func (o *observer) formerServices(r v1beta1.RoutingRef, taken bool) (left, taken
 	return len(f.Ours)+len(changes) > 0, len(f.Originals) > 0, err
 }
 
-// observeFormerScalers looks for copies of autoscalers that the Canary no longer refers to.
+// observeFormerScalers looks for what is left of the autoscalers that the Canary no longer refers to.
 func (o *observer) observeFormerScalers(record []v1beta1.ScalerRef) {
 	o.v.facts.Scaler.FormerKnown = true
 	for _, s := range record {
-		ref, ok := workload.FormerScaler(o.v.canary, s)
+		source, copied, ok := workload.FormerScaler(o.v.canary, s)
 		if !ok {
 			continue
 		}
-		state, _ := o.c.main.informers.ensure(ref.Resource, o.v.key)
+		state, _ := o.c.main.informers.ensure(copied.Resource, o.v.key)
 		if state == missing {
 			continue
 		}
-		live, err := o.main.Get(ref)
-		if err != nil {
+		if err := o.observeFormerScaler(s, source, copied); err != nil {
 			o.v.facts.Scaler.FormerKnown = false
 			return
 		}
-		if live != nil && live.GetDeletionTimestamp() == nil && workload.ScalesPrimary(o.v.canary, live) {
-			o.v.former.scalers = append(o.v.former.scalers, ref)
-			o.v.facts.Scaler.FormerExist = true
+	}
+	o.v.facts.Scaler.FormerExist = len(o.v.former.scalers) > 0
+	o.v.facts.Scaler.FormerPaused = len(o.v.former.paused) > 0
+}
+
+func (o *observer) observeFormerScaler(former v1beta1.ScalerRef, source, copied router.Ref) error {
+	live, err := o.main.Get(copied)
+	if err != nil {
+		return err
+	}
+	if live != nil && live.GetDeletionTimestamp() == nil && workload.ScalesPrimary(o.v.canary, live) {
+		o.v.former.scalers = append(o.v.former.scalers, copied)
+	}
+	if live, err = o.main.Get(source); err != nil || live == nil || !workload.HoldsAtZero(live) {
+		return err
+	}
+	// What another Canary refers to by now is told what to do by that one.
+	taken, err := o.c.canaries.refersToScaler(o.v.object, former)
+	if err == nil && !taken {
+		o.v.former.paused = append(o.v.former.paused, source)
+	}
+	return err
+}
+
+// resumeFormerScalers carries out rollout.ResumeFormerScalers.
+func (c *Controller) resumeFormerScalers(ctx context.Context, v *view) error {
+	for _, ref := range v.former.paused {
+		if err := workload.ResumeFormerScaler(ctx, c.main.client, ref); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // retireRoutes carries out rollout.RetireRoutes.

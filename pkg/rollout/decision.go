@@ -84,7 +84,8 @@ type AddFinalizer struct{}
 // RemoveFinalizer lets a Canary that is being deleted vanish.
 type RemoveFinalizer struct{}
 
-// RestoreTarget gives the target at least as many pods as the primary has.
+// RestoreTarget gives the target at least as many pods as the primary has, and its autoscalers, former ones too, the say over
+// them.
 type RestoreTarget struct{}
 
 // RevertRouting makes Services and routing objects that were taken over what they were before, and deletes the routing
@@ -101,6 +102,9 @@ type RetireServices struct{}
 // RetireScalers deletes the copies of former autoscalers that the primary still has.
 type RetireScalers struct{}
 
+// ResumeFormerScalers takes back that former autoscalers of the target leave it without pods.
+type ResumeFormerScalers struct{}
+
 // RetireCopies deletes the copies of ConfigMaps and Secrets that neither the primary nor a stored revision refers to.
 type RetireCopies struct{}
 
@@ -108,6 +112,7 @@ func (RetireCopies) action()          {}
 func (RetireRoutes) action()          {}
 func (RetireServices) action()        {}
 func (RetireScalers) action()         {}
+func (ResumeFormerScalers) action()   {}
 func (AddFinalizer) action()          {}
 func (RemoveFinalizer) action()       {}
 func (RestoreTarget) action()         {}

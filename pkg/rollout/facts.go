@@ -184,8 +184,9 @@ type ScalerFact struct {
 	// Paused whether it was told.
 	Pausable, Paused bool
 	// FormerExist is whether the primary still has a copy of an autoscaler that status.rollout.scalers lists and the Canary no
-	// longer refers to. FormerKnown is false when that could not be found out.
-	FormerExist, FormerKnown bool
+	// longer refers to, FormerPaused whether such an autoscaler was told by us to leave the target without pods. FormerKnown is
+	// false when that could not be found out.
+	FormerExist, FormerPaused, FormerKnown bool
 }
 
 // FormerFact tells what is left of the Services and routes that were made under a former name or for a former provider.

@@ -174,7 +174,8 @@ func (p *pass) recordScaler() {
 
 // retireScalers deletes what scales the primary on behalf of a former autoscalerRef. Nothing else would give pods to a primary
 // that was scaled to zero, so it has to have some. A HorizontalPodAutoscaler goes once its replacement stands; KEDA refuses a
-// second one, so there the first has to go before.
+// second one, so there the first has to go before. The former autoscaler of the target is its user's again at once: left as it
+// is, it would hold the next revision without pods.
 func (p *pass) retireScalers() {
 	former := slices.DeleteFunc(slices.Clone(p.st.Scalers), func(s v1beta1.ScalerRef) bool {
 		ref := p.c.Spec.AutoscalerRef
@@ -184,11 +185,14 @@ func (p *pass) retireScalers() {
 	if len(former) == 0 || !scaler.FormerKnown {
 		return
 	}
-	if !scaler.FormerExist {
+	if scaler.FormerPaused {
+		p.do(ResumeFormerScalers{})
+	}
+	if !scaler.FormerExist && !scaler.FormerPaused {
 		p.st.Scalers = slices.DeleteFunc(slices.Clone(p.st.Scalers), func(s v1beta1.ScalerRef) bool { return slices.Contains(former, s) })
 		return
 	}
-	if p.f.Primary.Replicas > 0 && (!scaler.Wanted || scaler.InPlace || scaler.Pausable) {
+	if scaler.FormerExist && p.f.Primary.Replicas > 0 && (!scaler.Wanted || scaler.InPlace || scaler.Pausable) {
 		p.do(RetireScalers{})
 	}
 }

@@ -23,6 +23,8 @@ const (
 	pausedPrefix = "autoscaling.keda.sh/paused"
 	// pausedAnnotation on the ScaledObject of a target holds its pods at the number in it.
 	pausedAnnotation = "autoscaling.keda.sh/paused-replicas"
+	// atZero is the number that we put there.
+	atZero = "0"
 	// kedaOwnPrefix begins the labels that KEDA itself puts on a ScaledObject, with its name in them.
 	kedaOwnPrefix = "scaledobject.keda.sh/"
 )
@@ -199,18 +201,23 @@ func pointQueries(c *v1beta1.Canary, spec map[string]any) {
 	}
 }
 
-// FormerScaler names the copy of an autoscaler that the Canary does not refer to any more. It reports false for the present one
-// and for kinds that are not known.
-func FormerScaler(c *v1beta1.Canary, former v1beta1.ScalerRef) (router.Ref, bool) {
+// FormerScaler names an autoscaler that the Canary does not refer to any more, and its copy for the primary. It reports false
+// for the present one and for kinds that are not known.
+func FormerScaler(c *v1beta1.Canary, former v1beta1.ScalerRef) (source, copied router.Ref, ok bool) {
 	if ref := c.Spec.AutoscalerRef; ref != nil && ref.Kind == former.Kind && ref.Name == former.Name {
-		return router.Ref{}, false
+		return router.Ref{}, router.Ref{}, false
 	}
 	for _, s := range scalers() {
 		if s.kind == former.Kind {
-			return s.ref(c.Namespace, former.Name+v1beta1.PrimarySuffix), true
+			return s.ref(c.Namespace, former.Name), s.ref(c.Namespace, former.Name+v1beta1.PrimarySuffix), true
 		}
 	}
-	return router.Ref{}, false
+	return router.Ref{}, router.Ref{}, false
+}
+
+// HoldsAtZero is whether an autoscaler is told, as ScaleToZero does, to leave its workload without pods.
+func HoldsAtZero(scaler *unstructured.Unstructured) bool {
+	return scaler.GetAnnotations()[pausedAnnotation] == atZero
 }
 
 // ScalesPrimary is whether an autoscaler was made for the primary of this Canary.
@@ -252,11 +259,22 @@ func RetireOtherScalers(ctx context.Context, client dynamic.Interface, c *v1beta
 // pauseScaler makes the autoscaler of a target leave it at zero pods, resumeScaler takes that back. A
 // HorizontalPodAutoscaler does so by itself.
 func pauseScaler(ctx context.Context, client dynamic.Interface, c *v1beta1.Canary) error {
-	return setPaused(ctx, client, c, "0")
+	return setPaused(ctx, client, c, atZero)
 }
 
 func resumeScaler(ctx context.Context, client dynamic.Interface, c *v1beta1.Canary) error {
 	return setPaused(ctx, client, c, nil)
+}
+
+// ResumeFormerScaler takes back that an autoscaler, which no Canary refers to any more, leaves its workload without pods. A
+// number of pods that somebody else has told it stays.
+func ResumeFormerScaler(ctx context.Context, client dynamic.Interface, ref router.Ref) error {
+	obj, err := getScaler(ctx, client, ref)
+	if err != nil || obj == nil || !HoldsAtZero(obj) {
+		return err
+	}
+	// Whoever writes a number of his own right now comes first.
+	return patchPaused(ctx, client, ref, nil, obj.GetResourceVersion())
 }
 
 // setPaused changes the one annotation that is ours, where it differs.
@@ -265,24 +283,43 @@ func setPaused(ctx context.Context, client dynamic.Interface, c *v1beta1.Canary,
 	if s == nil || !s.pausable {
 		return nil
 	}
-	resource, ref := client.Resource(s.resource).Namespace(c.Namespace), s.ref(c.Namespace, c.Spec.AutoscalerRef.Name)
-	obj, err := resource.Get(ctx, ref.Name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		// What does not exist holds nothing and brings nothing back.
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("%s get query error: %w", ref, err)
+	ref := s.ref(c.Namespace, c.Spec.AutoscalerRef.Name)
+	obj, err := getScaler(ctx, client, ref)
+	if err != nil || obj == nil {
+		return err
 	}
 	present, paused := obj.GetAnnotations()[pausedAnnotation]
 	if value == nil && !paused || paused && value == present {
 		return nil
 	}
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]any{pausedAnnotation: value}}})
+	return patchPaused(ctx, client, ref, value, "")
+}
+
+// getScaler reads an autoscaler from the server, nil if there is none: what does not exist holds nothing and brings nothing
+// back.
+func getScaler(ctx context.Context, client dynamic.Interface, ref router.Ref) (*unstructured.Unstructured, error) {
+	obj, err := client.Resource(ref.Resource).Namespace(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s get query error: %w", ref, err)
+	}
+	return obj, nil
+}
+
+// patchPaused writes the annotation, if a version is given only to that version of the object.
+func patchPaused(ctx context.Context, client dynamic.Interface, ref router.Ref, value any, version string) error {
+	metadata := map[string]any{"annotations": map[string]any{pausedAnnotation: value}}
+	if version != "" {
+		metadata["resourceVersion"] = version
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": metadata})
 	if err != nil {
 		return err
 	}
-	if _, err := resource.Patch(ctx, ref.Name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+	_, err = client.Resource(ref.Resource).Namespace(ref.Namespace).Patch(ctx, ref.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+	if err != nil {
 		return fmt.Errorf("%s patch error: %w", ref, err)
 	}
 	return nil
