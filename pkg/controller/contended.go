@@ -127,6 +127,8 @@ func (c *Controller) applyToWorkload(ctx context.Context, v *view, stored *v1bet
 		err = v.target.ScaleUp(ctx, stored)
 	case rollout.ScaleTargetToZero:
 		err = v.target.ScaleToZero(ctx, stored)
+	case rollout.PauseTarget:
+		err = workload.PauseScaler(ctx, c.main.client, stored)
 	default:
 		err = fmt.Errorf("%T is no action on a workload", action)
 	}
@@ -163,7 +165,7 @@ func (v *view) workloadAction(action rollout.Action) workloadAction {
 		return primary
 	case rollout.ScaleTargetUp:
 		return v.scaling("up", true)
-	case rollout.ScaleTargetToZero:
+	case rollout.ScaleTargetToZero, rollout.PauseTarget:
 		return v.scaling("down", false)
 	default:
 		return workloadAction{}

@@ -42,6 +42,24 @@ func (l *loop) untilForgotten(scalers int) {
 	l.until("the record of the former autoscaler to go", func() bool { return len(l.api.canary("podinfo").Status.Rollout.Scalers) == scalers })
 }
 
+// A ScaledObject that a Canary at rest comes to refer to would bring pods up that nobody needs.
+func TestScalerAddedAtRestIsPaused(t *testing.T) {
+	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
+	l := initialized(t, a)
+	a.put(scaledObject())
+	a.reset()
+	a.edit(canaryResource, "podinfo", scalerRef("ScaledObject", "podinfo"), "spec", "autoscalerRef")
+	l.until("the pause", func() bool { return a.paused() == "0" })
+	l.until("the copy", func() bool { return a.exists(kedaResource, primaryOf("podinfo")) })
+	l.untilForgotten(1)
+	l.atRest("podinfo")
+	l.untilIdle()
+	if n := a.times("patch deployments"); a.times("patch scaledobjects") != 1 || n != 0 {
+		t.Errorf("calls %q, want one patch", a.recorded())
+	}
+	l.silent()
+}
+
 // A ScaledObject that a Canary no longer refers to is its user's again, and the next revision gets its pods.
 func TestFormerScalerHoldsNothing(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), scaledObject(), scaledCanary())

@@ -108,6 +108,19 @@ func TestScalers(t *testing.T) {
 		"a start takes the pause back although there are pods": {
 			facts(v1beta1.CanaryPhaseSucceeded, targetRuns("2", 2), scalers(ScalerFact{Pausable: true, Paused: true})),
 			want{rule: "start", phase: progressing, actions: []Action{ScaleTargetUp{}}, says: []string{"New revision"}}},
+		"an idle target is held at zero once its autoscaler is known": {
+			facts(v1beta1.CanaryPhaseSucceeded, noPods, scalers(ScalerFact{Wanted: true, InPlace: true, Pausable: true})),
+			want{rule: "settled", actions: []Action{PauseTarget{}}}},
+		"an idle target is held at zero once": {
+			facts(v1beta1.CanaryPhaseFailed, noPods, scalers(ScalerFact{Wanted: true, InPlace: true, Pausable: true, Paused: true})),
+			want{rule: "settled"}},
+		"a target that somebody gave pods at rest keeps them": {
+			facts(v1beta1.CanaryPhaseSucceeded, scalers(ScalerFact{Wanted: true, InPlace: true, Pausable: true})), want{rule: "settled"}},
+		"a canary that serves is not held at zero": {
+			facts(v1beta1.CanaryPhaseFailed, noPods, scalers(ScalerFact{Wanted: true, InPlace: true, Pausable: true}),
+				func(f *Facts) { f.Primary.Available = 0 },
+				status(func(s *v1beta1.CanaryStatus) { s.CanaryWeight, s.Rollout.ServingSide = 100, v1beta1.ServingCanary })),
+			want{rule: "settled", weight: 100}},
 		"a canary that scaled itself to zero is held there": {
 			facts(v1beta1.CanaryPhaseFinalising, noPods, drained, scalers(ScalerFact{Pausable: true})),
 			want{rule: "finalising", phase: v1beta1.CanaryPhaseFinalising, actions: []Action{ScaleTargetToZero{}}}},

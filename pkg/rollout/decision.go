@@ -75,6 +75,9 @@ type ScaleTargetUp struct{}
 // target was seen to get no traffic.
 type ScaleTargetToZero struct{}
 
+// PauseTarget tells the autoscaler of a target without pods to leave it so.
+type PauseTarget struct{}
+
 // EnsurePrimaryScaler makes the primary's autoscaler match that of the target.
 type EnsurePrimaryScaler struct{}
 
@@ -124,6 +127,7 @@ func (EnsurePrimary) action()         {}
 func (EnsureRoutes) action()          {}
 func (ScaleTargetUp) action()         {}
 func (ScaleTargetToZero) action()     {}
+func (PauseTarget) action()           {}
 
 // Outcome is a countable result of a pass.
 type Outcome string

@@ -5,6 +5,14 @@ func (p *pass) hasPods() bool {
 	return !p.f.Target.Unscalable && (p.f.Target.Replicas > 0 || p.f.Scaler.Pausable && !p.f.Scaler.Paused)
 }
 
+// keepWithoutPods tells an autoscaler that came after the target was scaled to zero to leave it so: pods of a target at rest get
+// no requests. Pods that somebody gave it since are his business.
+func (p *pass) keepWithoutPods() {
+	if p.f.Target.Replicas == 0 && p.hasPods() && !p.canaryServes() {
+		p.do(PauseTarget{})
+	}
+}
+
 // lacksPods is whether the target has no pods, or an autoscaler that is about to take them away.
 func (p *pass) lacksPods() bool {
 	return p.f.Target.Replicas == 0 || p.f.Scaler.Paused

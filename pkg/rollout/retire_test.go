@@ -190,7 +190,7 @@ func TestFormerScalerGoes(t *testing.T) {
 			[]v1beta1.ScalerRef{other, old}},
 		"renamed, KEDA": {[]edit{refersTo, scaler(ScalerFact{Wanted: true, Pausable: true, Paused: true, FormerExist: true})},
 			[]Action{RetireScalers{}, EnsurePrimaryScaler{}}, []v1beta1.ScalerRef{other, old}},
-		"renamed, gone": {[]edit{refersTo, scaler(ScalerFact{Wanted: true, InPlace: true})}, nil, []v1beta1.ScalerRef{other}},
+		"renamed, gone":        {[]edit{refersTo, scaler(ScalerFact{Wanted: true, InPlace: true})}, nil, []v1beta1.ScalerRef{other}},
 		"removed, target held": {[]edit{scaler(ScalerFact{FormerPaused: true})}, []Action{ResumeFormerScalers{}}, []v1beta1.ScalerRef{old}},
 		"primary without pods, target held": {[]edit{scaler(ScalerFact{FormerExist: true, FormerPaused: true}), func(f *Facts) { f.Primary.Replicas = 0 }},
 			[]Action{ResumeFormerScalers{}}, []v1beta1.ScalerRef{old}},

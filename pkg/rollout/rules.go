@@ -179,6 +179,8 @@ func settled(p *pass) bool {
 	}
 	if p.inPhase(v1beta1.CanaryPhaseFailed) && p.st.Stage == stageRollback {
 		p.finishRollback()
+	} else {
+		p.keepWithoutPods()
 	}
 	p.leaveDeadCanary()
 	if reason == ReasonPromotionFailed {

@@ -256,9 +256,9 @@ func RetireOtherScalers(ctx context.Context, client dynamic.Interface, c *v1beta
 	return nil
 }
 
-// pauseScaler makes the autoscaler of a target leave it at zero pods, resumeScaler takes that back. A
+// PauseScaler makes the autoscaler of a target leave it at zero pods, resumeScaler takes that back. A
 // HorizontalPodAutoscaler does so by itself.
-func pauseScaler(ctx context.Context, client dynamic.Interface, c *v1beta1.Canary) error {
+func PauseScaler(ctx context.Context, client dynamic.Interface, c *v1beta1.Canary) error {
 	return setPaused(ctx, client, c, atZero)
 }
 

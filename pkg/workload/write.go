@@ -228,7 +228,7 @@ func (d *deployment) replicasFromZero(ctx context.Context, c *v1beta1.Canary) (i
 // ScaleToZero implements Target.
 func (d *deployment) ScaleToZero(ctx context.Context, c *v1beta1.Canary) error {
 	// An autoscaler that was not told first would bring the pods back.
-	if err := pauseScaler(ctx, d.client, c); err != nil {
+	if err := PauseScaler(ctx, d.client, c); err != nil {
 		return fmt.Errorf("scaling down %s.%s to 0 failed: %w", c.Spec.TargetRef.Name, c.Namespace, err)
 	}
 	if err := d.scale(ctx, c, 0); err != nil {
