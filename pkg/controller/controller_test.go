@@ -57,11 +57,7 @@ func (h *hooks) Call(ctx context.Context, w v1beta1.CanaryWebhook, _ hook.Payloa
 }
 
 func (h *hooks) CallAll(ctx context.Context, all []v1beta1.CanaryWebhook, p hook.Payload, key string) []hook.Result {
-	var results []hook.Result
-	for _, w := range all {
-		results = append(results, h.Call(ctx, w, p, key))
-	}
-	return results
+	return hook.InOrder(all, func(w v1beta1.CanaryWebhook) hook.Result { return h.Call(ctx, w, p, key) })
 }
 
 // metricsFunc has no values and fails or panics on demand.

@@ -48,14 +48,7 @@ func (p *payloads) Call(_ context.Context, h v1beta1.CanaryWebhook, payload hook
 }
 
 func (p *payloads) CallAll(ctx context.Context, all []v1beta1.CanaryWebhook, payload hook.Payload, key string) []hook.Result {
-	var results []hook.Result
-	for _, h := range all {
-		results = append(results, p.Call(ctx, h, payload, key+"/"+h.Name))
-		if !results[len(results)-1].Passed {
-			break
-		}
-	}
-	return results
+	return hook.InOrder(all, func(h v1beta1.CanaryWebhook) hook.Result { return p.Call(ctx, h, payload, key+"/"+h.Name) })
 }
 
 func newTeller(t *testing.T, eventWebhook string) *teller {
@@ -113,19 +106,22 @@ func canaryWithOutbox(webhooks []v1beta1.CanaryWebhook, notices ...v1beta1.Notic
 	return c
 }
 
+// B-18: a hook that fails keeps no other from being called.
 func TestPostRolloutHooksAreCalledAndTold(t *testing.T) {
 	tell := newTeller(t, "")
 	tell.tell(t, canaryWithOutbox([]v1beta1.CanaryWebhook{
 		{Name: "good", Type: v1beta1.PostRolloutHook, URL: "http://good"},
 		{Name: "bad", Type: v1beta1.PostRolloutHook, URL: "http://bad"},
-		{Name: "never", Type: v1beta1.PostRolloutHook, URL: "http://never"},
+		{Name: "last", Type: v1beta1.PostRolloutHook, URL: "http://last"},
 		{Name: "load", Type: v1beta1.RolloutHook, URL: "http://load"},
 	}, v1beta1.Notice{Hooks: v1beta1.PostRolloutHook, Phase: v1beta1.CanaryPhaseSucceeded}))
-	want := []string{"Normal Post-rollout check good passed", "Warning Post-rollout hook bad failed no thanks"}
+	want := []string{
+		"Normal Post-rollout check good passed", "Normal Post-rollout check last passed", "Warning Post-rollout hook bad failed no thanks",
+	}
 	if got := tell.messages(t); !slices.Equal(got, want) {
 		t.Errorf("events %q, want %q", got, want)
 	}
-	if len(tell.calls.sent) != 2 || tell.calls.sent[0].Phase != v1beta1.CanaryPhaseSucceeded {
+	if len(tell.calls.sent) != 3 || tell.calls.sent[0].Phase != v1beta1.CanaryPhaseSucceeded {
 		t.Errorf("called with %v", tell.calls.sent)
 	}
 	if want := "http://good 7d2b/notice/1/good"; tell.calls.keys[0] != want {

@@ -55,18 +55,37 @@ func NewCaller(clk clock.Clock) *Caller {
 	return &Caller{clock: clk, verify: client(false), skip: client(true)}
 }
 
-// CallAll calls webhooks of one type in list order. It stops at the first failure or, for rollback hooks, at the first
-// success. The results are those of the first hooks, as many as were called. The key of each call is key/<name of hook>.
+// CallAll calls webhooks of one type in list order. Where one answer decides for all, it stops at that: at the first failure
+// or, for rollback hooks, at the first success. The results are those of the first hooks, as many as were called. The key of
+// each call is key/<name of hook>.
 func (c *Caller) CallAll(ctx context.Context, hooks []v1beta1.CanaryWebhook, payload Payload, key string) []Result {
+	return InOrder(hooks, func(h v1beta1.CanaryWebhook) Result { return c.Call(ctx, h, payload, key+"/"+h.Name) })
+}
+
+// InOrder is CallAll for any way to call one webhook.
+func InOrder(hooks []v1beta1.CanaryWebhook, call func(v1beta1.CanaryWebhook) Result) []Result {
 	var results []Result
 	for _, h := range hooks {
-		result := c.Call(ctx, h, payload, key+"/"+h.Name)
+		result := call(h)
 		results = append(results, result)
-		if result.Passed == (h.Type == v1beta1.RollbackHook) {
+		if decides(h.Type, result) {
 			break
 		}
 	}
 	return results
+}
+
+// decides is whether an answer settles what the webhooks of a type are asked. Those after a rollout are told, not asked: what
+// one of them makes of it is nothing to the others.
+func decides(t v1beta1.HookType, result Result) bool {
+	switch t {
+	case v1beta1.PostRolloutHook:
+		return false
+	case v1beta1.RollbackHook:
+		return result.Passed
+	default:
+		return !result.Passed
+	}
 }
 
 // Call calls one webhook, with its retries. The metadata of the webhook is added to the payload.

@@ -418,6 +418,7 @@ func TestCallAll(t *testing.T) {
 		"stops at the first failure":    {hooks("", "yes1", "no1", "yes2"), []Result{pass, fail}},
 		"rollback stops at a success":   {hooks(v1beta1.RollbackHook, "no1", "yes1", "no2"), []Result{fail, pass}},
 		"rollback goes through to last": {hooks(v1beta1.RollbackHook, "no1", "no2"), []Result{fail, fail}},
+		"post-rollout calls every one":  {hooks(v1beta1.PostRolloutHook, "yes1", "no1", "yes2"), []Result{pass, fail, pass}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			first := len(s.requests)
