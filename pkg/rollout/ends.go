@@ -315,6 +315,7 @@ func retreat(p *pass) bool {
 		p.promoted = "The target is back at the promoted revision, its analysis was canceled."
 		n := p.normal("Canary canceled! Scaling down %s", p.canaryName())
 		alert(n, v1beta1.SeverityInfo, "Canary analysis was canceled, %s is back at the promoted revision.", p.targetName())
+		p.postRollout()
 		return true
 	}
 	p.closeFailed()

@@ -721,6 +721,19 @@ func TestB18_EndIsToldAfterACrash(t *testing.T) {
 	}
 }
 
+// What a pre-rollout hook set up is taken down by a post-rollout hook, whichever way the run ends.
+func TestB18_CanceledRunCallsItsPostRolloutHooks(t *testing.T) {
+	w := ready(t, podinfo(withHook(v1beta1.PreRolloutHook, v1beta1.PostRolloutHook)))
+	w.Ship("v2")
+	untilWeight(t, w, 30)
+	w.Ship("v1")
+	rest(t, w, succeeded)
+	if got := len(asked(w, v1beta1.PreRolloutHook)); got != 1 || w.posted != 1 {
+		t.Errorf("pre-rollout hook called %d times, post-rollout hook %d times", got, w.posted)
+	}
+	sound(t, w)
+}
+
 // condition is the reason of a condition.
 func condition(w *World, conditionType v1beta1.CanaryConditionType) string {
 	for _, c := range w.Status().Conditions {
