@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -352,6 +354,29 @@ func TestB34_DuplicateTarget(t *testing.T) {
 	}
 	// Nothing else happens in the cluster that would wake the twin.
 	eventually(t, "the twin to be accepted", func() bool { return l.healthy("twin").Reason != string(rollout.ReasonDuplicateTarget) })
+}
+
+func TestB34_DuplicateTargetLeavesTheMetricsOfTheOther(t *testing.T) {
+	twin := canaryFor("podinfo")
+	twin.SetName("twin")
+	twin.SetUID("uid-twin")
+	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
+	l := newLoop(t, a, 2).start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	l.atRest("podinfo")
+	a.put(twin)
+	l.until("the twin to be refused", func() bool { return l.healthy("twin").Reason == string(rollout.ReasonDuplicateTarget) })
+	l.untilIdle()
+	w := httptest.NewRecorder()
+	l.Telemetry.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	for _, want := range []string{
+		`flagger_canary_phase{name="podinfo",namespace="test",phase="Initialized"} 1`,
+		`flagger_canary_total{namespace="test"} 2`,
+	} {
+		if !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s is missing", want)
+		}
+	}
 }
 
 func TestConflictOnTheStatusStartsAgainWithNothingDone(t *testing.T) {

@@ -35,6 +35,8 @@ type view struct {
 	rendered []router.Object
 	handover handover
 	former   former
+	// refused is whether an older Canary has the same target or Service.
+	refused bool
 	// unrendered is set when the provider could not say what its objects are.
 	unrendered bool
 	// scaler is the autoscaler that the primary should have.
@@ -351,6 +353,7 @@ func (o *observer) checkRivals() {
 	if len(rivals) == 0 || older(o.v.object, rivals[0]) < 0 {
 		return
 	}
+	o.v.refused = true
 	rival := rivals[0]
 	field, what := "spec.targetRef", fmt.Sprintf("target %s/%s", o.v.canary.Spec.TargetRef.Kind, o.v.canary.Spec.TargetRef.Name)
 	if targetOf(rival) != targetOf(o.v.object) {

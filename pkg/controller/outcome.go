@@ -8,6 +8,11 @@ import (
 // observeOutcomes records a decision in the metrics.
 func (c *Controller) observeOutcomes(v *view, stored *v1beta1.Canary, d rollout.Decision) {
 	c.Telemetry.Decision(d.Rule)
+	if v.refused {
+		// The series have the name of the target, on which the other Canary is at work.
+		c.Telemetry.See(stored)
+		return
+	}
 	c.Telemetry.Phase(stored, stored.Status.Phase)
 	if v.facts.Routes.Known {
 		c.Telemetry.Weights(stored, 100-v.facts.Routes.CanaryWeight, v.facts.Routes.CanaryWeight)
