@@ -241,7 +241,7 @@ func (p *publisher) tellReceivers(ctx context.Context, box *outbox, c *v1beta1.C
 		wait.Go(func() { p.alert(ctx, c, n.Alert) })
 	}
 	if n.Message != "" {
-		wait.Go(func() { p.callEventHooks(ctx, c, n) })
+		wait.Go(func() { p.callEventHooks(ctx, c, n, keyOfNotice(c, n)) })
 	}
 	wait.Wait()
 	if n.Hooks != "" {
@@ -259,8 +259,9 @@ func (p *publisher) alert(ctx context.Context, c *v1beta1.Canary, a *v1beta1.Not
 	}
 }
 
-// callEventHooks tells an event to the webhooks of type event, or to the one of the operator if the Canary has none.
-func (p *publisher) callEventHooks(ctx context.Context, c *v1beta1.Canary, n *v1beta1.Notice) {
+// callEventHooks tells an event to the webhooks of type event, or to the one of the operator if the Canary has none. The key
+// names the event.
+func (p *publisher) callEventHooks(ctx context.Context, c *v1beta1.Canary, n *v1beta1.Notice, key string) {
 	hooks := hooksOf(c, v1beta1.EventHook)
 	if len(hooks) == 0 && p.cfg.EventWebhook != "" {
 		hooks = []v1beta1.CanaryWebhook{{Type: v1beta1.EventHook, Name: eventHookName, URL: p.cfg.EventWebhook}}
@@ -269,7 +270,7 @@ func (p *publisher) callEventHooks(ctx context.Context, c *v1beta1.Canary, n *v1
 	var wait sync.WaitGroup
 	for _, h := range hooks {
 		wait.Go(func() {
-			result := p.cfg.Hooks.Call(ctx, h, payload, keyOfNotice(c, n)+"/"+h.Name)
+			result := p.cfg.Hooks.Call(ctx, h, payload, key+"/"+h.Name)
 			if !result.Passed {
 				p.log.Error("event webhook failed", zap.String("canary", c.Name+"."+c.Namespace),
 					zap.String("webhook", h.Name), zap.String("cause", result.Text))
@@ -298,7 +299,7 @@ func (p *publisher) callHooks(ctx context.Context, box *outbox, c *v1beta1.Canar
 		if err != nil {
 			return err
 		}
-		p.callEventHooks(ctx, c, &answer)
+		p.callEventHooks(ctx, c, &answer, keyOfNotice(c, n)+"/"+hooks[i].Name)
 	}
 	return nil
 }

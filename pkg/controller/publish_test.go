@@ -177,6 +177,27 @@ func TestNoticeIsToldOnce(t *testing.T) {
 	}
 }
 
+// A receiver that knows the key of an event drops it: each event has its own, the same whenever it is told again.
+func TestAnswersOfHooksHaveTheirOwnKeys(t *testing.T) {
+	outbox := func() *v1beta1.Canary {
+		return canaryWithOutbox([]v1beta1.CanaryWebhook{
+			{Name: "one", Type: v1beta1.PostRolloutHook, URL: "http://one"},
+			{Name: "two", Type: v1beta1.PostRolloutHook, URL: "http://two"},
+			{Name: "sink", Type: v1beta1.EventHook, URL: "http://sink"},
+		}, v1beta1.Notice{Hooks: v1beta1.PostRolloutHook}, v1beta1.Notice{Hooks: v1beta1.PostRolloutHook})
+	}
+	first, again := newTeller(t, ""), newTeller(t, "")
+	first.tell(t, outbox())
+	again.tell(t, outbox())
+	want := []string{
+		"http://one 7d2b/notice/1/one", "http://two 7d2b/notice/1/two", "http://sink 7d2b/notice/1/one/sink", "http://sink 7d2b/notice/1/two/sink",
+		"http://one 7d2b/notice/2/one", "http://two 7d2b/notice/2/two", "http://sink 7d2b/notice/2/one/sink", "http://sink 7d2b/notice/2/two/sink",
+	}
+	if !slices.Equal(first.calls.keys, want) || !slices.Equal(again.calls.keys, want) {
+		t.Errorf("keys %q, told again %q, want %q", first.calls.keys, again.calls.keys, want)
+	}
+}
+
 // A Canary that was deleted and made again counts its notices from 1 again.
 func TestNoticesOfANewCanaryOfTheSameName(t *testing.T) {
 	tell := newTeller(t, "")
