@@ -220,14 +220,15 @@ func (p *pass) answers(t v1beta1.HookType) ([]HookResult, bool) {
 }
 
 // checkNumber tells the checks of one step apart. It is the time at which the check was due, which stands in the status until
-// the check has had its effect.
+// the check has had its effect. For a check that nobody planned it is the number of the last notice: what became of an
+// earlier one was told.
 func (p *pass) checkNumber(t v1beta1.HookType) int64 {
 	at := p.st.NextCheckAt
 	if t == v1beta1.RollbackHook && p.running() {
 		at = p.st.NextRollbackCheckAt
 	}
 	if at == nil {
-		return 0
+		return p.st.Sequence
 	}
 	return at.Unix()
 }

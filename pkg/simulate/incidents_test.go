@@ -1216,6 +1216,34 @@ func TestIncidentB18_RepetitionAfterACrashHasTheSameKey(t *testing.T) {
 	}
 }
 
+// A receiver that repeats its answer to a key it knows must not repeat what it said before the change was withdrawn.
+func TestIncidentB18_ChangeThatComesAgainIsANewQuestion(t *testing.T) {
+	open := false
+	w := ready(t, podinfo(withHook(v1beta1.ConfirmRolloutHook)), closedGate(v1beta1.ConfirmRolloutHook, &open))
+	for _, v := range []string{"v2", "v1", "v2"} {
+		w.Ship(v)
+		w.Run(10 * time.Second)
+	}
+	calls := asked(w, v1beta1.ConfirmRolloutHook)
+	if len(calls) != 2 || calls[0].Key == calls[1].Key {
+		t.Errorf("calls %v", calls)
+	}
+}
+
+func TestIncidentB18_GateIsAskedAgainWithTheSameKeyAfterACrash(t *testing.T) {
+	open := false
+	w := ready(t, podinfo(withHook(v1beta1.ConfirmRolloutHook)), closedGate(v1beta1.ConfirmRolloutHook, &open))
+	w.Ship("v2")
+	w.FailAt(1)
+	w.Pass()
+	w.now = w.now.Add(time.Second)
+	w.Pass()
+	calls := asked(w, v1beta1.ConfirmRolloutHook)
+	if len(calls) != 2 || calls[0].Key != calls[1].Key {
+		t.Errorf("calls %v", calls)
+	}
+}
+
 func TestIncidentB3_DeadCanaryGetsNoTraffic(t *testing.T) {
 	for name, edit := range map[string]func(*v1beta1.CanarySpec){
 		"weights":  func(*v1beta1.CanarySpec) {},
