@@ -68,8 +68,8 @@ func (p *pass) copyAgain() {
 		p.startOver()
 		return
 	}
-	if p.next.Phase != v1beta1.CanaryPhasePromoting {
-		p.enter(v1beta1.CanaryPhasePromoting, p.st.Stage)
+	if p.next.Phase != v1beta1.CanaryPhasePromoting || p.st.Stage == stageLeadingBack {
+		p.enter(v1beta1.CanaryPhasePromoting, p.promotionStage())
 	}
 	p.leaveDeadCanary()
 	if p.changeRefused() {
@@ -101,11 +101,25 @@ func (p *pass) runsPromoted() bool {
 	return p.isCopyOf(p.st.Promoted)
 }
 
-// primaryCameUp waits for the primary, up to the deadline of the promotion.
+// promotionStage is what stays true of a promotion in each of its stages: that its analysis was skipped.
+func (p *pass) promotionStage() string {
+	if p.st.Stage == stageSkip {
+		return stageSkip
+	}
+	return ""
+}
+
+// primaryCameUp waits for the primary, up to the deadline of the promotion. One that came up and gets its traffic step by step
+// has a deadline of its own each time that it is not ready: the steps may take longer than any deadline.
 func (p *pass) primaryCameUp() bool {
 	h := p.f.Primary.Health
 	if h.State == Ready {
+		p.clocks().Primary = nil
 		return true
+	}
+	if p.st.Stage == stageLeadingBack {
+		p.primaryFellBack()
+		return false
 	}
 	from := p.f.Now
 	if p.st.StageStartedAt != nil {
@@ -124,24 +138,29 @@ func (p *pass) primaryCameUp() bool {
 // leadBack gives the traffic to the promoted primary, at once or in steps of stepWeightPromotion.
 func (p *pass) leadBack() {
 	step, w := p.a.StepWeightPromotion, p.next.CanaryWeight
-	stage := p.st.Stage
+	skipped := p.st.Stage == stageSkip
 	switch {
-	case !p.f.Provider.Routes || stage == stageSkip && w == 0:
-		p.routeToPrimary()
-		p.enter(v1beta1.CanaryPhaseFinalising, stage)
-	case step == 0 || w == 0 || stage == stageSkip || p.moved():
+	case !p.f.Provider.Routes || skipped && w == 0:
+		p.leadAllBack()
+	case step == 0 || w == 0 || skipped || p.moved():
 		p.normal("Routing all traffic to primary")
-		p.routeToPrimary()
-		p.enter(v1beta1.CanaryPhaseFinalising, stage)
+		p.leadAllBack()
 	case p.due():
 		p.next.CanaryWeight = max(0, w-step)
 		p.normal("Advance %s primary weight %v", p.canaryName(), 100-p.next.CanaryWeight)
 		p.pace()
 		if p.next.CanaryWeight == 0 {
-			p.routeToPrimary()
-			p.enter(v1beta1.CanaryPhaseFinalising, stage)
+			p.leadAllBack()
+		} else if p.st.Stage != stageLeadingBack {
+			p.enter(v1beta1.CanaryPhasePromoting, stageLeadingBack)
 		}
 	}
+}
+
+// leadAllBack gives the primary all traffic that it has not got yet, and begins to wait until none reaches the canary.
+func (p *pass) leadAllBack() {
+	p.routeToPrimary()
+	p.enter(v1beta1.CanaryPhaseFinalising, p.promotionStage())
 }
 
 func (p *pass) routeToPrimary() {

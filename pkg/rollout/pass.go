@@ -22,6 +22,8 @@ const (
 	stageCancel     = "cancel"
 	// Of Promoting and Finalising: the analysis was skipped.
 	stageSkip = "skip"
+	// Of Promoting: the primary was ready with the promoted revision and gets its traffic step by step.
+	stageLeadingBack = "leading-back"
 	// Of Terminating: the target gets its pods back, Services and routes are given back, and are seen to stay so.
 	stageReturning = "returning"
 	stageReverting = "reverting"

@@ -73,3 +73,77 @@ func TestIncidentB12_FinalisingHasADeadline(t *testing.T) {
 	}
 	sound(t, w)
 }
+
+// promotesInSteps is a promotion that takes many times its deadline: the primary is ready with what was promoted, and gets its
+// traffic two percent a minute.
+func promotesInSteps(t *testing.T) *World {
+	t.Helper()
+	w := ready(t, podinfo(func(s *v1beta1.CanarySpec) { s.Analysis.StepWeightPromotion = 2 }))
+	w.Ship("v2")
+	untilPhase(t, w, promoting)
+	w.Run(12 * time.Minute)
+	if s := w.Status(); s.Phase != promoting || s.CanaryWeight == 0 || s.CanaryWeight == 50 {
+		t.Fatalf("phase %s weight %d in a promotion of 25 steps", s.Phase, s.CanaryWeight)
+	}
+	return w
+}
+
+// A pod that a primary gets while traffic is led back to it has the whole deadline, whenever the promotion began.
+func TestIncidentB12_PromotionInStepsOutlastsTheDeadline(t *testing.T) {
+	for name, kill := range map[string]int{"": 0, ", and the process dies": 1} {
+		t.Run("a pod is added"+name, func(t *testing.T) {
+			w := promotesInSteps(t)
+			w.Break("v2", false)
+			w.primary.scale(w.now, 3)
+			w.settleCluster()
+			if kill > 0 {
+				w.KillAfter(kill)
+			}
+			rest(t, w, succeeded)
+			serves(t, w, "v2")
+			sound(t, w)
+		})
+	}
+	t.Run("a pod comes and goes", func(t *testing.T) {
+		w := promotesInSteps(t)
+		w.primary.patient = true
+		for range 3 {
+			w.primary.pods[1].readyAt = w.now.Add(4 * time.Minute)
+			w.Run(5 * time.Minute)
+		}
+		rest(t, w, succeeded)
+		serves(t, w, "v2")
+		sound(t, w)
+	})
+}
+
+// While traffic is led back the primary has a deadline all the same: its own.
+func TestIncidentB12_PromotionInStepsHasADeadline(t *testing.T) {
+	w := promotesInSteps(t)
+	w.primary.patient = true
+	w.primary.pods[1].never = true
+	broke := w.now
+	rest(t, w, failed)
+	if took := w.now.Sub(broke); took < 10*time.Minute || took > 11*time.Minute {
+		t.Errorf("failed after %s, with a deadline of ten minutes", took)
+	}
+	if w.routed.CanaryWeight != 100 || w.target.available(w.now) == 0 {
+		t.Errorf("weight %d on a canary with %d pods", w.routed.CanaryWeight, w.target.available(w.now))
+	}
+	sound(t, w)
+}
+
+// A primary that somebody changes while traffic is led back to it comes up again as at the start of the promotion.
+func TestIncidentB12_CopyThatIsUndoneInAPromotionInSteps(t *testing.T) {
+	w := promotesInSteps(t)
+	w.primary.setTemplate(w.now, "v1")
+	w.primary.copyOf = "v1"
+	w.settleCluster()
+	until(t, w, "copy", time.Minute, func() bool { return w.primary.template == "v2" })
+	if s := w.Status(); s.Phase != promoting || s.Rollout.Stage != "" {
+		t.Errorf("phase %s stage %q for a primary that has not been ready since", s.Phase, s.Rollout.Stage)
+	}
+	rest(t, w, succeeded)
+	serves(t, w, "v2")
+	sound(t, w)
+}
