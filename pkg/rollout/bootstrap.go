@@ -219,8 +219,18 @@ func (p *pass) adoptRun(now Revision) {
 	if p.next.CanaryWeight > 0 || p.next.Iterations > 0 || p.st.Mirror {
 		p.st.Stage = stageAnalysis
 	}
+	if p.inPhase(v1beta1.CanaryPhaseProgressing) && p.switchCounted() {
+		p.st.Stage = stageSwitched
+	}
 	if p.inPhase(v1beta1.CanaryPhaseFinalising) && (p.next.CanaryWeight > 0 || p.st.Mirror) {
 		// The last route was not written. It may be when the primary is ready for it, which nobody has seen since.
 		p.next.Phase = v1beta1.CanaryPhasePromoting
 	}
+}
+
+// switchCounted is whether another operator has noted the switch of blue/green in the way that it has: as one more iteration.
+func (p *pass) switchCounted() bool {
+	s := strategyOf(p.f, p.a)
+	return s.kind == v1beta1.DeploymentStrategyBlueGreen && p.next.Iterations > s.iterations &&
+		(p.next.CanaryWeight == 100 || !p.f.Provider.Routes)
 }

@@ -14,10 +14,12 @@ const (
 	// Of Initializing: the primary is being made, then traffic is led to it.
 	stageCopying = "copying"
 	stageRouting = "routing"
-	// Of Progressing: the start was announced, the first step was taken, the canary is being taken back because it failed
-	// or because the target returned to the promoted revision.
+	// Of Progressing: the start was announced, the first step was taken, the promotion was confirmed and blue/green has
+	// switched to the canary, the canary is being taken back because it failed or because the target returned to the promoted
+	// revision.
 	stagePreRollout = "pre-rollout"
 	stageAnalysis   = "analysis"
+	stageSwitched   = "switched"
 	stageRollback   = "rollback"
 	stageCancel     = "cancel"
 	// Of Promoting and Finalising: the analysis was skipped.

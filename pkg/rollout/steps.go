@@ -234,7 +234,7 @@ func (p *pass) stepBlueGreen(iterations int32) {
 	case p.next.Iterations < iterations:
 		p.st.Mirror = mirror
 		p.iterate(iterations)
-	case p.next.Iterations > iterations:
+	case p.st.Stage == stageSwitched:
 		p.promoteAnalyzed()
 	case !p.promotionConfirmed():
 	default:
@@ -242,9 +242,12 @@ func (p *pass) stepBlueGreen(iterations int32) {
 	}
 }
 
+// switchToCanary moves all traffic at once, where there are routes. Its stage tells it from iterations that were done before
+// their number was lowered.
 func (p *pass) switchToCanary(mirrored bool) {
 	p.next.Iterations++
 	p.stepTaken()
+	p.st.Stage = stageSwitched
 	if !p.f.Provider.Routes {
 		return
 	}

@@ -42,3 +42,43 @@ func TestTakenBackAfterTakeover(t *testing.T) {
 		})
 	}
 }
+
+// Flagger counts the switch of blue/green to the canary as one more iteration, and notes it nowhere else.
+func TestBlueGreenIsTakenOverWhereItIs(t *testing.T) {
+	for name, c := range map[string]struct {
+		iterations, weight int32
+		provider           edit
+		next               v1beta1.CanaryPhase
+		stage              string
+	}{
+		"under test":                      {2, 0, nil, progressing, stageAnalysis},
+		"tested":                          {3, 0, nil, progressing, stageSwitched},
+		"switched":                        {4, 100, nil, promotingTo, ""},
+		"iterations lowered":              {4, 0, nil, progressing, stageSwitched},
+		"tested, without routes":          {3, 0, withoutRoutes, progressing, stageSwitched},
+		"switched, without routes":        {4, 0, withoutRoutes, promotingTo, ""},
+		"iterations lowered, is mirrored": {5, 0, func(f *Facts) { f.Routes.Mirror = true }, progressing, stageSwitched},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := facts(progressing, targetRuns("2", 2), spec(func(s *v1beta1.CanarySpec) { s.Analysis.Iterations = 3 }))
+			f.Canary.Status = v1beta1.CanaryStatus{Phase: progressing, LastAppliedSpec: "5d5f4b8c7", LastPromotedSpec: "5d5f4b8c7",
+				Iterations: c.iterations}
+			f.Routes.CanaryWeight = c.weight
+			if c.provider != nil {
+				c.provider(&f)
+			}
+			for _, rule := range []string{"adopt", "advance"} {
+				d := Decide(f)
+				if d.Rule != rule {
+					t.Fatalf("rule %s, want %s", d.Rule, rule)
+				}
+				f.Canary.Status = d.Status
+			}
+			if s := f.Canary.Status; s.Phase != c.next || s.Rollout.Stage != c.stage {
+				t.Errorf("phase %s stage %q, want %s %q", s.Phase, s.Rollout.Stage, c.next, c.stage)
+			}
+		})
+	}
+}
+
+func withoutRoutes(f *Facts) { f.Provider, f.Routes = ProviderFact{Name: "kubernetes"}, RoutesFact{} }

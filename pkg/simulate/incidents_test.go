@@ -476,6 +476,42 @@ func TestA22_EditedStepsNeitherJumpNorStall(t *testing.T) {
 	}
 }
 
+// Iterations that are lowered during a run end the analysis earlier, as if there had been so few from the start: the promotion
+// is confirmed, and the canary gets the traffic before the primary is changed.
+func TestA22_LoweredIterationsLeaveNothingOut(t *testing.T) {
+	mirror := func(s *v1beta1.CanarySpec) { s.Analysis.Mirror = true }
+	for name, c := range map[string]struct {
+		provider rollout.ProviderFact
+		edit     func(*v1beta1.CanarySpec)
+	}{
+		"mesh": {mesh(), func(*v1beta1.CanarySpec) {}}, "mesh, mirrored": {mesh(), mirror}, "kubernetes": {noMesh(), mirror},
+	} {
+		t.Run(name, func(t *testing.T) {
+			open := false
+			w := ready(t, podinfo(blueGreen(10), c.edit, withHook(v1beta1.ConfirmPromotionHook)), provider(c.provider),
+				closedGate(v1beta1.ConfirmPromotionHook, &open))
+			w.Ship("v2")
+			until(t, w, "iteration 5", time.Hour, func() bool { return w.Status().Iterations == 5 })
+			w.Edit(func(s *v1beta1.CanarySpec) { s.Analysis.Iterations = 3 })
+			w.Run(20 * time.Minute)
+			if s := w.Status(); s.Phase != waitingPromotion || s.CanaryWeight != 0 || w.primary.template != "v1" {
+				t.Errorf("phase %s weight %d before a closed gate, the primary runs %s", s.Phase, s.CanaryWeight, w.primary.template)
+			}
+			open = true
+			untilPhase(t, w, promoting)
+			if c.provider.Routes && (w.routed != rollout.TrafficState{CanaryWeight: 100}) {
+				t.Errorf("promoted with routes %+v", w.routed)
+			}
+			if got := count(w.Events, "Confirm-promotion check"); got != 1 {
+				t.Errorf("the gate was passed %d times", got)
+			}
+			rest(t, w, succeeded)
+			serves(t, w, "v2")
+			sound(t, w)
+		})
+	}
+}
+
 func TestA23_NothingHappensDuringDeletion(t *testing.T) {
 	for _, phase := range []v1beta1.CanaryPhase{v1beta1.CanaryPhaseInitializing, initialized, progressing, promoting, finalising, succeeded} {
 		w := world(podinfo())
