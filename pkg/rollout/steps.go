@@ -158,7 +158,7 @@ func (p *pass) stepWeight() {
 		p.pace()
 		return
 	}
-	if !p.st.Mirror && !p.trafficIncreaseConfirmed() {
+	if !p.trafficIncreaseConfirmed() {
 		return
 	}
 	if p.a.Mirror && p.f.Provider.Mirror && w == 0 && !p.st.Mirror {

@@ -667,6 +667,34 @@ func TestB05_TrafficIncreaseAlertsOncePerWait(t *testing.T) {
 	sound(t, w)
 }
 
+// The gate is asked before requests are copied to the canary, and again before the first of them is answered by it.
+func TestB05_TrafficIncreaseIsAskedAfterTheMirrorStepAsWell(t *testing.T) {
+	open := false
+	w := ready(t, podinfo(func(s *v1beta1.CanarySpec) { s.Analysis.Mirror = true }, withHook(v1beta1.ConfirmTrafficIncreaseHook)),
+		closedGate(v1beta1.ConfirmTrafficIncreaseHook, &open))
+	w.Ship("v2")
+	w.Run(10 * time.Minute)
+	if (w.routed != rollout.TrafficState{}) {
+		t.Errorf("routes %+v before the gate was opened", w.routed)
+	}
+	open = true
+	until(t, w, "mirror step", time.Hour, func() bool { return w.routed.Mirror })
+	open = false
+	w.Run(10 * time.Minute)
+	if (w.routed != rollout.TrafficState{Mirror: true}) {
+		t.Errorf("routes %+v after the gate was closed", w.routed)
+	}
+	open = true
+	rest(t, w, succeeded)
+	if got := count(w.Events, "Confirm-traffic-increase check"); got != 6 {
+		t.Errorf("the gate was passed %d times on the way to the mirror step and five weights", got)
+	}
+	if got := count(w.Events, "waiting for traffic increase approval"); got != 2 {
+		t.Errorf("told %d times during two waits", got)
+	}
+	sound(t, w)
+}
+
 // Other troubles during a wait, and crashes, make no second wait of it; the next closed gate is one.
 func TestB05_TrafficIncreaseAlertsOncePerWaitWhateverElseHappens(t *testing.T) {
 	open, bad := false, false
