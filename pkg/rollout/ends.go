@@ -135,14 +135,15 @@ func (p *pass) primaryCameUp() bool {
 	return false
 }
 
-// leadBack gives the traffic to the promoted primary, at once or in steps of stepWeightPromotion.
+// leadBack gives the traffic to the promoted primary, at once or in steps of stepWeightPromotion. Who skips the analysis while
+// steps are left wants no more of them; that the analysis was done stays true.
 func (p *pass) leadBack() {
 	step, w := p.a.StepWeightPromotion, p.next.CanaryWeight
 	skipped := p.st.Stage == stageSkip
 	switch {
 	case !p.f.Provider.Routes || skipped && w == 0:
 		p.leadAllBack()
-	case step == 0 || w == 0 || skipped || p.moved():
+	case step == 0 || w == 0 || skipped || p.c.SkipAnalysis() || p.moved():
 		p.normal("Routing all traffic to primary")
 		p.leadAllBack()
 	case p.due():

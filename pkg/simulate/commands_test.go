@@ -89,6 +89,31 @@ func TestIncidentB19_RollbackHookIsAskedBeforeThePromotion(t *testing.T) {
 	sound(t, w)
 }
 
+// The rest of a promotion is done at once when its steps are to be skipped, however far it is. Its analysis was not skipped.
+func TestSkipEndsThePromotionInSteps(t *testing.T) {
+	for name, after := range map[string]time.Duration{"before the first step": 0, "between two": 150 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			w := ready(t, podinfo(func(s *v1beta1.CanarySpec) { s.Analysis.StepWeightPromotion = 2 }))
+			w.Ship("v2")
+			untilPhase(t, w, promoting)
+			w.Run(after)
+			w.Edit(func(s *v1beta1.CanarySpec) { s.SkipAnalysis = true })
+			skipped := w.now
+			rest(t, w, succeeded)
+			if took := w.now.Sub(skipped); took > 10*time.Second {
+				t.Errorf("the primary got its traffic only after %s", took)
+			}
+			for text, want := range map[string]int{"Routing all traffic to primary": 1, "Promotion completed! Scaling down": 1, "was skipped": 0} {
+				if got := count(w.Events, text); got != want {
+					t.Errorf("%q told %d times, want %d", text, got, want)
+				}
+			}
+			serves(t, w, "v2")
+			sound(t, w)
+		})
+	}
+}
+
 // A canary that dies of its traffic is taken back when it died as often as the analysis allows, and not only once it is back.
 func TestIncidentB19_ThresholdIsReachedByADeadCanary(t *testing.T) {
 	w := ready(t, podinfo(threshold(1)))
