@@ -9,7 +9,7 @@ import (
 // promoteAnalyzed begins the promotion of a revision that passed its analysis. It is the last moment at which a rollback hook
 // can prevent it, so an answer from before this pass is not good enough.
 func (p *pass) promoteAnalyzed() {
-	if p.hooks(v1beta1.RollbackHook) && !p.heard && p.calledOff() {
+	if p.rollbackHooks() && !p.heard && p.calledOff() {
 		return
 	}
 	p.promote("Copying %s template spec to %s", p.targetName(), p.primaryName())

@@ -27,7 +27,7 @@ func waitForTurn(p *pass) bool {
 		return false
 	}
 	p.leaveDeadCanary()
-	if p.inPhase(v1beta1.CanaryPhaseWaiting) && p.hooks(v1beta1.RollbackHook) && p.due() {
+	if p.inPhase(v1beta1.CanaryPhaseWaiting) && p.rollbackHooks() && p.due() {
 		// The hook that may refuse the revision goes on to be asked once in an interval.
 		p.pace()
 	}

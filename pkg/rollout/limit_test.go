@@ -55,6 +55,9 @@ func TestC14_WaitingForATurn(t *testing.T) {
 		"a rollback hook is asked once in an interval": {
 			facts(waiting, targetRuns("2", 2), others, known, hook(v1beta1.RollbackHook), answer(v1beta1.RollbackHook, false)),
 			want{rule: "still-waiting", phase: waiting, says: []string{"not signaling"}, wake: now.Add(30 * time.Second)}},
+		"but not when the analysis is skipped": {
+			facts(waiting, targetRuns("2", 2), others, known, hook(v1beta1.RollbackHook), spec(func(s *v1beta1.CanarySpec) { s.SkipAnalysis = true })),
+			want{rule: "still-waiting", phase: waiting}},
 		"a canary that serves and dies is left": {
 			facts(failed, targetRuns("2", 2), others, known, serves, func(f *Facts) { unready(&f.Target, Stuck, 0) }),
 			want{rule: "still-waiting", phase: failed, actions: []Action{EnsureRoutes{}}, says: []string{"routing all traffic to primary"}}},

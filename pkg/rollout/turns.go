@@ -25,7 +25,7 @@ func changeWithdrawn(p *pass) bool {
 
 // waitingRollback lets a rollback hook refuse a revision that waits for its approval.
 func waitingRollback(p *pass) bool {
-	if !p.inPhase(v1beta1.CanaryPhaseWaiting) || !p.hooks(v1beta1.RollbackHook) || !p.due() {
+	if !p.inPhase(v1beta1.CanaryPhaseWaiting) || !p.rollbackHooks() || !p.due() {
 		return false
 	}
 	fired, known := p.rollbackFired()
@@ -265,15 +265,18 @@ func skip(p *pass) bool {
 
 // rollbackHook lets a human or a machine call the rollout off, whatever else it waits for.
 func rollbackHook(p *pass) bool {
-	if !p.running() || p.c.SkipAnalysis() {
+	if !p.running() {
 		return false
 	}
-	if !p.hooks(v1beta1.RollbackHook) {
+	if !p.rollbackHooks() {
 		p.st.NextRollbackCheckAt = nil
 		return false
 	}
 	return p.reached(&p.st.NextRollbackCheckAt) && p.calledOff()
 }
+
+// rollbackHooks is whether there are hooks that may call the rollout off. They are not asked about what need not be analyzed.
+func (p *pass) rollbackHooks() bool { return !p.c.SkipAnalysis() && p.hooks(v1beta1.RollbackHook) }
 
 // calledOff takes the canary back if a rollback hook says so. It reports whether the pass ends here: for that, or because the
 // hooks have to be asked.

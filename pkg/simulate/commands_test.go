@@ -114,6 +114,29 @@ func TestSkipEndsThePromotionInSteps(t *testing.T) {
 	}
 }
 
+// A revision whose analysis is skipped is refused by nobody but the gate that it waits for.
+func TestSkipLeavesRollbackHooksOut(t *testing.T) {
+	open := false
+	w := ready(t, podinfo(withHook(v1beta1.ConfirmRolloutHook, v1beta1.RollbackHook), func(s *v1beta1.CanarySpec) { s.SkipAnalysis = true }),
+		func(o *Options) {
+			o.Hooks = func(_ *World, h v1beta1.HookType, _ string) rollout.HookResult {
+				return rollout.HookResult{Passed: h == v1beta1.RollbackHook || open, Text: "no"}
+			}
+		})
+	w.Ship("v2")
+	w.Run(10 * time.Minute)
+	if w.Status().Phase != waiting {
+		t.Errorf("phase %s before a closed gate", w.Status().Phase)
+	}
+	open = true
+	rest(t, w, succeeded)
+	if got := len(asked(w, v1beta1.RollbackHook)); got != 0 {
+		t.Errorf("rollback hooks asked %d times", got)
+	}
+	serves(t, w, "v2")
+	sound(t, w)
+}
+
 // A canary that dies of its traffic is taken back when it died as often as the analysis allows, and not only once it is back.
 func TestIncidentB19_ThresholdIsReachedByADeadCanary(t *testing.T) {
 	w := ready(t, podinfo(threshold(1)))
