@@ -158,9 +158,11 @@ func (p *pass) leadBack() {
 	}
 }
 
-// leadAllBack gives the primary all traffic that it has not got yet, and begins to wait until none reaches the canary.
+// leadAllBack gives the primary all traffic that it has not got yet, and begins to wait until none reaches the canary. There is
+// nothing left to iterate for.
 func (p *pass) leadAllBack() {
 	p.routeToPrimary()
+	p.next.Iterations = 0
 	p.enter(v1beta1.CanaryPhaseFinalising, p.promotionStage())
 }
 
