@@ -23,8 +23,8 @@ type Kinds struct {
 // kind is one entry of the registry.
 type kind struct {
 	name string
-	// matches tells kinds of the same name apart, by the apiVersion of the targetRef.
-	matches func(apiVersion string) bool
+	// matches tells kinds of the same name apart.
+	matches func(*v1beta1.Canary) bool
 	// resources are those that Observe reads.
 	resources []router.Ref
 	// common kinds are watched from the start, others when the first Canary of the kind appears: they may not be
@@ -42,8 +42,7 @@ func NewKinds(client dynamic.Interface, options Options) *Kinds {
 }
 
 func kinds() []kind {
-	anyVersion := func(string) bool { return true }
-	knative := func(v string) bool { return strings.HasPrefix(v, "serving.knative.dev/") }
+	anyVersion := func(*v1beta1.Canary) bool { return true }
 	return []kind{
 		{
 			name: "Deployment", matches: anyVersion, common: true, resources: []router.Ref{deploymentKind().ref("", "")},
@@ -58,11 +57,11 @@ func kinds() []kind {
 			},
 		},
 		{
-			name: "Service", matches: knative, resources: []router.Ref{knativeServiceRef("", ""), knativeRevisionRef("", "")},
+			name: "Service", matches: (*v1beta1.Canary).IsKnative, resources: []router.Ref{knativeServiceRef("", ""), knativeRevisionRef("", "")},
 			build: func(c dynamic.Interface, _ Options) Target { return &knativeService{client: c} },
 		},
 		{
-			name: "Service", matches: func(v string) bool { return !knative(v) }, resources: []router.Ref{services.Ref("", "")},
+			name: "Service", matches: (*v1beta1.Canary).IsCoreService, resources: []router.Ref{services.Ref("", "")},
 			build: func(c dynamic.Interface, o Options) Target { return &coreService{client: c, options: o} },
 		},
 	}
@@ -74,13 +73,16 @@ func (k *Kinds) For(c *v1beta1.Canary) (Target, *rollout.Problem) {
 	if found := k.find(c); found != nil {
 		return found.build(k.client, k.options), nil
 	}
+	if slices.Contains(k.Names(), ref.Kind) {
+		return nil, invalid("spec.targetRef.apiVersion: %s %s is not served: set %s", ref.APIVersion, ref.Kind, v1beta1.KnativeAPIVersion)
+	}
 	return nil, invalid("spec.targetRef.kind: %s %s is not served: use one of %s",
 		ref.APIVersion, ref.Kind, strings.Join(k.Names(), ", "))
 }
 
 func (k *Kinds) find(c *v1beta1.Canary) *kind {
 	for i := range k.kinds {
-		if k.kinds[i].name == c.Spec.TargetRef.Kind && k.kinds[i].matches(c.Spec.TargetRef.APIVersion) {
+		if k.kinds[i].name == c.Spec.TargetRef.Kind && k.kinds[i].matches(c) {
 			return &k.kinds[i]
 		}
 	}

@@ -357,12 +357,17 @@ func TestKinds(t *testing.T) {
 			t.Errorf("%s %s: %T of %v, %+v", ref.APIVersion, ref.Kind, got, kinds.ResourcesFor(c), problem)
 		}
 	}
-	c := canary()
-	c.Spec.TargetRef = v1beta1.LocalObjectReference{APIVersion: "batch/v1", Kind: "Job"}
-	got, problem := kinds.For(c)
-	const want = "spec.targetRef.kind: batch/v1 Job is not served: use one of Deployment, DaemonSet, Service"
-	if got != nil || problem == nil || problem.Message != want || problem.Reason != rollout.ReasonInvalidSpec {
-		t.Errorf("Job: %v, %+v", got, problem)
+	for ref, want := range map[v1beta1.LocalObjectReference]string{
+		{APIVersion: "batch/v1", Kind: "Job"}: "spec.targetRef.kind: batch/v1 Job is not served: use one of Deployment, DaemonSet, Service",
+		{APIVersion: "serving.knative.dev/v1beta1", Kind: "Service"}: "spec.targetRef.apiVersion: serving.knative.dev/v1beta1 Service is not " +
+			"served: set serving.knative.dev/v1",
+	} {
+		c := canary()
+		c.Spec.TargetRef = ref
+		got, problem := kinds.For(c)
+		if got != nil || problem == nil || problem.Message != want || problem.Reason != rollout.ReasonInvalidSpec || kinds.ResourcesFor(c) != nil {
+			t.Errorf("%s %s: %v, %+v", ref.APIVersion, ref.Kind, got, problem)
+		}
 	}
 	if diff := cmp.Diff([]router.Ref{deploymentKind().ref("", "")}, kinds.Resources()); diff != "" {
 		t.Error(diff)

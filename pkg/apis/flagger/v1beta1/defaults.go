@@ -1,6 +1,9 @@
 package v1beta1
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 const (
 	// DefaultAnalysisInterval is the time between two analysis steps where none is set.
@@ -18,9 +21,12 @@ const (
 	DefaultCookieMaxAge = 86400
 )
 
+// KnativeAPIVersion is the one apiVersion in which Knative Services are served.
+const KnativeAPIVersion = "serving.knative.dev/v1"
+
 const (
-	knativeAPIVersion = "serving.knative.dev/v1"
-	serviceKind       = "Service"
+	knativeGroup = "serving.knative.dev/"
+	serviceKind  = "Service"
 )
 
 // GetAnalysis returns spec.analysis, else its old form spec.canaryAnalysis, else an empty
@@ -94,12 +100,13 @@ func (c *Canary) GetServiceNames() (apex, primary, canary string) {
 
 // IsKnative tells whether the target is a Knative Service.
 func (c *Canary) IsKnative() bool {
-	return c.Spec.TargetRef.APIVersion == knativeAPIVersion && c.Spec.TargetRef.Kind == serviceKind
+	return c.Spec.TargetRef.APIVersion == KnativeAPIVersion && c.Spec.TargetRef.Kind == serviceKind
 }
 
-// IsCoreService tells whether the target is a Service of Kubernetes itself.
+// IsCoreService tells whether the target is a Service of Kubernetes itself. A Knative Service of a
+// version that is not served is neither.
 func (c *Canary) IsCoreService() bool {
-	return c.Spec.TargetRef.Kind == serviceKind && !c.IsKnative()
+	return c.Spec.TargetRef.Kind == serviceKind && !strings.HasPrefix(c.Spec.TargetRef.APIVersion, knativeGroup)
 }
 
 // DeploymentStrategy returns what the fields of the analysis amount to: an A/B test with match

@@ -55,6 +55,9 @@ func validateTarget(c *Canary, opts ValidationOptions, spec *field.Path) field.E
 		errs = append(errs, field.NotSupported(spec.Child("provider"), c.Spec.Provider, Providers()))
 	}
 	switch knative := c.IsKnative(); {
+	case target.Kind == serviceKind && !knative && !c.IsCoreService():
+		errs = append(errs, field.Invalid(spec.Child("targetRef", "apiVersion"), target.APIVersion,
+			"Knative Services are served as "+KnativeAPIVersion+": set that"))
 	case knative && provider != KnativeProvider:
 		errs = append(errs, field.Invalid(spec.Child("provider"), c.Spec.Provider, fmt.Sprintf(
 			"can't use %s provider with Knative Service as target: set spec.provider to knative", provider)))

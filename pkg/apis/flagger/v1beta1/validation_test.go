@@ -65,6 +65,13 @@ func TestValidateTarget(t *testing.T) {
 		"B-14 other target, knative by flag": {func(*flaggerv1.Canary) {}, flagKnative,
 			"can't use apps/v1/Deployment as target if provider is set to knative"},
 		"B-14 other target, own provider": {func(c *flaggerv1.Canary) { c.Spec.Provider = "istio" }, flagKnative, ""},
+		"knative of another version": {func(c *flaggerv1.Canary) {
+			knativeTarget(c)
+			c.Spec.TargetRef.APIVersion = "serving.knative.dev/v1beta1"
+		}, flagKnative, `spec.targetRef.apiVersion: Invalid value: "serving.knative.dev/v1beta1": ` +
+			"Knative Services are served as serving.knative.dev/v1: set that"},
+		"core Service": {func(c *flaggerv1.Canary) { c.Spec.TargetRef.APIVersion, c.Spec.TargetRef.Kind = "core/v1", "Service" },
+			flaggerv1.ValidationOptions{}, ""},
 		"knative with autoscaler": {func(c *flaggerv1.Canary) {
 			knativeTarget(c)
 			c.Spec.AutoscalerRef = &flaggerv1.AutoscalerReference{Kind: "HorizontalPodAutoscaler", Name: "podinfo"}
