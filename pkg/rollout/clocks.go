@@ -89,7 +89,7 @@ func (p *pass) settleClocks() {
 		return
 	}
 	over := c.Run != p.st.Run || c.Stage != p.clockStage()
-	if over || c.Canary == nil && c.Primary == nil && c.Routes == nil && c.Change == nil {
+	if over || c.Canary == nil && c.Primary == nil && c.Routes == nil && c.Change == nil && c.Blocked == nil {
 		p.st.UnreadySince = nil
 	}
 }

@@ -62,6 +62,23 @@ func TestConfigsBelongToTheRevision(t *testing.T) {
 	}
 }
 
+// A ConfigMap that is gone makes no other revision of the one under analysis: it keeps its traffic, and hooks are asked about it
+// by the name that they know.
+func TestMissingConfigIsNoChange(t *testing.T) {
+	missing := func(f *Facts) {
+		f.Target.Revision.Configs = nil
+		f.Problem = &Problem{Reason: ReasonConfigNotFound, Message: "configmap settings.test not found"}
+	}
+	hooked := facts(v1beta1.CanaryPhaseProgressing, running(10), reads("one"), hook(v1beta1.RollbackHook))
+	asked := Decide(hooked).Needs
+	missing(&hooked)
+	if again := Decide(hooked); len(asked) != 1 || len(again.Needs) != 1 || again.Needs[0] != asked[0] {
+		t.Errorf("asked %v, and without the ConfigMap %v", asked, again.Needs)
+	}
+	check(t, Decide(facts(v1beta1.CanaryPhaseProgressing, running(10), reads("one"), missing)),
+		want{rule: "blocked", phase: v1beta1.CanaryPhaseProgressing, weight: 10, says: []string{"settings.test"}, reason: ReasonConfigNotFound})
+}
+
 func TestTrackedConfigsFollowLastAppliedSpec(t *testing.T) {
 	of := func(d Decision) map[string]string {
 		if d.Status.TrackedConfigs == nil {

@@ -87,7 +87,7 @@ func (p *pass) beginTermination() {
 	if !p.f.Target.Exists {
 		return
 	}
-	if promoted := p.st.Promoted; promoted != nil && promoted.Fingerprint != unknownRevision && !same(p.f.Target.Revision, promoted) {
+	if p.promotedKnown() && !same(p.f.Target.Revision, p.st.Promoted) {
 		p.warning("%s is handed back with a revision that was not promoted", p.targetName())
 	}
 	p.do(RestoreTarget{})

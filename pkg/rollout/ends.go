@@ -51,14 +51,17 @@ func (p *pass) primaryFound() bool {
 	return p.due()
 }
 
-// leaveUnfitCanary takes traffic off a canary that died, or that became a revision which has passed no check, while the
-// primary is on its way.
-func (p *pass) leaveUnfitCanary() {
-	if p.leaveDeadCanary() || !p.moved() || p.canaryServes() || p.next.CanaryWeight == 0 || p.f.Primary.Available == 0 {
-		return
+// leaveUnfitCanary takes traffic off a canary that died, or that became a revision which has passed no check. It reports whether
+// the canary died.
+func (p *pass) leaveUnfitCanary() bool {
+	if p.leaveDeadCanary() {
+		return true
 	}
-	p.normal("New revision of %s detected, routing all traffic to primary", p.targetName())
-	p.routeToPrimary()
+	if p.moved() && !p.canaryServes() && p.sendsToCanary() && p.f.Primary.Available > 0 {
+		p.normal("New revision of %s detected, routing all traffic to primary", p.targetName())
+		p.routeToPrimary()
+	}
+	return false
 }
 
 // copyAgain repeats a copy that was not carried out, or that somebody undid. When the target has moved on meanwhile, the
@@ -95,7 +98,7 @@ func (p *pass) giveUpCopy() {
 // runsPromoted is whether the primary is as it was before the promotion. A revision that was not known then can't be compared;
 // a primary that is ready without being a copy of the target runs it.
 func (p *pass) runsPromoted() bool {
-	if p.st.Promoted == nil || p.st.Promoted.Fingerprint == unknownRevision {
+	if !p.promotedKnown() {
 		return p.f.Primary.Health.State == Ready
 	}
 	return p.isCopyOf(p.st.Promoted)

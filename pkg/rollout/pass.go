@@ -212,12 +212,12 @@ func (p *pass) answers(t v1beta1.HookType) ([]HookResult, bool) {
 		// Contract section 5.2: only rollback hooks are told that the rollout waits.
 		phase = v1beta1.CanaryPhaseProgressing
 	}
+	revision := p.identity()
 	p.ask(NeedHooks{
 		Type:     t,
 		Phase:    phase,
-		Revision: identity(p.f.Target.Revision.Fingerprint, p.f.Target.Revision.Configs),
-		Key: fmt.Sprintf("%s/%d/%s/%s/%d.%d.%d/%d", p.c.UID, p.st.Run, t,
-			identity(p.f.Target.Revision.Fingerprint, p.f.Target.Revision.Configs),
+		Revision: revision,
+		Key: fmt.Sprintf("%s/%d/%s/%s/%d.%d.%d/%d", p.c.UID, p.st.Run, t, revision,
 			p.next.CanaryWeight, p.next.Iterations, p.next.FailedChecks, p.checkNumber(t)),
 	})
 	return nil, false

@@ -73,6 +73,21 @@ func (p *pass) isCopyOf(ref *v1beta1.RevisionRef) bool {
 // moved is whether the target asks for something else than the revision that the status is about.
 func (p *pass) moved() bool { return !same(p.f.Target.Revision, p.st.Target) }
 
+// promotedKnown is whether the revision that was promoted last can be named.
+func (p *pass) promotedKnown() bool {
+	return p.st.Promoted != nil && p.st.Promoted.Fingerprint != unknownRevision
+}
+
+// identity names what the target asks for. Configs that can't be read are those that were recorded.
+func (p *pass) identity() string {
+	now := p.f.Target.Revision
+	configs := now.Configs
+	if configs == nil && p.st.Target != nil && !p.moved() {
+		configs = p.st.Target.Configs
+	}
+	return identity(now.Fingerprint, configs)
+}
+
 // backToPromoted is whether the target asks for what the primary serves already.
 func (p *pass) backToPromoted() bool {
 	now := p.f.Target.Revision

@@ -102,29 +102,6 @@ func targetGone(p *pass) bool {
 	return true
 }
 
-// blocked does nothing while the Canary can't run as written or the cluster can't be read, but to lead requests away from
-// pods that are gone: nobody knows when the Canary will be corrected.
-func blocked(p *pass) bool {
-	if p.f.Problem == nil {
-		return false
-	}
-	p.detect()
-	p.frozen = true
-	p.problem = p.f.Problem
-	// A target without a name was not looked at.
-	if p.f.Problem.Unknown || p.f.Problem.Reason == ReasonDuplicateTarget || p.f.Target.Name == "" || !p.f.Provider.Routes ||
-		!p.f.Routes.Known {
-		return true
-	}
-	if p.leaveDeadCanary() && p.running() {
-		p.beginAnew()
-	}
-	if !p.sendsToCanary() && p.routedToCanary() && p.f.Target.Available == 0 && p.f.Primary.Available > 0 {
-		p.writeFrozenRoutes()
-	}
-	return true
-}
-
 // detect notes that a Canary was seen that is not looked after yet.
 func (p *pass) detect() {
 	if unknown := p.f.Problem != nil && p.f.Problem.Unknown; p.next.Phase == "" && !unknown {

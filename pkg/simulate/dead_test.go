@@ -42,9 +42,9 @@ func TestIncidentB3_DeadCanaryGetsNothingWhateverIsWrong(t *testing.T) {
 					t.Errorf("routed %+v with cookie %q", w.routed, w.Status().SessionAffinityCookie)
 				}
 				before := w.Writes()
-				w.Run(10 * time.Minute)
-				if w.Writes() != before || !w.wake.IsZero() {
-					t.Errorf("%d writes while nothing changes, wake at %s", w.Writes()-before, w.wake)
+				w.Run(9 * time.Minute)
+				if w.Writes() != before {
+					t.Errorf("%d writes while nothing changes", w.Writes()-before)
 				}
 				w.SetProblem(nil)
 				w.Ship("v2")

@@ -14,7 +14,7 @@ import (
 )
 
 // observeConfigs returns the checksums of the ConfigMaps and Secrets that the pods of a target read, with keys as in a
-// status. The result is not nil, even when there are none.
+// status. The result is not nil when there are none, and nil when they are not all known: what is missing is not what changed.
 func observeConfigs(namespace string, podSpec map[string]any, live router.Live) (map[string]string, *rollout.Problem) {
 	var first problems
 	configs := map[string]string{}
@@ -32,7 +32,10 @@ func observeConfigs(namespace string, podSpec map[string]any, live router.Live) 
 			configs[key.String()] = digestOf(obj).all
 		}
 	}
-	return configs, first.problem
+	if first.problem != nil {
+		return nil, first.problem
+	}
+	return configs, nil
 }
 
 func configNotFound(namespace string, key configKey) *rollout.Problem {

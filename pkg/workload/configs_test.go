@@ -272,6 +272,9 @@ func TestMissingConfig(t *testing.T) {
 		if problem == nil || problem.Reason != rollout.ReasonConfigNotFound || problem.Unknown || problem.Message[:len(c.says)] != c.says {
 			t.Errorf("%s: problem = %+v", name, problem)
 		}
+		if o.Target.Revision.Configs != nil {
+			t.Errorf("%s: what is left of the configs is taken for all of them: %v", name, o.Target.Revision.Configs)
+		}
 	}
 }
 

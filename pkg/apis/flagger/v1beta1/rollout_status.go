@@ -124,6 +124,10 @@ type UnreadySince struct {
 	// Change is since when a change that the rollout needs has been refused.
 	// +optional
 	Change *metav1.MicroTime `json:"change,omitempty"`
+
+	// Blocked is since when the Canary can't run as written.
+	// +optional
+	Blocked *metav1.MicroTime `json:"blocked,omitempty"`
 }
 
 // RoutingRef names Services and routes of a Canary.

@@ -1684,6 +1684,10 @@ func (in *UnreadySince) DeepCopyInto(out *UnreadySince) {
 		in, out := &in.Change, &out.Change
 		*out = (*in).DeepCopy()
 	}
+	if in.Blocked != nil {
+		in, out := &in.Blocked, &out.Blocked
+		*out = (*in).DeepCopy()
+	}
 	return
 }
 

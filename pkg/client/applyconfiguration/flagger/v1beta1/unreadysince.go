@@ -24,6 +24,8 @@ type UnreadySinceApplyConfiguration struct {
 	Routes *v1.MicroTime `json:"routes,omitempty"`
 	// Change is since when a change that the rollout needs has been refused.
 	Change *v1.MicroTime `json:"change,omitempty"`
+	// Blocked is since when the Canary can't run as written.
+	Blocked *v1.MicroTime `json:"blocked,omitempty"`
 }
 
 // UnreadySinceApplyConfiguration constructs a declarative configuration of the UnreadySince type for use with
@@ -77,5 +79,13 @@ func (b *UnreadySinceApplyConfiguration) WithRoutes(value v1.MicroTime) *Unready
 // If called multiple times, the Change field is set to the value of the last call.
 func (b *UnreadySinceApplyConfiguration) WithChange(value v1.MicroTime) *UnreadySinceApplyConfiguration {
 	b.Change = &value
+	return b
+}
+
+// WithBlocked sets the Blocked field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Blocked field is set to the value of the last call.
+func (b *UnreadySinceApplyConfiguration) WithBlocked(value v1.MicroTime) *UnreadySinceApplyConfiguration {
+	b.Blocked = &value
 	return b
 }
