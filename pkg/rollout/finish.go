@@ -18,6 +18,10 @@ func (p *pass) finish(rule string) Decision {
 		return Decision{Rule: rule, Needs: p.needs}
 	}
 	if !p.frozen {
+		if !p.f.Provider.Routes && p.sendsToCanary() {
+			// It was set for another provider.
+			p.routeToPrimary()
+		}
 		p.settleCookies()
 		p.recordRouting()
 		p.recordScaler()

@@ -8,6 +8,7 @@ import (
 
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/rollout"
 )
 
 func renamed(s *v1beta1.CanarySpec) { s.Service.Name = "renamed" }
@@ -91,5 +92,70 @@ func TestB31_RenameAndBack(t *testing.T) {
 	if w.Writes() != writes {
 		t.Errorf("%d writes at rest", w.Writes()-writes)
 	}
+	sound(t, w)
+}
+
+// become makes another provider the one in force.
+func (w *World) become(p rollout.ProviderFact) {
+	before := w.names()
+	w.opts.Provider = p
+	w.rename(before)
+}
+
+// B-23: a provider without routes leaves no weight behind that would mean something to the next one.
+func TestB23_ProviderWithoutRoutesHasNoWeight(t *testing.T) {
+	for _, broken := range []bool{false, true} {
+		for name, strategy := range map[string]func(*v1beta1.CanarySpec){
+			"weights": func(*v1beta1.CanarySpec) {},
+			"mirror":  func(s *v1beta1.CanarySpec) { s.Analysis.Mirror = true },
+			"A/B":     abTest,
+		} {
+			t.Run(fmt.Sprintf("%s, broken=%t", name, broken), func(t *testing.T) {
+				w := ready(t, podinfo(strategy))
+				w.Ship("v2")
+				until(t, w, "request", time.Hour, func() bool { return w.routed != rollout.TrafficState{} })
+				w.become(noMesh())
+				end := succeeded
+				if broken {
+					w.breakPrimary()
+					end = failed
+				}
+				w.Run(time.Minute)
+				if got := rollout.Traffic(w.Status()); got != (rollout.TrafficState{}) {
+					t.Errorf("%+v without routes", got)
+				}
+				rest(t, w, end)
+				w.mendPrimary()
+				w.primary.recover(w.now)
+				w.settleCluster()
+				w.Run(time.Minute)
+				w.become(mesh())
+				rest(t, w, end)
+				if got := w.Status(); w.routed != (rollout.TrafficState{}) || got.Rollout.ServingSide != "" {
+					t.Errorf("routed %+v, served by %q", w.routed, got.Rollout.ServingSide)
+				}
+				sound(t, w)
+			})
+		}
+	}
+}
+
+// B-23: the same for a canary that serves because its primary did not come up.
+func TestB23_ServingCanaryLosesItsRoutes(t *testing.T) {
+	w := ready(t, podinfo())
+	w.breakPrimary()
+	w.Ship("v2")
+	rest(t, w, failed)
+	w.mendPrimary()
+	w.primary.recover(w.now)
+	w.settleCluster()
+	w.become(noMesh())
+	w.Run(time.Minute)
+	if s := w.Status(); s.CanaryWeight != 0 || s.Rollout.ServingSide != "" {
+		t.Errorf("weight %d, served by %q", s.CanaryWeight, s.Rollout.ServingSide)
+	}
+	w.Ship("v3")
+	rest(t, w, succeeded)
+	serves(t, w, "v3")
 	sound(t, w)
 }
