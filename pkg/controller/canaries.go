@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -77,17 +78,24 @@ func indexBy(value func(*unstructured.Unstructured) string) cache.IndexFunc {
 // targetOf identifies the workload that a Canary rolls out.
 func targetOf(u *unstructured.Unstructured) string {
 	kind, _, _ := unstructured.NestedString(u.Object, "spec", "targetRef", "kind")
-	name, _, _ := unstructured.NestedString(u.Object, "spec", "targetRef", "name")
-	return strings.Join([]string{u.GetNamespace(), kind, name}, "/")
+	return strings.Join([]string{u.GetNamespace(), kind, targetNameOf(u)}, "/")
 }
 
 // serviceOf identifies the Service that a Canary leads to its primary.
 func serviceOf(u *unstructured.Unstructured) string {
-	name, _, _ := unstructured.NestedString(u.Object, "spec", "service", "name")
-	if name == "" {
-		name, _, _ = unstructured.NestedString(u.Object, "spec", "targetRef", "name")
+	return u.GetNamespace() + "/" + serviceNameOf(u)
+}
+
+func serviceNameOf(u *unstructured.Unstructured) string {
+	if name, _, _ := unstructured.NestedString(u.Object, "spec", "service", "name"); name != "" {
+		return name
 	}
-	return u.GetNamespace() + "/" + name
+	return targetNameOf(u)
+}
+
+func targetNameOf(u *unstructured.Unstructured) string {
+	name, _, _ := unstructured.NestedString(u.Object, "spec", "targetRef", "name")
+	return name
 }
 
 // scalerOf identifies the autoscaler that a Canary refers to. A Canary without one shares an entry with all others.
@@ -188,6 +196,34 @@ func (s *canaries) shared(u *unstructured.Unstructured, index, value string) (bo
 		other, ok := item.(*unstructured.Unstructured)
 		return ok && other.GetUID() != u.GetUID()
 	}), nil
+}
+
+// precedence orders two Canaries that want the same Service or workload. Age alone would let a slip in an older one stop one that
+// has worked all along.
+func precedence(a, b *unstructured.Unstructured) int {
+	name := serviceNameOf(a)
+	if serviceNameOf(b) != name {
+		name = targetNameOf(a)
+	}
+	if order := cmp.Compare(claim(b, name), claim(a, name)); order != 0 {
+		return order
+	}
+	return older(a, b)
+}
+
+// claim is how good the right of a Canary to a name is: whoever was routed under it comes first, then whoever was never routed
+// and has a target of that name.
+func claim(u *unstructured.Unstructured, name string) int {
+	routing, _, _ := unstructured.NestedSlice(u.Object, "status", "rollout", "routing")
+	for _, item := range routing {
+		if r, ok := item.(map[string]any); ok && r["service"] == name {
+			return 2
+		}
+	}
+	if len(routing) == 0 && targetNameOf(u) == name {
+		return 1
+	}
+	return 0
 }
 
 // older orders Canaries by age, then by name.

@@ -17,6 +17,8 @@ import (
 	zapobserver "go.uber.org/zap/zaptest/observer"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	kubefake "k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
@@ -376,6 +378,51 @@ func TestB34_DuplicateTargetLeavesTheMetricsOfTheOther(t *testing.T) {
 		if !strings.Contains(w.Body.String(), want) {
 			t.Errorf("%s is missing", want)
 		}
+	}
+}
+
+// B-34: an older Canary that comes to name the Service or the target of a younger one by mistake is the one that stops, and goes on
+// once it is corrected.
+func TestB34_WhoeverHasTheNameComesFirst(t *testing.T) {
+	for name, field := range map[string][]string{"Service": {"spec", "service", "name"}, "target": {"spec", "targetRef", "name"}} {
+		t.Run(name, func(t *testing.T) {
+			elder, younger := canaryFor("backend"), canaryFor("podinfo")
+			elder.SetCreationTimestamp(metav1.NewTime(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)))
+			younger.SetCreationTimestamp(metav1.NewTime(time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)))
+			a := newAPI(t, readyDeployment("podinfo", 2), readyDeployment("backend", 2), elder, younger)
+			l := newLoop(t, a, 2).start()
+			for _, canary := range []string{"podinfo", "backend"} {
+				l.untilPhase(canary, v1beta1.CanaryPhaseInitialized)
+				l.atRest(canary)
+			}
+			right, _, _ := unstructured.NestedString(elder.Object, field...)
+			a.edit(canaryResource, "backend", "podinfo", field...)
+			duplicate := string(rollout.ReasonDuplicateTarget)
+			l.until("the elder to be refused", func() bool { return l.healthy("backend").Reason == duplicate })
+			l.untilIdle()
+			if got := l.healthy("podinfo").Reason; got == duplicate {
+				t.Error("the younger is refused")
+			}
+			a.edit(canaryResource, "backend", right, field...)
+			l.until("the elder to be accepted", func() bool { return l.healthy("backend").Reason != duplicate })
+		})
+	}
+}
+
+// B-34: of two Canaries that were never seen the one goes first whose target has the name.
+func TestB34_NewCanaries(t *testing.T) {
+	elder, younger := canaryFor("backend"), canaryFor("podinfo")
+	elder.SetCreationTimestamp(metav1.NewTime(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)))
+	younger.SetCreationTimestamp(metav1.NewTime(time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)))
+	elder.Object["spec"].(map[string]any)["service"].(map[string]any)["name"] = "podinfo"
+	twin := canaryFor("podinfo")
+	twin.SetName("twin")
+	if precedence(younger, elder) >= 0 || precedence(elder, younger) <= 0 {
+		t.Error("the elder goes before the one whose target has the name")
+	}
+	twin.SetCreationTimestamp(elder.GetCreationTimestamp())
+	if precedence(twin, younger) >= 0 {
+		t.Error("of two Canaries for one target the younger goes first")
 	}
 }
 

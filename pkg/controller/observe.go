@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -346,15 +347,17 @@ func (o *observer) checkSpec() {
 	}
 }
 
-// checkRivals refuses a Canary that wants the target or the Service of an older one: the two would undo each other's work.
+// checkRivals refuses a Canary that wants the target or the Service of one that takes precedence: the two would undo each other's
+// work.
 func (o *observer) checkRivals() {
 	rivals, err := o.c.canaries.rivals(o.v.object)
 	o.failed(err)
-	if len(rivals) == 0 || older(o.v.object, rivals[0]) < 0 {
+	first := slices.IndexFunc(rivals, func(rival *unstructured.Unstructured) bool { return precedence(rival, o.v.object) < 0 })
+	if first < 0 {
 		return
 	}
 	o.v.refused = true
-	rival := rivals[0]
+	rival := rivals[first]
 	field, what := "spec.targetRef", fmt.Sprintf("target %s/%s", o.v.canary.Spec.TargetRef.Kind, o.v.canary.Spec.TargetRef.Name)
 	if targetOf(rival) != targetOf(o.v.object) {
 		field, what = "spec.service.name", "Service "+router.NamesOf(o.v.canary).Apex

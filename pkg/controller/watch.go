@@ -19,6 +19,9 @@ func (c *Controller) onCanary(old, current *unstructured.Unstructured) {
 	key := keyOf(present)
 	c.limit.onCanary(old, current, c.Clock.Now())
 	if old != nil && current != nil && sameWishes(old, current) {
+		if !sameField(old, current, "status", "rollout", "routing") {
+			c.wakeRivals(current)
+		}
 		c.queue.Remind(key)
 		return
 	}
