@@ -36,7 +36,7 @@ type view struct {
 	rendered []router.Object
 	handover handover
 	former   former
-	// refused is whether an older Canary has the same target or Service.
+	// refused is whether another Canary that takes precedence wants the same target or Service.
 	refused bool
 	// unrendered is set when the provider could not say what its objects are.
 	unrendered bool

@@ -152,6 +152,9 @@ type Workload struct {
 	// Copy is, on a primary, the fingerprint of the target revision that it was made from: recorded on the object, or
 	// found by comparing it with what would be made from the target now. Empty when it is neither.
 	Copy string
+	// CopyRecorded is whether Copy is recorded on the object: it was made as a copy of a revision that was to be promoted, and not
+	// changed since.
+	CopyRecorded bool
 	// CopyConfigs are, on a primary, the configs of that revision.
 	CopyConfigs map[string]string
 }

@@ -97,16 +97,25 @@ func (p *pass) backToPromoted() bool {
 	case p.st.Promoted.Fingerprint == unknownRevision:
 		// Another operator promoted it. The primary tells what it was, unless it fails to run it.
 		return p.f.Primary.Health.State == Ready && p.isCopyOf(refTo(now))
+	case p.promotedUnnoticed():
+		return true
 	}
 	return now.Fingerprint == p.st.Promoted.Fingerprint && sameConfigs(now, now.Configs, p.st.Promoted.Configs) &&
 		(p.f.Primary.Copy == "" || p.isCopyOf(p.st.Promoted))
+}
+
+// promotedUnnoticed is whether the primary serves what the target asks for and the status does not know, because it is that of an
+// earlier day: only what has passed its analysis, or needs none, is ever copied to a primary.
+func (p *pass) promotedUnnoticed() bool {
+	return p.f.Primary.CopyRecorded && p.f.Primary.Health.State == Ready && p.isCopyOf(refTo(p.f.Target.Revision))
 }
 
 // returnToPromoted notes that the target is back at what the primary serves, which is known by now.
 func (p *pass) returnToPromoted() {
 	p.st.Target = refTo(p.f.Target.Revision)
 	p.next.LastAppliedSpec = p.st.Target.Fingerprint
-	if p.st.Promoted.Fingerprint == unknownRevision {
+	if promoted := p.st.Promoted; promoted.Fingerprint != p.st.Target.Fingerprint ||
+		!sameConfigs(p.f.Target.Revision, p.st.Target.Configs, promoted.Configs) {
 		p.st.Promoted = p.st.Target.DeepCopy()
 		p.next.LastPromotedSpec = p.st.Promoted.Fingerprint
 	}

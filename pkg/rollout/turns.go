@@ -130,9 +130,10 @@ func (p *pass) leaveServingCanary() {
 	p.routeToPrimary()
 }
 
-// cancel takes a run back whose target returned to the promoted revision.
+// cancel takes a run back whose target returned to the promoted revision, or whose revision was promoted before.
 func cancel(p *pass) bool {
-	if !p.running() || !p.moved() || !p.backToPromoted() {
+	retreats := p.st.Stage == stageRollback || p.st.Stage == stageCancel
+	if !p.running() || !p.moved() && (retreats || !p.promotedUnnoticed()) || !p.backToPromoted() {
 		return false
 	}
 	p.normal("%s is back at the promoted revision, canceling the analysis", p.targetName())

@@ -141,8 +141,8 @@ func (d *deployment) workload(now time.Time, deadline time.Duration) rollout.Wor
 		Kind:      "Deployment",
 		Replicas:  d.replicas,
 		Available: d.available(now),
-		Copy:      d.copyOf,
-		Health:    d.health(now, deadline),
+		Copy:      d.copyOf, CopyRecorded: d.copyOf != "",
+		Health: d.health(now, deadline),
 		Revision: rollout.Revision{
 			Fingerprint: d.template,
 			UID:         fmt.Sprintf("uid-%s-%d", d.name, d.incarnation),

@@ -73,10 +73,11 @@ func (d *deployment) observeCopy(c *v1beta1.Canary, o *Observation, target, prim
 	configs := o.Target.Revision.Configs
 	names := namesIn(c, mapAt(primary.Object, podSpecPath()...), configs)
 	o.Primary.Copy = d.copyOf(target, primary, o.Selector, *o, names)
+	recorded := recordedCopy(primary, o.Primary.Revision.Fingerprint) != ""
+	o.Primary.CopyRecorded = recorded
 	if !d.options.TrackConfigs || o.Primary.Copy == "" {
 		return nil
 	}
-	recorded := recordedCopy(primary, o.Primary.Revision.Fingerprint) != ""
 	var problem *rollout.Problem
 	o.Primary.CopyConfigs, problem = configsOfCopy(c, primary, o.Primary.Copy, recorded, configs, live)
 	return problem

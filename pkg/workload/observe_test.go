@@ -39,7 +39,7 @@ func TestObserve(t *testing.T) {
 			Exists: true, Name: "podinfo-primary", Kind: "Deployment", Replicas: 3,
 			Revision: rollout.Revision{Fingerprint: revisionOf(t, primary).Fingerprint, UID: "primary-uid"},
 			Health:   waiting("waiting for rollout to finish: 0 out of 3 new replicas have been updated"),
-			Copy:     hash,
+			Copy:     hash, CopyRecorded: true,
 		},
 		Selector:  Selector{Label: "app", Value: "podinfo"},
 		PodLabels: map[string]string{"app": "podinfo", "helm.toolkit.fluxcd.io/name": "apps", "track": "stable", "version": "v2"},
@@ -103,6 +103,9 @@ func TestCopyOfThePrimary(t *testing.T) {
 			}
 			if o.Primary.Copy != tt.want {
 				t.Errorf("copy of %q, want %q", o.Primary.Copy, tt.want)
+			}
+			if want := strings.HasPrefix(tt.name, "recorded"); o.Primary.CopyRecorded != want {
+				t.Errorf("recorded: %t, want %t", o.Primary.CopyRecorded, want)
 			}
 		})
 	}

@@ -59,6 +59,7 @@ func (s *coreService) Observe(c *v1beta1.Canary, live router.Live, _ time.Time) 
 	}
 	if primary != nil {
 		o.Primary.Copy = serviceCopyOf(c, target, primary, o)
+		o.Primary.CopyRecorded = recordedCopy(primary, o.Primary.Revision.Fingerprint) != ""
 	}
 	return o, first.problem
 }
