@@ -631,6 +631,11 @@ func TestDecideRunning(t *testing.T) {
 		"A-11 mirroring is left out where it can't be done": {
 			facts(progressing, running(0), spec(func(s *v1beta1.CanarySpec) { s.Analysis.Mirror = true }), func(f *Facts) { f.Provider.Mirror = false }),
 			want{rule: "advance", weight: 10, actions: []Action{EnsureRoutes{}}, says: []string{"Advance podinfo.test canary weight 10"}}},
+		"A-11 and so it is in front of a blue/green run": {
+			facts(progressing, running(0), spec(func(s *v1beta1.CanarySpec) {
+				s.Analysis.StepWeight, s.Analysis.MaxWeight, s.Analysis.Iterations, s.Analysis.Mirror = 0, 0, 2, true
+			}), func(f *Facts) { f.Provider.Mirror = false }),
+			want{rule: "advance", says: []string{"Advance podinfo.test canary iteration 1/2"}, wake: later}},
 		"B-11 a metric that passes with any value is told once in a run": {
 			facts(progressing, running(0), stage(""), spec(func(s *v1beta1.CanarySpec) {
 				s.Analysis.Metrics = []v1beta1.CanaryMetric{{Name: v1beta1.MetricRequestSuccessRate}}

@@ -72,6 +72,56 @@ func TestIncidentB19_RollbackHookIsHonouredWhileWaiting(t *testing.T) {
 	}
 }
 
+// What waits for the approval of its promotion is under analysis still: whatever ends one ends the wait.
+func TestIncidentB19_SkipWhileWaitingForPromotion(t *testing.T) {
+	open := false
+	w := ready(t, podinfo(withHook(v1beta1.ConfirmPromotionHook)), closedGate(v1beta1.ConfirmPromotionHook, &open))
+	w.Ship("v2")
+	untilPhase(t, w, waitingPromotion)
+	w.Run(3 * time.Minute)
+	w.Edit(func(s *v1beta1.CanarySpec) { s.SkipAnalysis = true })
+	rest(t, w, succeeded)
+	serves(t, w, "v2")
+	sound(t, w)
+}
+
+func TestIncidentB19_RollbackWhileWaitingForPromotion(t *testing.T) {
+	abort := false
+	w := ready(t, podinfo(withHook(v1beta1.ConfirmPromotionHook, v1beta1.RollbackHook)), func(o *Options) {
+		o.Hooks = func(_ *World, h v1beta1.HookType, _ string) rollout.HookResult {
+			return rollout.HookResult{Passed: h == v1beta1.RollbackHook && abort, Text: "no"}
+		}
+	})
+	w.Ship("v2")
+	untilPhase(t, w, waitingPromotion)
+	w.Run(3 * time.Minute)
+	abort = true
+	until(t, w, "rollback", 70*time.Second, func() bool { return w.Status().Rollout.Stage == "rollback" })
+	rest(t, w, failed)
+	serves(t, w, "v1")
+	sound(t, w)
+}
+
+func TestIncidentB19_BadMetricsWhileWaitingForPromotion(t *testing.T) {
+	for name, edit := range map[string]func(*v1beta1.CanarySpec){"weights": func(*v1beta1.CanarySpec) {}, "blue/green": blueGreen(2)} {
+		open, bad := false, false
+		w := ready(t, podinfo(edit, threshold(2), withHook(v1beta1.ConfirmPromotionHook)),
+			closedGate(v1beta1.ConfirmPromotionHook, &open), badWhile(&bad))
+		w.Ship("v2")
+		untilPhase(t, w, waitingPromotion)
+		w.Run(3 * time.Minute)
+		bad = true
+		w.Run(70 * time.Second)
+		if s := w.Status(); s.Phase != waitingPromotion || s.FailedChecks != 1 {
+			t.Errorf("%s: phase %s with %d failed checks after an interval", name, s.Phase, s.FailedChecks)
+		}
+		until(t, w, "rollback", 70*time.Second, func() bool { return w.Status().Rollout.Stage == "rollback" })
+		rest(t, w, failed)
+		serves(t, w, "v1")
+		sound(t, w)
+	}
+}
+
 // The answer to a question of a minute ago does not promote what was called off since.
 func TestIncidentB19_RollbackHookIsAskedBeforeThePromotion(t *testing.T) {
 	abort := false

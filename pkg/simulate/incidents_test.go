@@ -563,6 +563,18 @@ func closedGate(gate v1beta1.HookType, open *bool) func(*Options) {
 	}
 }
 
+// badWhile fails every check as long as *bad is true.
+func badWhile(bad *bool) func(*Options) {
+	return func(o *Options) {
+		o.Metrics = func(w *World, template string) analysis.Verdict {
+			if *bad {
+				return badSuccessRate(template)(w, template)
+			}
+			return analysis.Verdict{Outcome: analysis.Pass}
+		}
+	}
+}
+
 // A rollback over a deadline, and what keeps a rollout from its first step, have an event and an alert of their own.
 func TestB01_DeadlinesAndPreRolloutFailuresAreTold(t *testing.T) {
 	const overdue = "deployment \"podinfo\" exceeded its progress deadline"
@@ -699,14 +711,7 @@ func TestB05_TrafficIncreaseIsAskedAfterTheMirrorStepAsWell(t *testing.T) {
 func TestB05_TrafficIncreaseAlertsOncePerWaitWhateverElseHappens(t *testing.T) {
 	open, bad := false, false
 	w := ready(t, podinfo(threshold(100), withHook(v1beta1.ConfirmTrafficIncreaseHook)), closedGate(v1beta1.ConfirmTrafficIncreaseHook, &open),
-		func(o *Options) {
-			o.Metrics = func(w *World, template string) analysis.Verdict {
-				if bad {
-					return badSuccessRate(template)(w, template)
-				}
-				return analysis.Verdict{Outcome: analysis.Pass}
-			}
-		})
+		badWhile(&bad))
 	open = true
 	w.Ship("v2")
 	untilWeight(t, w, 10)
@@ -794,6 +799,19 @@ func TestB18_CanceledRunCallsItsPostRolloutHooks(t *testing.T) {
 	rest(t, w, succeeded)
 	if got := len(asked(w, v1beta1.PreRolloutHook)); got != 1 || w.posted != 1 {
 		t.Errorf("pre-rollout hook called %d times, post-rollout hook %d times", got, w.posted)
+	}
+	sound(t, w)
+}
+
+// A promotion that fails is an end as well, although the canary goes on serving.
+func TestB18_FailedPromotionCallsPostRolloutHooks(t *testing.T) {
+	w := ready(t, podinfo(withHook(v1beta1.PostRolloutHook)))
+	w.Ship("v2")
+	untilWeight(t, w, 50)
+	w.breakPrimary()
+	rest(t, w, failed)
+	if w.posted != 1 {
+		t.Errorf("post-rollout hooks published %d times", w.posted)
 	}
 	sound(t, w)
 }
@@ -1331,6 +1349,40 @@ func TestIncidentB3_DeadCanaryGetsNoTraffic(t *testing.T) {
 	}
 }
 
+// Somebody moves the traffic to the canary, and the primary is gone when it is to be moved back.
+func TestIncidentB3_DriftIsRepairedOnceThePrimaryHasPods(t *testing.T) {
+	for name, play := range map[string]struct {
+		before func(t *testing.T, w *World)
+		step   int32
+		end    v1beta1.CanaryPhase
+	}{
+		"at rest": {func(_ *testing.T, w *World) {
+			w.target.scale(w.now, 2)
+			w.settleCluster()
+			w.Run(time.Minute)
+		}, 0, initialized},
+		"under way": {func(t *testing.T, w *World) {
+			w.Ship("v2")
+			untilWeight(t, w, 20)
+		}, 20, succeeded},
+	} {
+		w := ready(t, podinfo())
+		play.before(t, w)
+		w.DriftRoutes(80)
+		w.DeletePrimary()
+		w.Run(time.Second / 2)
+		if w.routed.CanaryWeight != 80 || w.primary.available(w.now) != 0 {
+			t.Errorf("%s: canary weight %d while the primary has %d pods", name, w.routed.CanaryWeight, w.primary.available(w.now))
+		}
+		w.Run(time.Second)
+		if w.routed.CanaryWeight != play.step || w.primary.available(w.now) == 0 {
+			t.Errorf("%s: canary weight %d while the primary has %d pods", name, w.routed.CanaryWeight, w.primary.available(w.now))
+		}
+		rest(t, w, play.end)
+		sound(t, w)
+	}
+}
+
 // A revision that arrives while its predecessor is promoted has passed no check yet.
 func TestIncidentB4_RevisionDuringPromotionGetsNoTraffic(t *testing.T) {
 	w := ready(t, podinfo(), func(o *Options) { o.Behaviors["v2"] = Behavior{Startup: 2 * time.Minute} })
@@ -1429,14 +1481,7 @@ func TestIncidentB11_NewerRevisionMendsABrokenPrimaryInEveryPhase(t *testing.T) 
 // A canary that gets traffic is judged even when its analysis was edited to have no next step.
 func TestA22_CanaryWithoutANextStepIsStillJudged(t *testing.T) {
 	bad := false
-	w := ready(t, podinfo(threshold(2)), func(o *Options) {
-		o.Metrics = func(w *World, template string) analysis.Verdict {
-			if bad {
-				return badSuccessRate(template)(w, template)
-			}
-			return analysis.Verdict{Outcome: analysis.Pass}
-		}
-	})
+	w := ready(t, podinfo(threshold(2)), badWhile(&bad))
 	w.Ship("v2")
 	untilWeight(t, w, 20)
 	w.Edit(func(s *v1beta1.CanarySpec) { s.Analysis.StepWeight = 0 })
