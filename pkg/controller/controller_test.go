@@ -64,13 +64,14 @@ func (h *hooks) CallAll(ctx context.Context, all []v1beta1.CanaryWebhook, p hook
 	return hook.InOrder(all, func(w v1beta1.CanaryWebhook) hook.Result { return h.Call(ctx, w, p, key) })
 }
 
-// metricsFunc has no values and fails or panics on demand.
+// metricsFunc has given values, none by default, and fails or panics on demand.
 type metricsFunc struct {
-	mu    sync.Mutex
-	check func(c *v1beta1.Canary) error
+	readings []analysis.Reading
+	mu       sync.Mutex
+	check    func(c *v1beta1.Canary) error
 }
 
-func (m *metricsFunc) Read(context.Context, *v1beta1.Canary) []analysis.Reading { return nil }
+func (m *metricsFunc) Read(context.Context, *v1beta1.Canary) []analysis.Reading { return m.readings }
 
 func (m *metricsFunc) Check(_ context.Context, c *v1beta1.Canary) error {
 	m.mu.Lock()

@@ -51,6 +51,17 @@ func (p *payloads) CallAll(ctx context.Context, all []v1beta1.CanaryWebhook, pay
 	return hook.InOrder(all, func(h v1beta1.CanaryWebhook) hook.Result { return p.Call(ctx, h, payload, key+"/"+h.Name) })
 }
 
+// checksums lists the checksums that webhooks got so far.
+func (p *payloads) checksums() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []string
+	for _, payload := range p.sent {
+		all = append(all, payload.Checksum)
+	}
+	return all
+}
+
 func newTeller(t *testing.T, eventWebhook string) *teller {
 	t.Helper()
 	tell := &teller{kube: kubefake.NewClientset(), notifier: &notifier{}, calls: &payloads{}}
