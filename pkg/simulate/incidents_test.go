@@ -979,6 +979,21 @@ func TestIncidentB5_RollbackWaitsForAPrimaryWithPods(t *testing.T) {
 	sound(t, w)
 }
 
+// To stay on a bad version until the primary has grown would serve errors for longer.
+func TestIncidentB5_BadCanaryIsLeftWhateverIsLeftOfThePrimary(t *testing.T) {
+	bad := false
+	w := ready(t, podinfo(threshold(1), func(s *v1beta1.CanarySpec) { s.Analysis.MaxWeight = 90 }),
+		func(o *Options) { o.Replicas = 10 }, badWhile(&bad))
+	w.Ship("v2")
+	untilWeight(t, w, 80)
+	w.primary.scale(w.now, 1)
+	bad = true
+	until(t, w, "all traffic on the primary", 70*time.Second, func() bool { return w.routed.CanaryWeight == 0 })
+	rest(t, w, failed)
+	serves(t, w, "v1")
+	sound(t, w)
+}
+
 func TestIncidentB6_TargetKeepsItsPodsUntilTrafficIsElsewhere(t *testing.T) {
 	for n := 1; n < 10; n++ {
 		w := world(podinfo())
