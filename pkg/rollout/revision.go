@@ -100,8 +100,9 @@ func (p *pass) backToPromoted() bool {
 	case p.promotedUnnoticed():
 		return true
 	}
+	// A primary of which nobody knows what it runs may run anything, for example what a promotion that was cut short copied.
 	return now.Fingerprint == p.st.Promoted.Fingerprint && sameConfigs(now, now.Configs, p.st.Promoted.Configs) &&
-		(p.f.Primary.Copy == "" || p.isCopyOf(p.st.Promoted))
+		p.isCopyOf(p.st.Promoted)
 }
 
 // promotedUnnoticed is whether the primary serves what the target asks for and the status does not know, because it is that of an

@@ -42,8 +42,8 @@ type deployment struct {
 	faulty bool
 	// patient makes the Deployment controller never report it stuck, as when few enough pods are missing.
 	patient bool
-	// copyOf is the recorded origin of a primary.
-	copyOf string
+	// copyOf is the recorded origin of a primary, written the template that the record is about.
+	copyOf, written string
 }
 
 func (d *deployment) setTemplate(now time.Time, template string) {
@@ -141,8 +141,7 @@ func (d *deployment) workload(now time.Time, deadline time.Duration) rollout.Wor
 		Kind:      "Deployment",
 		Replicas:  d.replicas,
 		Available: d.available(now),
-		Copy:      d.copyOf, CopyRecorded: d.copyOf != "",
-		Health: d.health(now, deadline),
+		Health:    d.health(now, deadline),
 		Revision: rollout.Revision{
 			Fingerprint: d.template,
 			UID:         fmt.Sprintf("uid-%s-%d", d.name, d.incarnation),
@@ -150,6 +149,17 @@ func (d *deployment) workload(now time.Time, deadline time.Duration) rollout.Wor
 			Counter:     strconv.Itoa(d.counter),
 		},
 	}
+}
+
+// originOf is what a primary counts as a copy of: what is recorded about its template, or the target if that is the same.
+func (d *deployment) originOf(target *deployment) string {
+	switch d.template {
+	case d.written:
+		return d.copyOf
+	case target.template:
+		return target.template
+	}
+	return ""
 }
 
 // health follows contract section 3.8 as far as the toy can express it.

@@ -439,6 +439,48 @@ func TestA20_RevertIsACancelAndNoRollout(t *testing.T) {
 	sound(t, w)
 }
 
+// Nothing is taken back to the promoted revision while the primary runs another one.
+func TestA20_RevertMendsAPrimaryThatIsNotThePromotedRevision(t *testing.T) {
+	for name, change := range map[string]func(t *testing.T, w *World){
+		"changed by hand": func(t *testing.T, w *World) {
+			w.EditPrimary("hotfix")
+			w.Ship("v3")
+			untilWeight(t, w, 20)
+		},
+		"promotion cut short": func(t *testing.T, w *World) {
+			w.Ship("v4")
+			untilPhase(t, w, promoting)
+			until(t, w, "the copy", time.Minute, func() bool { return w.primary.template == "v4" })
+			w.StripPrimary()
+			w.Ship("v3")
+			untilWeight(t, w, 20)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := ready(t, podinfo())
+			change(t, w)
+			w.Ship("v1")
+			rest(t, w, succeeded)
+			serves(t, w, "v1")
+			sound(t, w)
+		})
+	}
+}
+
+// A record that is lost is no reason for a rollout: the primary can be compared with the target.
+func TestA20_RevertWithoutARecordIsACancel(t *testing.T) {
+	w := ready(t, podinfo())
+	w.StripPrimary()
+	w.Ship("v2")
+	untilWeight(t, w, 30)
+	w.Ship("v1")
+	rest(t, w, succeeded)
+	if run, copied := w.Status().Rollout.Run, count(w.Events, "Copying"); run != 1 || copied != 0 {
+		t.Errorf("run %d, %d copies", run, copied)
+	}
+	sound(t, w)
+}
+
 func TestA21_RevertAfterAFailedPromotionRestoresTheOldRevision(t *testing.T) {
 	for _, p := range []rollout.ProviderFact{mesh(), noMesh()} {
 		w := ready(t, podinfo(blueGreen(2)), provider(p))

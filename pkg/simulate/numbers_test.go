@@ -19,14 +19,10 @@ func (w *World) upgrade() {
 		}
 		d.template += " in the new form"
 	}
-	same := w.primary.template == w.target.template
 	rename(&w.target)
 	rename(&w.primary)
 	// The record on the primary is void; the primary can still be compared with what would be made of the target now.
-	w.primary.copyOf = ""
-	if same {
-		w.primary.copyOf = w.target.template
-	}
+	w.primary.copyOf, w.primary.written = "", ""
 }
 
 // A-09, incident B8: another hash of an object that nobody has changed begins no rollout, in no phase that a Canary rests in.

@@ -28,6 +28,8 @@ func (w *World) observe() rollout.Facts {
 	if problem == nil && !w.target.exists {
 		problem = &rollout.Problem{Reason: rollout.ReasonTargetNotFound, Message: "deployment podinfo.default get query error: not found"}
 	}
+	primary := w.primary.workload(w.now, w.deadline())
+	primary.Copy, primary.CopyRecorded = w.primary.originOf(&w.target), w.primary.exists && w.primary.template == w.primary.written
 	return rollout.Facts{
 		Nonces:   nonces,
 		Now:      w.now,
@@ -36,7 +38,7 @@ func (w *World) observe() rollout.Facts {
 		Provider: w.opts.Provider,
 		Problem:  problem,
 		Target:   w.target.workload(w.now, w.deadline()),
-		Primary:  w.primary.workload(w.now, w.deadline()),
+		Primary:  primary,
 		Services: rollout.ServicesFact{BackendsInPlace: w.backends, ApexInPlace: w.apex},
 		Routes: rollout.RoutesFact{
 			Known: w.routes, InPlace: w.routes && w.routed == want, Settled: w.routes && !w.unsettled, Reason: "not accepted",
@@ -282,7 +284,7 @@ func (w *World) copyPrimary(fingerprint string) {
 		w.primary = deployment{name: w.primary.name, exists: true, replicas: replicas, progressedAt: w.now, faulty: w.primary.faulty}
 	}
 	w.primary.setTemplate(w.now, fingerprint)
-	w.primary.copyOf = fingerprint
+	w.primary.copyOf, w.primary.written = fingerprint, fingerprint
 	if !w.forbidden {
 		w.stored[fingerprint] = max(1, w.primary.replicas)
 	}

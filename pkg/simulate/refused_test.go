@@ -53,9 +53,7 @@ func TestIncidentB1_RefusedCopyOfAChangedPrimaryLeavesTheCanary(t *testing.T) {
 	w.refuseCopies()
 	w.Ship("v2")
 	untilPhase(t, w, promoting)
-	w.primary.setTemplate(w.now, "other")
-	w.primary.copyOf = ""
-	w.settleCluster()
+	w.EditPrimary("other")
 	rest(t, w, failed)
 	if w.routed.CanaryWeight != 100 || w.target.available(w.now) == 0 {
 		t.Errorf("weight %d on a canary with %d pods", w.routed.CanaryWeight, w.target.available(w.now))

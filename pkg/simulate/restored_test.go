@@ -57,9 +57,7 @@ func TestB33_RestoredStatusStartsNothing(t *testing.T) {
 // Incident B24: whoever makes the primary and the target equal by hand has promoted nothing.
 func TestIncidentB24_PrimaryThatWasEditedIsNoPromotion(t *testing.T) {
 	w := ready(t, podinfo())
-	w.primary.setTemplate(w.now, "v2")
-	w.primary.copyOf = ""
-	w.settleCluster()
+	w.EditPrimary("v2")
 	w.Ship("v2")
 	rest(t, w, succeeded)
 	if w.judged["v2"] == 0 {

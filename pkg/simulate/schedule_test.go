@@ -177,7 +177,7 @@ func (s *schedule) recorded() bool {
 
 // somebody else interferes.
 func (s *schedule) somebody(string) {
-	switch s.below(8) {
+	switch s.below(9) {
 	case 0, 1:
 		s.w.DriftRoutes(int32(s.below(101)))
 	case 2:
@@ -199,6 +199,8 @@ func (s *schedule) somebody(string) {
 		s.w.apex = s.w.apex && !s.bool()
 		s.w.backends = s.w.backends && !s.bool()
 		s.w.trackZero()
+	case 8:
+		s.w.StripPrimary()
 	}
 	s.w.settleCluster()
 }

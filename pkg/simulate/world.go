@@ -222,6 +222,23 @@ func (w *World) DeletePrimary() {
 	}
 }
 
+// EditPrimary makes somebody else change the template of the primary.
+func (w *World) EditPrimary(template string) {
+	if w.primary.exists {
+		w.note("somebody changes the primary to %s", template)
+		w.primary.setTemplate(w.now, template)
+		w.settleCluster()
+	}
+}
+
+// StripPrimary takes the annotations off the primary, as a tool does that replaces the whole object.
+func (w *World) StripPrimary() {
+	if w.primary.exists {
+		w.note("somebody takes the annotations off the primary")
+		w.primary.copyOf, w.primary.written = "", ""
+	}
+}
+
 // DeleteTarget removes the target and its pods.
 func (w *World) DeleteTarget() {
 	if w.target.exists {
