@@ -67,6 +67,23 @@ func TestObserveChangesNoCachedObject(t *testing.T) {
 	}
 }
 
+// New pods with the old content are no other revision, whoever asked for them, and a promotion leaves them alone.
+func TestA20_RestartedPrimaryIsStillTheCopy(t *testing.T) {
+	client, d := cluster(target(t))
+	ensure(t, d, canary(), target(t))
+	primary := set(t, get(t, client, "podinfo-primary"), "2026-01-01T00:00:00Z", podAnnotations(restartAnnotation)...)
+	put(t, client, primary)
+	o, problem := d.Observe(canary(), live{"podinfo": withImage(t, target(t), "podinfo:next"), "podinfo-primary": primary}, now)
+	if want := revisionOf(t, target(t)).Fingerprint; problem != nil || o.Primary.Copy != want {
+		t.Errorf("copy of %q, want %q; problem %+v", o.Primary.Copy, want, problem)
+	}
+	before := revisionOf(t, primary)
+	ensure(t, d, canary(), target(t))
+	if after := revisionOf(t, get(t, client, "podinfo-primary")); after.Fingerprint != before.Fingerprint {
+		t.Error("the pods are started once more")
+	}
+}
+
 // What the primary is a copy of must be true whatever happened to either of the two.
 func TestCopyOfThePrimary(t *testing.T) {
 	promoted := revisionOf(t, target(t)).Fingerprint

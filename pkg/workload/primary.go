@@ -86,10 +86,29 @@ func (d *deployment) copyOf(target, primary *unstructured.Unstructured, s Select
 // the one that was written then.
 func recordedCopy(primary *unstructured.Unstructured, templateFingerprint string) string {
 	annotations := primary.GetAnnotations()
-	if templateFingerprint == "" || annotations[primaryTemplateAnnotation] != templateFingerprint {
+	written := annotations[primaryTemplateAnnotation]
+	if templateFingerprint == "" || written == "" {
+		return ""
+	}
+	if written == templateFingerprint {
+		// Earlier versions of this program noted a restart that came with the template.
+		return annotations[promotedRevisionAnnotation]
+	}
+	if hash, err := writtenFingerprint(primary); err != nil || written != hash {
 		return ""
 	}
 	return annotations[promotedRevisionAnnotation]
+}
+
+// writtenFingerprint identifies the pod template of a primary, whether or not its pods were restarted since: new pods with the
+// same content are no change of what was promoted.
+func writtenFingerprint(primary *unstructured.Unstructured) (string, error) {
+	path := []string{"spec", "template", "metadata", "annotations", restartAnnotation}
+	if _, found, err := unstructured.NestedFieldNoCopy(primary.Object, path...); found && err == nil {
+		primary = primary.DeepCopy()
+		unstructured.RemoveNestedField(primary.Object, path...)
+	}
+	return templateFingerprint(primary)
 }
 
 // sameTemplate is whether the primary's template is what would be made of the target now, whatever its flagger-id. Both are
@@ -207,7 +226,7 @@ func mirrorsField(field string) bool {
 
 // record notes on a primary what its template was made from.
 func record(p *unstructured.Unstructured, revision string) error {
-	hash, err := templateFingerprint(p)
+	hash, err := writtenFingerprint(p)
 	if err != nil {
 		return err
 	}

@@ -178,7 +178,7 @@ func (d *deployment) sourceOf(c *v1beta1.Canary, target *unstructured.Unstructur
 // admission webhook can bring about. If this write is lost, the primary counts as changed by somebody else and is written
 // once more.
 func (d *deployment) confirmRecord(ctx context.Context, c *v1beta1.Canary, stored *unstructured.Unstructured) error {
-	hash, err := templateFingerprint(stored)
+	hash, err := writtenFingerprint(stored)
 	if err != nil || stored.GetAnnotations()[primaryTemplateAnnotation] == hash {
 		return err
 	}
