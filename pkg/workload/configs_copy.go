@@ -18,6 +18,9 @@ import (
 	"flagger.app/flagger/pkg/rollout"
 )
 
+// errLost is returned when nothing has the content of a copy any more.
+var errLost = errors.New("the content that was promoted is lost")
+
 // configCopies writes the copies of ConfigMaps and Secrets that the pods of primaries read.
 //
 // A copy belongs to one Canary. Where the usual name is taken, by another Canary or by the user, the copy gets a name of its
@@ -70,17 +73,21 @@ func (k configCopies) source(ctx context.Context, c *v1beta1.Canary, s, checksum
 	return source, nil
 }
 
-// present returns the names of the copies that a promoted revision runs with, and leaves those that exist untouched. A copy
-// that somebody deleted is made again if its source has not changed since.
+// present returns the names of the copies that a promoted revision runs with, and leaves those untouched that have its
+// content. One that has not, or that somebody deleted, is made again if its source has not changed since.
 func (k configCopies) present(ctx context.Context, c *v1beta1.Canary, revision rollout.Revision) (map[string]string, error) {
 	names := map[string]string{}
 	if !k.options.TrackConfigs {
 		return names, nil
 	}
 	for _, s := range slices.Sorted(maps.Keys(revision.Configs)) {
-		name, err := k.find(ctx, c, configKeyOf(s), revision.Configs[s])
+		name, other, err := k.find(ctx, c, configKeyOf(s), revision.Configs[s])
 		if err == nil && name == "" {
 			name, err = k.restore(ctx, c, s, revision.Configs[s])
+			if errors.Is(err, errLost) && other != "" {
+				// Pods with another content are better than none. What they read is told as long as it is not what was promoted.
+				name, err = other, nil
+			}
 		}
 		if err != nil {
 			return nil, err
@@ -90,25 +97,24 @@ func (k configCopies) present(ctx context.Context, c *v1beta1.Canary, revision r
 	return names, nil
 }
 
-// find looks for a copy with this content, and failing that for any copy.
-func (k configCopies) find(ctx context.Context, c *v1beta1.Canary, key configKey, checksum string) (string, error) {
-	other := ""
+// find looks for a copy with this content, and for any other copy.
+func (k configCopies) find(ctx context.Context, c *v1beta1.Canary, key configKey, checksum string) (exact, other string, err error) {
 	for _, name := range slices.Concat(pairs(copyNames(c, key, checksum))...) {
 		have, err := k.get(ctx, c, configKey{key.kind, name})
 		if err != nil {
-			return "", err
+			return "", "", err
 		}
 		if have == nil || !ownCopy(c, key, have) {
 			continue
 		}
 		if digestOf(have).all == checksum {
-			return name, nil
+			return name, "", nil
 		}
 		if other == "" {
 			other = name
 		}
 	}
-	return other, nil
+	return "", other, nil
 }
 
 func (k configCopies) restore(ctx context.Context, c *v1beta1.Canary, s, checksum string) (string, error) {
@@ -116,8 +122,8 @@ func (k configCopies) restore(ctx context.Context, c *v1beta1.Canary, s, checksu
 	source, err := k.source(ctx, c, s, checksum)
 	if errors.Is(err, ErrMoved) {
 		// Not ErrMoved: a pass with a fresh view of the cluster would come to the same end.
-		return "", fmt.Errorf("the copy of %s %s.%s that was promoted is gone, and its source has changed since: give the "+
-			"source the content with checksum %s back", key.kind, key.name, c.Namespace, checksum)
+		return "", fmt.Errorf("%w: the copy of %s %s.%s is gone, and its source has changed since: give the source the content with "+
+			"checksum %s back", errLost, key.kind, key.name, c.Namespace, checksum)
 	}
 	if err != nil {
 		return "", err
@@ -141,7 +147,7 @@ func (k configCopies) write(ctx context.Context, c *v1beta1.Canary, key configKe
 				break
 			}
 			if changeable(have, source) {
-				return name, k.update(ctx, c, key, have, source)
+				return name, k.change(ctx, c, key, have, source)
 			}
 		}
 	}
@@ -160,6 +166,16 @@ func (k configCopies) create(ctx context.Context, c *v1beta1.Canary, key configK
 		return fmt.Errorf("creating %s %s.%s failed: %w", key.kind, name, c.Namespace, err)
 	}
 	return nil
+}
+
+// change updates a copy, and keeps what it was if that is another content.
+func (k configCopies) change(ctx context.Context, c *v1beta1.Canary, key configKey, have, source *unstructured.Unstructured) error {
+	if digestOf(have).all != digestOf(source).all {
+		if err := k.keep(ctx, c, key, have); err != nil {
+			return err
+		}
+	}
+	return k.update(ctx, c, key, have, source)
 }
 
 func (k configCopies) update(ctx context.Context, c *v1beta1.Canary, key configKey, have, source *unstructured.Unstructured) error {

@@ -21,6 +21,11 @@ type Copier interface {
 	// UnusedCopies lists the copies with a checksum in their name that the primary of a Canary does not refer to. Owned lists the
 	// objects of a resource that the Canary controls. It reads nothing but owned and live.
 	UnusedCopies(c *v1beta1.Canary, owned func(router.Ref) []*unstructured.Unstructured, live router.Live) ([]router.Ref, error)
+	// ChangedCopies lists the copies that the primary reads and that have not the content which it was promoted with. It reads
+	// nothing but live.
+	ChangedCopies(c *v1beta1.Canary, live router.Live) ([]ChangedCopy, error)
+	// RestoreCopies gives them the former content back where that is possible.
+	RestoreCopies(ctx context.Context, c *v1beta1.Canary) error
 	// DeleteCopies deletes those of them that nothing refers to by now, and returns the others.
 	DeleteCopies(ctx context.Context, c *v1beta1.Canary, unused []router.Ref) (kept []router.Ref, err error)
 }
