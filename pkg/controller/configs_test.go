@@ -1,13 +1,18 @@
 package controller
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/rollout"
 	"flagger.app/flagger/pkg/router"
 	"flagger.app/flagger/pkg/workload"
 )
@@ -70,6 +75,95 @@ func TestChangedConfigStartsARollout(t *testing.T) {
 	if tracked := a.canary("podinfo").Status.TrackedConfigs; tracked == nil || (*tracked)["configmap/settings"] == "" {
 		t.Errorf("trackedConfigs = %v", tracked)
 	}
+}
+
+// readyWithSettings is a Canary at rest whose primary reads a copy of the settings.
+func readyWithSettings(t *testing.T, edit func(canary *unstructured.Unstructured)) *loop {
+	t.Helper()
+	canary := canaryFor("podinfo")
+	edit(canary)
+	a := newAPI(t, readingSettings("podinfo"), settings(), canary)
+	l := newLoop(t, a, 1).trackConfigs().start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	l.atRest("podinfo")
+	return l
+}
+
+func (l *loop) untilCopied(message string) {
+	l.t.Helper()
+	l.until("the copy to have "+message, func() bool {
+		return l.api.exists(configMapResource, "settings-primary") && l.api.message("settings-primary") == message
+	})
+}
+
+// What pods of the primary read is repaired at rest, and told where that is not possible. A settled Canary costs nothing after
+// that.
+func TestIncidentB17_CopiesAreRepairedAtRest(t *testing.T) {
+	l := readyWithSettings(t, func(*unstructured.Unstructured) {})
+	if err := l.api.client.Tracker().Delete(configMapResource, "test", "settings-primary"); err != nil {
+		t.Fatal(err)
+	}
+	l.untilCopied("one")
+	l.api.edit(configMapResource, "settings-primary", "evil", "data", "message")
+	l.untilCopied("one")
+	l.atRest("podinfo")
+	l.untilIdle()
+	l.api.reset()
+	before := l.passes()
+	l.api.edit(deploymentResource, "podinfo", "x", "metadata", "labels", "touched")
+	eventually(t, "a pass", func() bool { return l.passes() > before })
+	l.untilIdle()
+	if calls := l.api.recorded(); len(calls) != 0 {
+		t.Errorf("calls of a settled Canary: %v", calls)
+	}
+}
+
+// A promotion that is given up leaves pods of the primary what they had. What nothing has any more is told, and the next
+// promotion brings a new one.
+func TestIncidentB17_CopiesAreRepairedAfterAPromotionIsGivenUp(t *testing.T) {
+	l := readyWithSettings(t, func(c *unstructured.Unstructured) {
+		c.Object["spec"].(map[string]any)["progressDeadlineSeconds"] = int64(60)
+	})
+	l.api.failWith(func(call string) error {
+		if call == "update deployments" {
+			return errors.New("exceeded quota")
+		}
+		return nil
+	})
+	l.api.edit(configMapResource, "settings", "two", "data", "message")
+	l.untilCopied("two")
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseFailed)
+	l.untilCopied("one")
+	l.api.failWith(nil)
+
+	for _, name := range l.api.copies() {
+		if err := l.api.client.Tracker().Delete(configMapResource, "test", name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.until("the condition", func() bool {
+		c := l.healthy("podinfo")
+		return c.Reason == string(rollout.ReasonPrimaryChanged) && strings.Contains(c.Message, "ConfigMap settings-primary.test, which podinfo-primary.test reads")
+	})
+	l.api.edit(configMapResource, "settings", "three", "data", "message")
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseSucceeded)
+	l.untilCopied("three")
+	l.until("the condition", func() bool { return l.healthy("podinfo").Status == corev1.ConditionTrue })
+}
+
+// copies are the names of the ConfigMaps that the Canary made.
+func (a *api) copies() []string {
+	list, err := a.client.Resource(configMapResource).Namespace("test").List(context.Background(), metav1.ListOptions{})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	var names []string
+	for i := range list.Items {
+		if strings.HasSuffix(list.Items[i].GetName(), v1beta1.PrimarySuffix) {
+			names = append(names, list.Items[i].GetName())
+		}
+	}
+	return names
 }
 
 func TestMissingConfigIsToldAndHealsItself(t *testing.T) {

@@ -129,6 +129,8 @@ func (c *Controller) applyToWorkload(ctx context.Context, v *view, stored *v1bet
 		err = v.target.ScaleToZero(ctx, stored)
 	case rollout.PauseTarget:
 		err = workload.PauseScaler(ctx, c.main.client, stored)
+	case rollout.RestoreCopies:
+		err = v.restoreCopies(ctx, stored)
 	default:
 		err = fmt.Errorf("%T is no action on a workload", action)
 	}
@@ -163,6 +165,8 @@ func (v *view) workloadAction(action rollout.Action) workloadAction {
 			primary.fields = [][]string{{"spec", "template"}}
 		}
 		return primary
+	case rollout.RestoreCopies:
+		return v.restoring()
 	case rollout.ScaleTargetUp:
 		return v.scaling("up", true)
 	case rollout.ScaleTargetToZero, rollout.PauseTarget:
@@ -170,6 +174,32 @@ func (v *view) workloadAction(action rollout.Action) workloadAction {
 	default:
 		return workloadAction{}
 	}
+}
+
+// restoring concerns the first of the copies that somebody changed.
+func (v *view) restoring() workloadAction {
+	for _, copied := range v.copies {
+		switch {
+		case !copied.Restorable:
+		case copied.Gone:
+			return workloadAction{what: "restore copies", ref: copied.Ref}
+		default:
+			return workloadAction{what: "restore copies", ref: copied.Ref, fields: [][]string{{"data"}}}
+		}
+	}
+	return workloadAction{}
+}
+
+// restoreCopies carries out rollout.RestoreCopies.
+func (v *view) restoreCopies(ctx context.Context, stored *v1beta1.Canary) error {
+	copier, ok := v.target.(workload.Copier)
+	if !ok {
+		return nil
+	}
+	if err := copier.RestoreCopies(ctx, stored); err != nil {
+		return named(stored, err)
+	}
+	return nil
 }
 
 // scaling concerns the autoscaler as long as that has to be told first.

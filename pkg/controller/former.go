@@ -31,13 +31,28 @@ type keptCopies struct {
 	copies   []router.Ref
 }
 
-// observeCopies looks for copies of ConfigMaps and Secrets that the primary does not read any more, but for those that were
-// looked at since the last promotion.
+// observeCopies looks at the copies of ConfigMaps and Secrets: those that the primary reads, and those that it does not read any
+// more.
 func (o *observer) observeCopies() {
 	copier, ok := o.v.target.(workload.Copier)
 	if !ok || o.asleep {
 		return
 	}
+	changed, err := copier.ChangedCopies(o.v.canary, o.main)
+	o.failed(err)
+	o.v.copies = changed
+	for _, copied := range changed {
+		if fact := &o.v.facts.Copies; copied.Restorable {
+			fact.Restorable = true
+		} else if fact.Lost == "" {
+			fact.Lost, fact.Source = copied.Ref.String(), copied.Source.String()
+		}
+	}
+	o.observeUnusedCopies(copier)
+}
+
+// observeUnusedCopies leaves out those that were looked at since the last promotion.
+func (o *observer) observeUnusedCopies(copier workload.Copier) {
 	owned := func(ref router.Ref) []*unstructured.Unstructured {
 		return o.c.main.informers.owned(ref.Resource, o.v.canary.UID)
 	}

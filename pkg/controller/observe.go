@@ -38,6 +38,8 @@ type view struct {
 	former   former
 	// refused is whether another Canary that takes precedence wants the same target or Service.
 	refused bool
+	// copies are those that the primary reads and that are not what it was promoted with.
+	copies []workload.ChangedCopy
 	// unrendered is set when the provider could not say what its objects are.
 	unrendered bool
 	// scaler is the autoscaler that the primary should have.

@@ -111,6 +111,10 @@ type ResumeFormerScalers struct{}
 // RetireCopies deletes the copies of ConfigMaps and Secrets that neither the primary nor a stored revision refers to.
 type RetireCopies struct{}
 
+// RestoreCopies gives the copies of ConfigMaps and Secrets that the primary reads the content that it was promoted with.
+type RestoreCopies struct{}
+
+func (RestoreCopies) action()         {}
 func (RetireCopies) action()          {}
 func (RetireRoutes) action()          {}
 func (RetireServices) action()        {}

@@ -38,6 +38,8 @@ type Facts struct {
 	Former map[v1beta1.RoutingRef]FormerFact
 	// UnusedCopies is whether there are copies of ConfigMaps or Secrets, made for earlier revisions, that the primary does not read.
 	UnusedCopies bool
+	// Copies tells about the copies of ConfigMaps and Secrets that the primary reads.
+	Copies CopiesFact
 	// Nonces are two fresh random values, each of ten letters, for session cookies. Only a Canary with session affinity
 	// needs them.
 	Nonces [2]string
@@ -105,6 +107,7 @@ const (
 	ReasonContended         ProblemReason = "Contended"
 	ReasonConfigNotFound    ProblemReason = "ConfigNotFound"
 	ReasonScalerNotFound    ProblemReason = "ScalerNotFound"
+	ReasonPrimaryChanged    ProblemReason = "PrimaryChanged"
 )
 
 // Problem is one obstacle, in the words that the user sees in the Healthy condition and in an event.
@@ -157,6 +160,8 @@ type Workload struct {
 	CopyRecorded bool
 	// CopyConfigs are, on a primary, the configs of that revision.
 	CopyConfigs map[string]string
+	// Edited is, on a primary, whether it was changed since it was made: a record on it is about another template.
+	Edited bool
 }
 
 // Revision identifies a version of the target by what the server stores.
@@ -215,6 +220,15 @@ type RoutesFact struct {
 	// CanaryWeight and Mirror are what is routed now.
 	CanaryWeight int32
 	Mirror       bool
+}
+
+// CopiesFact tells whether the copies of ConfigMaps and Secrets that the primary reads have the content that it was promoted
+// with. It is the zero value when they have, or when nobody knows.
+type CopiesFact struct {
+	// Restorable is whether there are others, and their former content is to be had.
+	Restorable bool
+	// Lost names one whose former content is not, empty if there is none. Source is what it was copied from.
+	Lost, Source string
 }
 
 // HookResult is the answer of one webhook.

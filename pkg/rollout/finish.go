@@ -29,6 +29,7 @@ func (p *pass) finish(rule string) Decision {
 	p.repair()
 	if !p.frozen {
 		p.retire()
+		p.restoreCopies()
 		p.retireCopies()
 	}
 	p.settleHealth()

@@ -197,6 +197,19 @@ func (p *pass) retireScalers() {
 	}
 }
 
+// restoreCopies gives new pods of the primary what those have that run. A promotion that is under way changes copies before
+// the primary, and so does a bootstrap.
+func (p *pass) restoreCopies() {
+	switch p.next.Phase {
+	case v1beta1.CanaryPhaseInitialized, v1beta1.CanaryPhaseWaiting, v1beta1.CanaryPhaseProgressing, v1beta1.CanaryPhaseWaitingPromotion,
+		v1beta1.CanaryPhaseSucceeded, v1beta1.CanaryPhaseFailed:
+		if p.f.Copies.Restorable {
+			p.do(RestoreCopies{})
+		}
+	default:
+	}
+}
+
 // retireCopies deletes what pods of the primary read before the last promotion, once none of them is left.
 func (p *pass) retireCopies() {
 	if p.f.UnusedCopies && p.resting() && p.f.Primary.Health.State == Ready && !p.canaryServes() && p.st.Promoted != nil &&

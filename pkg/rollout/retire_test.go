@@ -232,3 +232,59 @@ func TestUnusedCopiesGo(t *testing.T) {
 		}
 	}
 }
+
+// Copies get their content back whenever nothing else is about to change them.
+func TestChangedCopiesAreRestored(t *testing.T) {
+	for phase, restored := range map[v1beta1.CanaryPhase]bool{
+		initialized: true, progressing: true, v1beta1.CanaryPhaseWaitingPromotion: true, waiting: true, failed: true, succeeded: true,
+		promotingTo: false, finalisingP: false, v1beta1.CanaryPhaseInitializing: false,
+	} {
+		f := facts(phase, running(10), hook(v1beta1.ConfirmRolloutHook), hook(v1beta1.ConfirmPromotionHook),
+			answer(v1beta1.ConfirmRolloutHook, false), answer(v1beta1.ConfirmPromotionHook, false),
+			func(f *Facts) { f.Copies.Restorable = true })
+		d := Decide(f)
+		if got := slices.Contains(d.Actions, Action(RestoreCopies{})); len(d.Needs) > 0 || got != restored {
+			t.Errorf("%s: restored: %t, actions %#v, needs %v", phase, got, d.Actions, d.Needs)
+		}
+	}
+	suspended := facts(succeeded, spec(func(s *v1beta1.CanarySpec) { s.Suspend = true }), func(f *Facts) { f.Copies.Restorable = true })
+	if d := Decide(suspended); len(d.Actions) > 0 {
+		t.Errorf("suspended: %#v", d.Actions)
+	}
+}
+
+// What the primary runs and reads at rest is told where it is not what was promoted, after anything worse.
+func TestChangedPrimaryIsTold(t *testing.T) {
+	edited := func(f *Facts) { f.Primary.Copy, f.Primary.Edited = "", true }
+	lost := func(f *Facts) { f.Copies.Lost, f.Copies.Source = "ConfigMap a-primary.test", "ConfigMap a.test" }
+	for name, c := range map[string]struct {
+		facts Facts
+		want  want
+	}{
+		"template": {facts(succeeded, edited), want{rule: "settled", reason: ReasonPrimaryChanged, says: []string{"podinfo-primary.test is not what was promoted"}}},
+		"after a rollback": {facts(failed, edited), want{rule: "settled", reason: ReasonPrimaryChanged,
+			says: []string{"podinfo-primary.test is not what was promoted"}}},
+		"configs": {facts(succeeded, lost), want{rule: "settled", reason: ReasonPrimaryChanged,
+			says: []string{"ConfigMap a-primary.test, which podinfo-primary.test reads, has not the content that was promoted"}}},
+		"once": {facts(succeeded, lost, health(ReasonPrimaryChanged, "ConfigMap a-primary.test, which podinfo-primary.test reads, has not the "+
+			"content that was promoted, and that is kept nowhere: give it back to ConfigMap a.test, or roll out another revision of podinfo.test", now)),
+			want{rule: "settled", reason: ReasonPrimaryChanged}},
+		"without a record": {facts(succeeded, func(f *Facts) { f.Primary.Copy = "" }), want{rule: "settled"}},
+		"nobody knows what was promoted": {facts(succeeded, edited, status(func(s *v1beta1.CanaryStatus) {
+			s.Rollout.Promoted.Fingerprint = unknownRevision
+		})), want{rule: "settled"}},
+		"nobody answers": {facts(succeeded, edited, func(f *Facts) { unready(&f.Primary, Waiting, 0) }), want{rule: "settled", reason: ReasonPrimaryNotReady,
+			says: []string{"no ready pods"}}},
+		"under way": {facts(progressing, running(10), edited, status(func(s *v1beta1.CanaryStatus) {
+			s.Rollout.NextCheckAt = micro(now.Add(time.Second))
+		})), want{rule: "not-due", weight: 10}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := Decide(c.facts)
+			check(t, d, c.want)
+			if got := condition(&d.Status, v1beta1.HealthyType); c.want.reason == "" && got != nil {
+				t.Errorf("healthy: %+v", got)
+			}
+		})
+	}
+}

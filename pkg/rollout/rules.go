@@ -164,6 +164,7 @@ func settled(p *pass) bool {
 		p.keepHealth = p.canaryServes() || p.f.Primary.Health.State != Ready
 	}
 	p.watchPrimary()
+	p.watchContent()
 	return true
 }
 
@@ -184,6 +185,22 @@ func (p *pass) watchPrimary() {
 			p.keepHealth = true
 			p.wakeAt(again)
 		}
+	}
+}
+
+// watchContent tells when the primary is not what was promoted, where there is nothing worse to tell. Whoever changed it may
+// have had a reason, so it stays as it is until the next promotion.
+func (p *pass) watchContent() {
+	told := p.problem != nil || p.keepHealth
+	known := p.st.Promoted != nil && p.st.Promoted.Fingerprint != unknownRevision
+	switch lost := p.f.Copies.Lost; {
+	case told || !known:
+	case p.f.Primary.Edited && p.f.Primary.Copy == "":
+		p.fail(ReasonPrimaryChanged, "%s is not what was promoted, somebody changed its pod template: undo that, or roll out another revision of %s",
+			p.primaryName(), p.targetName())
+	case lost != "":
+		p.fail(ReasonPrimaryChanged, "%s, which %s reads, has not the content that was promoted, and that is kept nowhere: give it back to %s, "+
+			"or roll out another revision of %s", lost, p.primaryName(), p.f.Copies.Source, p.targetName())
 	}
 }
 

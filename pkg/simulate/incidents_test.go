@@ -1271,6 +1271,50 @@ func TestIncidentB20_PrimaryThatDiesAtRestIsTold(t *testing.T) {
 	sound(t, w)
 }
 
+// A primary that somebody changed at rest is told once, and all is well again when that is undone or something is promoted.
+func TestIncidentB20_ChangedPrimaryIsTold(t *testing.T) {
+	for name, mend := range map[string]func(t *testing.T, w *World){
+		"undone": func(t *testing.T, w *World) { w.EditPrimary("v2"); rest(t, w, succeeded) },
+		"next revision": func(t *testing.T, w *World) {
+			w.Ship("v3")
+			rest(t, w, succeeded)
+			serves(t, w, "v3")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := ready(t, podinfo())
+			w.Ship("v2")
+			rest(t, w, succeeded)
+			w.EditPrimary("hotfix")
+			w.Run(24 * time.Hour)
+			if got := condition(w, v1beta1.HealthyType); got != string(rollout.ReasonPrimaryChanged) {
+				t.Errorf("healthy: %s", got)
+			}
+			if n := count(w.Events, "podinfo-primary.default is not what was promoted"); n != 1 {
+				t.Errorf("told %d times", n)
+			}
+			mend(t, w)
+			if got := condition(w, v1beta1.HealthyType); got != "Healthy" {
+				t.Errorf("healthy: %s", got)
+			}
+			sound(t, w)
+		})
+	}
+}
+
+// Without its record nobody knows whether a primary was changed. That is no reason to say so.
+func TestIncidentB20_PrimaryWithoutARecordIsNotCalledChanged(t *testing.T) {
+	w := ready(t, podinfo(threshold(1)), func(o *Options) { o.Metrics = badSuccessRate("v2") })
+	w.StripPrimary()
+	w.Ship("v2")
+	rest(t, w, failed)
+	w.Run(time.Hour)
+	if got := condition(w, v1beta1.HealthyType); got != "Healthy" {
+		t.Errorf("healthy: %s", got)
+	}
+	sound(t, w)
+}
+
 // recover makes all pods of a workload ready.
 func (d *deployment) recover(now time.Time) {
 	for i := range d.pods {

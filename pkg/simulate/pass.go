@@ -30,6 +30,7 @@ func (w *World) observe() rollout.Facts {
 	}
 	primary := w.primary.workload(w.now, w.deadline())
 	primary.Copy, primary.CopyRecorded = w.primary.originOf(&w.target), w.primary.exists && w.primary.template == w.primary.written
+	primary.Edited = primary.Copy == "" && w.primary.written != ""
 	return rollout.Facts{
 		Nonces:   nonces,
 		Now:      w.now,

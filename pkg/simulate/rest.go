@@ -74,6 +74,10 @@ func (w *World) checkHealthy(f *rollout.Facts) {
 		if c.Type == v1beta1.HealthyType && c.Status == corev1.ConditionTrue && f.Primary.Available == 0 && s.CanaryWeight == 0 {
 			w.violate(7, "healthy in phase %s with a primary without pods", s.Phase)
 		}
+		known := s.Rollout.Promoted != nil && s.Rollout.Promoted.Fingerprint != "unknown"
+		if c.Type == v1beta1.HealthyType && c.Status == corev1.ConditionTrue && f.Primary.Edited && known {
+			w.violate(7, "healthy in phase %s with %s on the primary instead of %s", s.Phase, w.primary.template, s.Rollout.Promoted.Fingerprint)
+		}
 	}
 }
 

@@ -75,6 +75,7 @@ func (d *deployment) observeCopy(c *v1beta1.Canary, o *Observation, target, prim
 	o.Primary.Copy = d.copyOf(target, primary, o.Selector, *o, names)
 	recorded := recordedCopy(primary, o.Primary.Revision.Fingerprint) != ""
 	o.Primary.CopyRecorded = recorded
+	o.Primary.Edited = edited(primary, o.Primary.Copy)
 	if !d.options.TrackConfigs || o.Primary.Copy == "" {
 		return nil
 	}

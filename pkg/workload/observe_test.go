@@ -124,6 +124,9 @@ func TestCopyOfThePrimary(t *testing.T) {
 			if want := strings.HasPrefix(tt.name, "recorded"); o.Primary.CopyRecorded != want {
 				t.Errorf("recorded: %t, want %t", o.Primary.CopyRecorded, want)
 			}
+			if changed := strings.HasPrefix(tt.name, "edited by hand") && tt.want == ""; o.Primary.Edited != changed {
+				t.Errorf("edited: %t", o.Primary.Edited)
+			}
 		})
 	}
 }

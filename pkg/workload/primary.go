@@ -111,6 +111,12 @@ func writtenFingerprint(primary *unstructured.Unstructured) (string, error) {
 	return templateFingerprint(primary)
 }
 
+// edited is whether a primary that counts as a copy of nothing was changed since it was made. Without a record, or with one in
+// another form, nobody knows.
+func edited(primary *unstructured.Unstructured, copied string) bool {
+	return copied == "" && fingerprint.IsOurs(primary.GetAnnotations()[primaryTemplateAnnotation])
+}
+
 // sameTemplate is whether the primary's template is what would be made of the target now, whatever its flagger-id. Both are
 // as the server returned them, with all defaults.
 func (d *deployment) sameTemplate(target, primary *unstructured.Unstructured, s Selector, names map[string]string) bool {

@@ -60,6 +60,7 @@ func (s *coreService) Observe(c *v1beta1.Canary, live router.Live, _ time.Time) 
 	if primary != nil {
 		o.Primary.Copy = serviceCopyOf(c, target, primary, o)
 		o.Primary.CopyRecorded = recordedCopy(primary, o.Primary.Revision.Fingerprint) != ""
+		o.Primary.Edited = edited(primary, o.Primary.Copy)
 	}
 	return o, first.problem
 }
