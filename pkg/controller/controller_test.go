@@ -261,6 +261,25 @@ func TestRolloutOnAFakeCluster(t *testing.T) {
 	}
 }
 
+// Flagger rolled this Canary out, and so does its successor.
+func TestFieldsThatTheProviderIgnoresStopNothing(t *testing.T) {
+	canary := canaryFor("podinfo")
+	spec := canary.Object["spec"].(map[string]any)["analysis"].(map[string]any)
+	spec["mirror"], spec["sessionAffinity"] = true, map[string]any{"cookieName": "a"}
+	a := newAPI(t, readyDeployment("podinfo", 2), canary)
+	l := newLoop(t, a, 1).start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	a.edit(deploymentResource, "podinfo", "podinfo:2", "spec", "template", "metadata", "annotations", "image")
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseSucceeded)
+	if healthy := l.healthy("podinfo"); healthy.Status != corev1.ConditionTrue || healthy.Reason != string(rollout.ReasonUnsupportedFields) {
+		t.Errorf("condition %+v", healthy)
+	}
+	told := slices.ContainsFunc(l.messages(), func(m string) bool { return strings.HasPrefix(m, "spec.analysis.mirror is ignored") })
+	if !told {
+		t.Errorf("nobody was told that a field is ignored: %q", l.messages())
+	}
+}
+
 func TestSettledCanaryCallsNothing(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := newLoop(t, a, 2).start()

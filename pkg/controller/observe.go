@@ -293,12 +293,15 @@ func (o *observer) observeRoutes() {
 	abilities := p.Abilities()
 	o.v.provider = p
 	o.v.facts.Provider = rollout.ProviderFact{
-		Name:           name,
-		Weights:        abilities.Weights,
-		Routes:         abilities.Routes,
-		Mirror:         abilities.Mirror,
-		Match:          abilities.Match,
-		ReportsSettled: abilities.ReportsSettled,
+		Name:            name,
+		Weights:         abilities.Weights,
+		Routes:          abilities.Routes,
+		Mirror:          abilities.Mirror,
+		MirrorWeight:    abilities.MirrorWeight,
+		Match:           abilities.Match,
+		SessionAffinity: abilities.SessionAffinity,
+		PrimaryCookie:   abilities.PrimaryCookie,
+		ReportsSettled:  abilities.ReportsSettled,
 	}
 	for _, fault := range router.CheckAbilities(o.v.canary, abilities) {
 		o.problem(&rollout.Problem{Reason: rollout.ReasonUnsupportedFields, Message: fault.Error()})

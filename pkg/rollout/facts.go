@@ -74,8 +74,9 @@ type ProviderFact struct {
 	Weights bool
 	// Routes is whether the provider moves traffic at all. It does not for "kubernetes".
 	Routes bool
-	// Mirror and Match are whether the fields of that name in analysis can be served.
-	Mirror, Match bool
+	// Mirror, MirrorWeight, Match and SessionAffinity are whether the fields of that name in analysis can be served,
+	// PrimaryCookie is about sessionAffinity.primaryCookieName.
+	Mirror, MirrorWeight, Match, SessionAffinity, PrimaryCookie bool
 	// ReportsSettled is whether RoutesFact.Settled is an observation of the data plane. If not, whoever relies on a route
 	// waits for the propagation delay.
 	ReportsSettled bool

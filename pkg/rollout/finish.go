@@ -33,6 +33,7 @@ func (p *pass) finish(rule string) Decision {
 		p.retireCopies()
 	}
 	p.settleHealth()
+	p.settleIgnored()
 	p.settlePromoted()
 	p.settleTransition()
 	p.settleConfigs()

@@ -34,11 +34,13 @@ const (
 
 // pass is one run of the rules: the facts, and the decision as it grows.
 type pass struct {
-	f    *Facts
-	c    *v1beta1.Canary
-	a    *v1beta1.CanaryAnalysis
-	next *v1beta1.CanaryStatus
-	st   *v1beta1.RolloutStatus
+	f *Facts
+	c *v1beta1.Canary
+	// a is the analysis as far as the provider can serve it, ignored tells of the rest.
+	a       *v1beta1.CanaryAnalysis
+	ignored []string
+	next    *v1beta1.CanaryStatus
+	st      *v1beta1.RolloutStatus
 
 	needs    []Need
 	actions  []Action
@@ -60,7 +62,8 @@ type pass struct {
 }
 
 func newPass(f *Facts) *pass {
-	p := &pass{f: f, c: f.Canary, a: f.Canary.GetAnalysis(), next: f.Canary.Status.DeepCopy()}
+	p := &pass{f: f, c: f.Canary, next: f.Canary.Status.DeepCopy()}
+	p.a, p.ignored = served(f)
 	if p.next.Rollout == nil {
 		p.next.Rollout = &v1beta1.RolloutStatus{}
 	}

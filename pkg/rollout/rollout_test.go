@@ -37,7 +37,8 @@ func facts(phase v1beta1.CanaryPhase, edits ...edit) Facts {
 	f := Facts{
 		Now: now, Canary: c,
 		Settings: Settings{MinInterval: 10 * time.Second, PropagationDelay: 3 * time.Second},
-		Provider: ProviderFact{Name: "istio", Weights: true, Routes: true, Mirror: true, Match: true},
+		Provider: ProviderFact{Name: "istio", Weights: true, Routes: true, Mirror: true, MirrorWeight: true, Match: true, SessionAffinity: true,
+			PrimaryCookie: true},
 		Target: Workload{Exists: true, Name: "podinfo", Kind: "Deployment", Revision: rev("1", 1), Replicas: 2, Available: 2,
 			Health: Health{State: Ready}},
 		Primary: Workload{Exists: true, Name: "podinfo-primary", Kind: "Deployment", Replicas: 2, Available: 2, Copy: "v2:1",
@@ -636,6 +637,21 @@ func TestDecideRunning(t *testing.T) {
 				s.Analysis.StepWeight, s.Analysis.MaxWeight, s.Analysis.Iterations, s.Analysis.Mirror = 0, 0, 2, true
 			}), func(f *Facts) { f.Provider.Mirror = false }),
 			want{rule: "advance", says: []string{"Advance podinfo.test canary iteration 1/2"}, wake: later}},
+		"A-11 what is left out is told at the start of a run": {
+			facts(progressing, running(0), stage(""), spec(func(s *v1beta1.CanarySpec) {
+				s.Analysis.Mirror, s.Analysis.SessionAffinity = true, &v1beta1.SessionAffinity{CookieName: "a"}
+			}), func(f *Facts) { f.Provider = ProviderFact{Name: "traefik", Weights: true, Routes: true} }),
+			want{rule: "pre-rollout", reason: ReasonUnsupportedFields, says: []string{"Starting canary analysis",
+				"spec.analysis.mirror is ignored, because provider traefik can't mirror traffic: set it to false, or set another spec.provider",
+				"spec.analysis.sessionAffinity is ignored, because provider traefik has no session affinity: remove it, or set another spec.provider"},
+				wake: now.Add(3 * time.Second)}},
+		"A-11 what is left out of what can be done is told as well": {
+			facts(progressing, running(0), stage(""), spec(func(s *v1beta1.CanarySpec) {
+				s.Analysis.Mirror, s.Analysis.MirrorWeight = true, 10
+				s.Analysis.SessionAffinity = &v1beta1.SessionAffinity{CookieName: "a", PrimaryCookieName: "b"}
+			}), func(f *Facts) { f.Provider.MirrorWeight, f.Provider.PrimaryCookie = false, false }),
+			want{rule: "pre-rollout", reason: ReasonUnsupportedFields, says: []string{"Starting canary analysis",
+				"spec.analysis.mirrorWeight is ignored", "spec.analysis.sessionAffinity.primaryCookieName is ignored"}}},
 		"B-11 a metric that passes with any value is told once in a run": {
 			facts(progressing, running(0), stage(""), spec(func(s *v1beta1.CanarySpec) {
 				s.Analysis.Metrics = []v1beta1.CanaryMetric{{Name: v1beta1.MetricRequestSuccessRate}}

@@ -27,7 +27,7 @@ func preRollout(p *pass) bool {
 	p.analyzed()
 	if p.st.Stage == "" {
 		p.normal("Starting canary analysis for %s", p.targetName())
-		for _, w := range append(strategyOf(p.f, p.a).warnings, analysis.Warnings(p.c)...) {
+		for _, w := range slices.Concat(strategyOf(p.f, p.a).warnings, p.ignored, analysis.Warnings(p.c)) {
 			p.warning("%s", w)
 		}
 		p.st.Stage = stagePreRollout
@@ -161,7 +161,7 @@ func (p *pass) stepWeight() {
 	if !p.trafficIncreaseConfirmed() {
 		return
 	}
-	if p.a.Mirror && p.f.Provider.Mirror && w == 0 && !p.st.Mirror {
+	if p.a.Mirror && w == 0 && !p.st.Mirror {
 		p.st.Mirror = true
 		next = 0
 	} else {
@@ -229,7 +229,7 @@ func (p *pass) iterate(of int32) {
 
 // stepBlueGreen tests the canary without live traffic, then moves all of it over at once, then promotes.
 func (p *pass) stepBlueGreen(iterations int32) {
-	mirror := p.a.Mirror && p.f.Provider.Mirror && p.f.Provider.Routes
+	mirror := p.a.Mirror && p.f.Provider.Routes
 	switch {
 	case p.next.Iterations < iterations:
 		p.st.Mirror = mirror

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"reflect"
 	"testing"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -82,3 +83,19 @@ func TestBlueGreenIsTakenOverWhereItIs(t *testing.T) {
 }
 
 func withoutRoutes(f *Facts) { f.Provider, f.Routes = ProviderFact{Name: "kubernetes"}, RoutesFact{} }
+
+// A Canary that is taken over says what is ignored of it in the one write that this costs.
+func TestTakeoverOfIgnoredFields(t *testing.T) {
+	f := facts(succeeded, spec(func(s *v1beta1.CanarySpec) { s.Analysis.Mirror = true }), status(func(s *v1beta1.CanaryStatus) { s.Rollout = nil }),
+		func(f *Facts) { f.Provider = ProviderFact{Name: "kubernetes"} })
+	d := Decide(f)
+	c := condition(&d.Status, v1beta1.HealthyType)
+	if d.Rule != "adopt" || c == nil || c.Status != "True" || c.Reason != string(ReasonUnsupportedFields) {
+		t.Fatalf("rule %s, condition %+v", d.Rule, c)
+	}
+	f.Canary = f.Canary.DeepCopy()
+	f.Canary.Status = d.Status
+	if again := Decide(f); !reflect.DeepEqual(again.Status, d.Status) || len(again.Actions) > 0 {
+		t.Errorf("another write of %+v", again.Status)
+	}
+}

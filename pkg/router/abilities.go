@@ -6,8 +6,9 @@ import (
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
 
-// CheckAbilities lists the fields of a Canary that its provider can't serve, each with what to do about it. Fields that
-// "kubernetes" replaces by a blue/green run (analysis.match, weights) are none of them.
+// CheckAbilities lists the fields of a Canary that its provider can't serve and that must not be ignored, each with what to do
+// about it. Those that "kubernetes" replaces by a blue/green run (analysis.match, weights) are none of them, and neither are
+// those that only add to a rollout (mirroring, session affinity): the rules warn of them and do without.
 func CheckAbilities(c *v1beta1.Canary, a Abilities) []*FieldError {
 	analysis := c.GetAnalysis()
 	var faults []*FieldError
@@ -18,36 +19,12 @@ func CheckAbilities(c *v1beta1.Canary, a Abilities) []*FieldError {
 	}
 	add(len(analysis.Match) > 0 && a.Routes && !a.Match, "spec.analysis.match",
 		"the provider can't route requests by their headers: remove match for a blue/green run, or set another spec.provider")
-	add(analysis.Mirror && !a.Mirror, "spec.analysis.mirror",
-		"the provider can't mirror traffic: set it to false, or set another spec.provider")
-	add(analysis.Mirror && a.Mirror && analysis.MirrorWeight > 0 && !a.MirrorWeight, "spec.analysis.mirrorWeight",
-		"the provider can only mirror all requests: remove it, or set another spec.provider")
-	faults = append(faults, checkAffinity(analysis.SessionAffinity, a)...)
 	add(IsTCP(c) && !a.TCP, "spec.service.appProtocol",
 		"the provider can't split TCP connections: set the application protocol, such as http, or set another spec.provider")
 	if IsTCP(c) && a.Routes {
 		faults = append(faults, checkTCP(analysis)...)
 	}
 	return faults
-}
-
-func checkAffinity(affinity *v1beta1.SessionAffinity, a Abilities) []*FieldError {
-	switch {
-	case affinity == nil:
-		return nil
-	case !a.SessionAffinity:
-		return []*FieldError{{
-			Field:   "spec.analysis.sessionAffinity",
-			Message: "the provider has no session affinity: remove it, or set another spec.provider",
-		}}
-	case affinity.PrimaryCookieName != "" && !a.PrimaryCookie:
-		return []*FieldError{{
-			Field:   "spec.analysis.sessionAffinity.primaryCookieName",
-			Message: "the provider has no cookie for the primary: remove it, or set another spec.provider",
-		}}
-	default:
-		return nil
-	}
 }
 
 // checkTCP lists what can't be done with connections because it needs requests.

@@ -282,18 +282,18 @@ func TestCheckAbilities(t *testing.T) {
 		"no analysis":         {nothing, func(c *v1beta1.Canary) { c.Spec.Analysis = nil }, nil},
 		"match":               {nothing, match, []string{"spec.analysis.match"}},
 		"kubernetes match":    {kubernetes, match, nil},
-		"A-11 mirror":         {nothing, mirror, []string{"spec.analysis.mirror"}},
-		"kubernetes mirror":   {kubernetes, mirror, []string{"spec.analysis.mirror"}},
-		"mirror weight":       {limited, mirror, []string{"spec.analysis.mirrorWeight"}},
-		"affinity":            {nothing, affinity, []string{"spec.analysis.sessionAffinity"}},
-		"primary cookie":      {limited, affinity, []string{"spec.analysis.sessionAffinity.primaryCookieName"}},
+		"A-11 mirror":         {nothing, mirror, nil},
+		"kubernetes mirror":   {kubernetes, mirror, nil},
+		"mirror weight":       {limited, mirror, nil},
+		"affinity":            {nothing, affinity, nil},
+		"primary cookie":      {limited, affinity, nil},
 		"tcp":                 {nothing, tcp, []string{"spec.service.appProtocol"}},
 		"kubernetes tcp":      {kubernetes, tcp, nil},
 		"20 tcp with the lot": {everything, all, []string{"spec.analysis.match", "spec.analysis.mirror", "spec.analysis.sessionAffinity"}},
 		"21 old analysis": {nothing, func(c *v1beta1.Canary) {
-			mirror(c)
+			match(c)
 			c.Spec.CanaryAnalysis, c.Spec.Analysis = c.Spec.Analysis, nil
-		}, []string{"spec.analysis.mirror"}},
+		}, []string{"spec.analysis.match"}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

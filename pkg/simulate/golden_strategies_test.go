@@ -75,7 +75,7 @@ func strategies() []scenario {
 		return Options{Canary: podinfo(edits...), Provider: mesh(), Template: "v1", Replicas: 2}
 	}
 	mute := func(o *Options) { o.Canary.Spec.Analysis.Webhooks[0].MuteAlert = true }
-	plain := func(o *Options) { o.Provider.Mirror = false }
+	plain := func(o *Options) { o.Provider = rollout.ProviderFact{Name: "traefik", Weights: true, Routes: true} }
 	return []scenario{
 		{"gate-confirm-rollout", gated(v1beta1.ConfirmRolloutHook, 5*time.Minute), rolls(succeeded)},
 		{"gate-confirm-rollout-muted", with(gated(v1beta1.ConfirmRolloutHook, 5*time.Minute), mute), rolls(succeeded)},

@@ -21,7 +21,9 @@ import (
 var update = flag.Bool("update", false, "rewrite the golden traces")
 
 func mesh() rollout.ProviderFact {
-	return rollout.ProviderFact{Name: "istio", Weights: true, Routes: true, Mirror: true, Match: true}
+	return rollout.ProviderFact{
+		Name: "istio", Weights: true, Routes: true, Mirror: true, MirrorWeight: true, Match: true, SessionAffinity: true, PrimaryCookie: true,
+	}
 }
 
 func noMesh() rollout.ProviderFact { return rollout.ProviderFact{Name: "kubernetes"} }

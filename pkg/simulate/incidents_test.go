@@ -910,6 +910,40 @@ func TestB22_WarnsOncePerRun(t *testing.T) {
 	}
 }
 
+// What a provider can't do and Flagger ignored is ignored, told once in a run, and stays in sight.
+func TestIgnoredFieldsStopNothing(t *testing.T) {
+	w := ready(t, podinfo(blueGreen(2), func(s *v1beta1.CanarySpec) {
+		s.Analysis.Mirror, s.Analysis.SessionAffinity = true, &v1beta1.SessionAffinity{CookieName: "a"}
+	}), provider(noMesh()))
+	for run, template := range []string{"v2", "v3"} {
+		w.Ship(template)
+		untilPhase(t, w, progressing)
+		rest(t, w, succeeded)
+		for _, field := range []string{"mirror", "sessionAffinity"} {
+			if got := count(w.Events, "spec.analysis."+field+" is ignored"); got != run+1 {
+				t.Errorf("%s: warned %d times in %d runs", field, got, run+1)
+			}
+		}
+	}
+	healthy := func() (c v1beta1.CanaryCondition) {
+		for _, c = range w.Status().Conditions {
+			if c.Type == v1beta1.HealthyType {
+				break
+			}
+		}
+		return c
+	}
+	if c := healthy(); c.Status != "True" || c.Reason != "UnsupportedFields" || !strings.Contains(c.Message, "; spec.analysis.sessionAffinity is ignored") {
+		t.Errorf("condition %+v", c)
+	}
+	w.Edit(func(s *v1beta1.CanarySpec) { s.Analysis.Mirror, s.Analysis.SessionAffinity = false, nil })
+	w.Run(time.Second)
+	if c := healthy(); c.Status != "True" || c.Reason != "Healthy" || c.Message != "" {
+		t.Errorf("condition %+v once nothing is ignored", c)
+	}
+	sound(t, w)
+}
+
 func TestB23_WeightIsTheRoutedOne(t *testing.T) {
 	for name, edit := range map[string]func(*v1beta1.CanarySpec){
 		"blue/green": blueGreen(2),

@@ -57,7 +57,7 @@ func (w *World) checkRoutes(f *rollout.Facts) {
 	if w.routed != want && !without {
 		w.violate(4, "routed %+v, the status wants %+v", w.routed, want)
 	}
-	if bound := s.SessionAffinityCookie != ""; bound != (w.canary.GetAnalysis().SessionAffinity != nil && s.CanaryWeight > 0) {
+	if bound := s.SessionAffinityCookie != ""; bound != (w.canary.GetAnalysis().SessionAffinity != nil && w.opts.Provider.SessionAffinity && s.CanaryWeight > 0) {
 		w.violate(4, "cookie %q at weight %d", s.SessionAffinityCookie, s.CanaryWeight)
 	}
 }

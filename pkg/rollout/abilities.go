@@ -1,0 +1,52 @@
+package rollout
+
+import (
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// served is the analysis without the fields that the provider can't serve and that a rollout does as well without, and a
+// warning about each of them. What would change the meaning of a rollout is refused before.
+func served(f *Facts) (*v1beta1.CanaryAnalysis, []string) {
+	a, can := *f.Canary.GetAnalysis(), f.Provider
+	var ignored []string
+	ignore := func(field, cause, remedy string) {
+		ignored = append(ignored, "spec.analysis."+field+" is ignored, because provider "+can.Name+" "+cause+": "+remedy+
+			", or set another spec.provider")
+	}
+	switch {
+	case a.Mirror && !can.Mirror:
+		a.Mirror = false
+		ignore("mirror", "can't mirror traffic", "set it to false")
+	case a.Mirror && a.MirrorWeight > 0 && !can.MirrorWeight:
+		ignore("mirrorWeight", "can only mirror all requests", "remove it")
+	}
+	switch affinity := a.SessionAffinity; {
+	case affinity == nil:
+	case !can.SessionAffinity:
+		a.SessionAffinity = nil
+		ignore("sessionAffinity", "has no session affinity", "remove it")
+	case affinity.PrimaryCookieName != "" && !can.PrimaryCookie:
+		a.SessionAffinity = affinity.DeepCopy()
+		a.SessionAffinity.PrimaryCookieName = ""
+		ignore("sessionAffinity.primaryCookieName", "has no cookie for the primary", "remove it")
+	}
+	return &a, ignored
+}
+
+// settleIgnored keeps in sight what is ignored of the spec of a Canary that is healthy otherwise.
+func (p *pass) settleIgnored() {
+	old := condition(p.next, v1beta1.HealthyType)
+	if !p.c.DeletionTimestamp.IsZero() || p.f.Problem != nil || p.f.Provider.Name == "" || old == nil && len(p.ignored) == 0 ||
+		old != nil && old.Status != corev1.ConditionTrue {
+		return
+	}
+	reason := ReasonHealthy
+	if len(p.ignored) > 0 {
+		reason = ReasonUnsupportedFields
+	}
+	p.setCondition(v1beta1.HealthyType, corev1.ConditionTrue, string(reason), strings.Join(p.ignored, "; "))
+}
