@@ -55,6 +55,7 @@ func (c *Controller) observe(key string) (*view, error) {
 		return nil, err
 	}
 	m := c.memoryOf(key, canary)
+	canary, problem := rollout.RolledOut(canary)
 	v := &view{key: key, started: c.Clock.Now(), object: object, canary: canary, memory: m}
 	v.facts = rollout.Facts{
 		Now:        v.started,
@@ -76,6 +77,7 @@ func (c *Controller) observe(key string) (*view, error) {
 		main: &touchLive{c.main, c.index, key, touched},
 		mesh: &touchLive{c.mesh, c.index, key, touched},
 	}
+	o.problem(problem)
 	o.observe()
 	if o.asleep {
 		return nil, errAsleep

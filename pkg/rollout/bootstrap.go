@@ -202,6 +202,7 @@ func adopt(p *pass) bool {
 	}
 	p.next.LastAppliedSpec = p.st.Target.Fingerprint
 	p.next.LastPromotedSpec = p.st.Promoted.Fingerprint
+	p.recordTarget()
 	p.recordRouting()
 	p.recordScaler()
 	return true

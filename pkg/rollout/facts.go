@@ -11,7 +11,7 @@ import (
 type Facts struct {
 	// Now is the instant of the pass.
 	Now time.Time
-	// Canary is the object as read at the start of the pass, with its status.
+	// Canary is the object as read at the start of the pass, with its status, and with the target of RolledOut.
 	Canary *v1beta1.Canary
 	// Settings are the flags of the operator that rules depend on.
 	Settings Settings

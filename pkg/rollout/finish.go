@@ -23,6 +23,7 @@ func (p *pass) finish(rule string) Decision {
 			p.routeToPrimary()
 		}
 		p.settleCookies()
+		p.recordTarget()
 		p.recordRouting()
 		p.recordScaler()
 	}

@@ -30,7 +30,8 @@ func facts(phase v1beta1.CanaryPhase, edits ...edit) Facts {
 			Analysis:  &v1beta1.CanaryAnalysis{Interval: "30s", Threshold: 2, StepWeight: 10, MaxWeight: 30},
 		},
 		Status: v1beta1.CanaryStatus{Phase: phase, Rollout: &v1beta1.RolloutStatus{
-			Target: refTo(rev("1", 1)), Promoted: refTo(rev("1", 1)), StageStartedAt: micro(now.Add(-time.Minute)),
+			TargetRef: &v1beta1.LocalObjectReference{Kind: "Deployment", Name: "podinfo"},
+			Target:    refTo(rev("1", 1)), Promoted: refTo(rev("1", 1)), StageStartedAt: micro(now.Add(-time.Minute)),
 			Routing: []v1beta1.RoutingRef{{Service: "podinfo", Provider: "istio"}},
 		}},
 	}

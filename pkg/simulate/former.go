@@ -26,7 +26,8 @@ func (f *former) lead() bool {
 }
 
 func (w *World) names() v1beta1.RoutingRef {
-	apex, _, _ := w.canary.GetServiceNames()
+	canary, _ := rollout.RolledOut(w.canary)
+	apex, _, _ := canary.GetServiceNames()
 	return v1beta1.RoutingRef{Service: apex, Provider: w.opts.Provider.Name}
 }
 

@@ -24,7 +24,10 @@ func (w *World) observe() rollout.Facts {
 	if w.nonces != nil {
 		nonces = w.nonces()
 	}
-	problem := w.problem
+	canary, problem := rollout.RolledOut(w.canary)
+	if problem == nil {
+		problem = w.problem
+	}
 	if problem == nil && !w.target.exists {
 		problem = &rollout.Problem{Reason: rollout.ReasonTargetNotFound, Message: "deployment podinfo.default get query error: not found"}
 	}
@@ -34,7 +37,7 @@ func (w *World) observe() rollout.Facts {
 	return rollout.Facts{
 		Nonces:   nonces,
 		Now:      w.now,
-		Canary:   w.canary.DeepCopy(),
+		Canary:   canary.DeepCopy(),
 		Settings: Settings(),
 		Provider: w.opts.Provider,
 		Problem:  problem,

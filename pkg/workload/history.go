@@ -47,7 +47,8 @@ func (h history) revisions(c *v1beta1.Canary) dynamic.ResourceInterface {
 	return h.client.Resource(revisionsResource()).Namespace(c.Namespace)
 }
 
-// storedRevision returns the target as it was at a revision, nil if that is not stored.
+// storedRevision returns the target as it was at a revision, nil if that is not stored. A revision of a former target is none
+// of this one.
 func (h history) storedRevision(ctx context.Context, c *v1beta1.Canary, revision rollout.Revision) (
 	*unstructured.Unstructured, error) {
 	name := revisionName(c, revision)
@@ -59,7 +60,8 @@ func (h history) storedRevision(ctx context.Context, c *v1beta1.Canary, revision
 		return nil, fmt.Errorf("controllerrevision %s.%s get query error: %w", name, c.Namespace, err)
 	}
 	target := mapAt(stored.Object, "data", "target")
-	if target == nil {
+	ref := c.Spec.TargetRef
+	if target == nil || stringAt(target, "kind") != ref.Kind || stringAt(target, "metadata", "name") != ref.Name {
 		return nil, nil
 	}
 	return &unstructured.Unstructured{Object: runtime.DeepCopyJSON(target)}, nil

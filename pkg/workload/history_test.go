@@ -52,6 +52,24 @@ func TestA08_DeletedPrimaryGetsItsReplicasBack(t *testing.T) {
 	}
 }
 
+// A stored revision of one target is nothing to make the primary of another one from.
+func TestRevisionOfAFormerTargetIsNotUsed(t *testing.T) {
+	former, other := target(t), withImage(t, target(t), "podinfo:other")
+	other.SetName("other")
+	client, d := cluster(former, other)
+	ensure(t, d, canary(), former)
+	c, promoted := canary(), revisionOf(t, former)
+	c.Spec.TargetRef.Name = "other"
+	c.Status.Rollout = &v1beta1.RolloutStatus{Promoted: &v1beta1.RevisionRef{Fingerprint: promoted.Fingerprint}}
+	before := len(writes(client))
+	if err := d.EnsurePrimary(t.Context(), c, promoted); err == nil || !strings.Contains(err.Error(), "nor stored") {
+		t.Errorf("error = %v", err)
+	}
+	if got := writes(client)[before:]; len(got) != 0 {
+		t.Errorf("writes = %v", got)
+	}
+}
+
 func TestA08_LostRevisionSaysWhatToDo(t *testing.T) {
 	client, d := cluster(withImage(t, target(t), "podinfo:failed"))
 	c, lost := canary(), revisionOf(t, target(t))

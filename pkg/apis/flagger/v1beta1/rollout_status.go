@@ -14,6 +14,11 @@ const (
 // RolloutStatus is the operator's own record of a rollout: what it needs to continue after a
 // restart at the point where it stopped. It is written by the operator only.
 type RolloutStatus struct {
+	// TargetRef names the workload whose primary serves. It does not follow spec.targetRef: a
+	// Canary keeps to one workload.
+	// +optional
+	TargetRef *LocalObjectReference `json:"targetRef,omitempty"`
+
 	// Target is the revision that was rolled out last: the one under analysis, or the one that
 	// was promoted, taken back or failed.
 	// +optional

@@ -13,6 +13,9 @@ import (
 // RolloutStatus is the operator's own record of a rollout: what it needs to continue after a
 // restart at the point where it stopped. It is written by the operator only.
 type RolloutStatusApplyConfiguration struct {
+	// TargetRef names the workload whose primary serves. It does not follow spec.targetRef: a
+	// Canary keeps to one workload.
+	TargetRef *LocalObjectReferenceApplyConfiguration `json:"targetRef,omitempty"`
 	// Target is the revision that was rolled out last: the one under analysis, or the one that
 	// was promoted, taken back or failed.
 	Target *RevisionRefApplyConfiguration `json:"target,omitempty"`
@@ -61,6 +64,14 @@ type RolloutStatusApplyConfiguration struct {
 // apply.
 func RolloutStatus() *RolloutStatusApplyConfiguration {
 	return &RolloutStatusApplyConfiguration{}
+}
+
+// WithTargetRef sets the TargetRef field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TargetRef field is set to the value of the last call.
+func (b *RolloutStatusApplyConfiguration) WithTargetRef(value *LocalObjectReferenceApplyConfiguration) *RolloutStatusApplyConfiguration {
+	b.TargetRef = value
+	return b
 }
 
 // WithTarget sets the Target field in the declarative configuration to the given value

@@ -1,0 +1,36 @@
+package rollout
+
+import (
+	"fmt"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// RolledOut returns the Canary with the target that it was rolled out for. If its targetRef names another one by now, that is a
+// problem: the primary, the Services and the stored revisions are all about the former target. Whoever observes for the rules
+// looks at the former one, so that it is what serves, and what is handed back at a deletion.
+func RolledOut(c *v1beta1.Canary) (*v1beta1.Canary, *Problem) {
+	if c.Status.Rollout == nil || c.Status.Rollout.TargetRef == nil {
+		return c, nil
+	}
+	was, is := *c.Status.Rollout.TargetRef, c.Spec.TargetRef
+	if was.Kind == is.Kind && was.Name == is.Name {
+		return c, nil
+	}
+	former := c.DeepCopy()
+	former.Spec.TargetRef = was
+	return former, &Problem{Reason: ReasonInvalidSpec, Message: fmt.Sprintf("spec.targetRef: %s.%s was rolled out for %s %s and can't be "+
+		"moved to %s %s: set it back, or delete the Canary and create one for the other target. Until then the primary of %[3]s "+
+		"%[4]s goes on serving", c.Name, c.Namespace, was.Kind, was.Name, is.Kind, is.Name)}
+}
+
+// recordTarget notes whose copy the primary is, before anything leads to it. Until then another target may be named. A record
+// of before says nothing about the target; the name of the primary does.
+func (p *pass) recordTarget() {
+	copying := p.next.Phase == v1beta1.CanaryPhaseInitializing && p.st.Stage != stageRouting
+	if p.st.TargetRef != nil || p.next.Phase == "" || copying || !p.f.Primary.Exists {
+		return
+	}
+	ref := p.c.Spec.TargetRef
+	p.st.TargetRef = &ref
+}

@@ -1,0 +1,55 @@
+package rollout
+
+import (
+	"testing"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+func TestTargetIsRecorded(t *testing.T) {
+	unrecorded := status(func(s *v1beta1.CanaryStatus) { s.Rollout.TargetRef = nil })
+	copying := func(f *Facts) { unready(&f.Primary, Waiting, 0) }
+	for name, c := range map[string]struct {
+		facts Facts
+		want  bool
+	}{
+		"a record of before":                {facts(succeeded, unrecorded), true},
+		"in the one write of a takeover":    {facts(succeeded, status(func(s *v1beta1.CanaryStatus) { s.Rollout = nil })), true},
+		"with the first route":              {facts(v1beta1.CanaryPhaseInitializing, stage(stageCopying), unrecorded), true},
+		"not while the primary is made":     {facts(v1beta1.CanaryPhaseInitializing, stage(stageCopying), unrecorded, copying), false},
+		"not without a primary of the name": {facts(succeeded, unrecorded, func(f *Facts) { f.Primary = Workload{Name: "podinfo-primary"} }), false},
+		"not while nothing is looked after": {facts(succeeded, unrecorded, spec(func(s *v1beta1.CanarySpec) { s.Suspend = true })), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := Decide(c.facts).Status.Rollout.TargetRef
+			if (got != nil) != c.want || got != nil && *got != c.facts.Canary.Spec.TargetRef {
+				t.Errorf("recorded %+v, want any: %t", got, c.want)
+			}
+		})
+	}
+}
+
+func TestRolledOut(t *testing.T) {
+	for name, c := range map[string]struct {
+		edit  edit
+		moved bool
+	}{
+		"no record":           {status(func(s *v1beta1.CanaryStatus) { s.Rollout = nil }), false},
+		"a record of before":  {status(func(s *v1beta1.CanaryStatus) { s.Rollout.TargetRef = nil }), false},
+		"the same":            {func(*Facts) {}, false},
+		"another API version": {spec(func(s *v1beta1.CanarySpec) { s.TargetRef.APIVersion = "apps/v2" }), false},
+		"another name":        {spec(func(s *v1beta1.CanarySpec) { s.TargetRef.Name = "other" }), true},
+		"another kind":        {spec(func(s *v1beta1.CanarySpec) { s.TargetRef.Kind = "DaemonSet" }), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := facts(succeeded, c.edit)
+			canary, problem := RolledOut(f.Canary)
+			if (problem != nil) != c.moved {
+				t.Errorf("problem %+v", problem)
+			}
+			if c.moved && canary.Spec.TargetRef != *f.Canary.Status.Rollout.TargetRef || canary.Spec.TargetRef.Name != "podinfo" {
+				t.Errorf("target %+v", canary.Spec.TargetRef)
+			}
+		})
+	}
+}
