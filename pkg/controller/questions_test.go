@@ -155,7 +155,10 @@ func TestB29_NumbersOfARolloutAreServedAndGo(t *testing.T) {
 			l.start()
 			l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
 			a.paint("podinfo", "blue")
-			l.until("an end", func() bool { p := l.phase("podinfo"); return p == v1beta1.CanaryPhaseSucceeded || p == v1beta1.CanaryPhaseFailed })
+			l.until("an end", func() bool {
+				p := l.phase("podinfo")
+				return p == v1beta1.CanaryPhaseSucceeded || p == v1beta1.CanaryPhaseFailed
+			})
 			if got := l.phase("podinfo"); got != c.end {
 				t.Errorf("phase %s with a reading of %v", got, c.value)
 			}
