@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -28,6 +29,7 @@ import (
 
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/fingerprint"
 	"flagger.app/flagger/pkg/hook"
 	"flagger.app/flagger/pkg/notify"
 	"flagger.app/flagger/pkg/rollout"
@@ -477,6 +479,43 @@ func TestB34_NewCanaries(t *testing.T) {
 	twin.SetCreationTimestamp(elder.GetCreationTimestamp())
 	if precedence(twin, younger) >= 0 {
 		t.Error("of two Canaries for one target the younger goes first")
+	}
+}
+
+// All webhooks are told of a revision in the form that Flagger's checksums have, and those of one revision in the same words.
+func TestB04_ChecksumThatIsSent(t *testing.T) {
+	canary := canaryFor("podinfo")
+	withWebhooks(canary,
+		map[string]any{"name": "gate", "type": "confirm-rollout", "url": "http://gate.test/"},
+		map[string]any{"name": "end", "type": "post-rollout", "url": "http://end.test/"},
+		map[string]any{"name": "sink", "type": "event", "url": "http://sink.test/"})
+	a := newAPI(t, readyDeployment("podinfo", 2), canary)
+	sent := &payloads{}
+	l := newLoop(t, a, 1, func(c *Config) { c.Hooks = sent }).start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	l.atRest("podinfo")
+	a.edit(deploymentResource, "podinfo", "blue", "spec", "template", "metadata", "labels", "color")
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseSucceeded)
+	l.atRest("podinfo")
+	of := fingerprint.WebhookChecksum(a.canary("podinfo").Status.LastAppliedSpec)
+	if !regexp.MustCompile("^[0-9a-f]{10}$").MatchString(of) {
+		t.Fatalf("checksum %q", of)
+	}
+	sent.mu.Lock()
+	defer sent.mu.Unlock()
+	began, calls := false, map[string]int{}
+	for i, payload := range sent.sent {
+		url, _, _ := strings.Cut(sent.keys[i], " ")
+		began = began || url == "http://gate.test/"
+		if (payload.Checksum == of) != began {
+			t.Errorf("%s is told of %s, the revision that was asked about is %s", sent.keys[i], payload.Checksum, of)
+		}
+		if began {
+			calls[url]++
+		}
+	}
+	if len(calls) != 3 {
+		t.Errorf("calls %v", calls)
 	}
 }
 

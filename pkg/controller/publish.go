@@ -317,7 +317,7 @@ func payloadOf(c *v1beta1.Canary, n *v1beta1.Notice) hook.Payload {
 	if configs := c.Status.TrackedConfigs; configs != nil && len(*configs) > 0 {
 		checksum = fingerprint.Revision(checksum, *configs)
 	}
-	return hook.Payload{Name: c.Name, Namespace: c.Namespace, Phase: n.Phase, Checksum: checksum}
+	return hook.Payload{Name: c.Name, Namespace: c.Namespace, Phase: n.Phase, Checksum: fingerprint.WebhookChecksum(checksum)}
 }
 
 // keyOfNotice lets receivers recognize a notice that is told again.

@@ -77,16 +77,6 @@ func withoutParking(template map[string]any) map[string]any {
 // Revision is the fingerprint of a template together with the tracked configs: a map of configmap/<name> and secret/<name>
 // to checksums. No configs, nil or empty, is one and the same revision.
 func Revision(template string, configs map[string]string) string {
-	return Prefix + hex.EncodeToString(revisionSum(template, configs))
-}
-
-// WebhookChecksum is a short form of Revision, 10 hexadecimal digits, for the field checksum of webhooks. It identifies the
-// revision that asks for approval, and is the same on every call about it.
-func WebhookChecksum(template string, configs map[string]string) string {
-	return hex.EncodeToString(revisionSum(template, configs)[:5])
-}
-
-func revisionSum(template string, configs map[string]string) []byte {
 	form := []byte(`{"configs":{`)
 	for i, name := range slices.Sorted(maps.Keys(configs)) {
 		if i > 0 {
@@ -98,7 +88,14 @@ func revisionSum(template string, configs map[string]string) []byte {
 	form = append(form, `},"template":`...)
 	form = append(canonicalString(form, template), '}')
 	sum := sha256.Sum256(form)
-	return sum[:]
+	return Prefix + hex.EncodeToString(sum[:])
+}
+
+// WebhookChecksum is the short form, for the field checksum of webhooks, of a fingerprint or Revision: its first 10 hexadecimal
+// digits. Receivers may know checksums as no longer than that, from Flagger.
+func WebhookChecksum(revision string) string {
+	digits := strings.TrimPrefix(revision, Prefix)
+	return digits[:min(len(digits), 10)]
 }
 
 // Data is the checksum of a ConfigMap or Secret: 16 hexadecimal digits over data and binaryData. Without binaryData it is

@@ -174,22 +174,30 @@ func TestA12BinaryDataCounts(t *testing.T) {
 
 func TestB04WebhookChecksumIsOfTheRevision(t *testing.T) {
 	configs := map[string]string{"configmap/a": "0123456789abcdef", "secret/b": "fedcba9876543210"}
-	base := WebhookChecksum("v2:aa", configs)
+	checksum := func(template string, configs map[string]string) string {
+		return WebhookChecksum(Revision(template, configs))
+	}
+	base := checksum("v2:aa", configs)
 	if base != "3ebd2be4da" || !regexp.MustCompile(`^[0-9a-f]{10}$`).MatchString(base) {
 		t.Errorf("checksum %q", base)
 	}
-	if WebhookChecksum("v2:aa", nil) != WebhookChecksum("v2:aa", map[string]string{}) {
+	if checksum("v2:aa", nil) != checksum("v2:aa", map[string]string{}) {
 		t.Error("nil and empty configs differ")
 	}
 	for name, other := range map[string]string{
-		"template":        WebhookChecksum("v2:ab", configs),
-		"no configs":      WebhookChecksum("v2:aa", nil),
-		"config changed":  WebhookChecksum("v2:aa", map[string]string{"configmap/a": "1", "secret/b": "fedcba9876543210"}),
-		"config renamed":  WebhookChecksum("v2:aa", map[string]string{"configmap/c": "0123456789abcdef", "secret/b": "fedcba9876543210"}),
-		"injected quotes": WebhookChecksum("v2:aa", map[string]string{`configmap/a":"0123456789abcdef","secret/b`: "fedcba9876543210"}),
+		"template":        checksum("v2:ab", configs),
+		"no configs":      checksum("v2:aa", nil),
+		"config changed":  checksum("v2:aa", map[string]string{"configmap/a": "1", "secret/b": "fedcba9876543210"}),
+		"config renamed":  checksum("v2:aa", map[string]string{"configmap/c": "0123456789abcdef", "secret/b": "fedcba9876543210"}),
+		"injected quotes": checksum("v2:aa", map[string]string{`configmap/a":"0123456789abcdef","secret/b`: "fedcba9876543210"}),
 	} {
 		if other == base {
 			t.Errorf("%s: the checksum is the same", name)
+		}
+	}
+	for revision, want := range map[string]string{"v2:0123456789abcdef": "0123456789", "5d5f4b8c7": "5d5f4b8c7", "": ""} {
+		if got := WebhookChecksum(revision); got != want {
+			t.Errorf("checksum of %q: %q, want %q", revision, got, want)
 		}
 	}
 	revision := Revision("v2:aa", configs)
