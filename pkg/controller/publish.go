@@ -287,7 +287,7 @@ func (p *publisher) callHooks(ctx context.Context, box *outbox, c *v1beta1.Canar
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		answer := v1beta1.Notice{Type: "Normal", Rule: n.Rule, Phase: n.Phase, Message: fmt.Sprintf("%s check %s passed", title(n.Hooks), hooks[i].Name)}
+		answer := v1beta1.Notice{Type: "Normal", Rule: n.Rule, Phase: n.Phase, Revision: n.Revision, Message: fmt.Sprintf("%s check %s passed", title(n.Hooks), hooks[i].Name)}
 		if !result.Passed {
 			answer.Type = "Warning"
 			answer.Message = fmt.Sprintf("%s hook %s failed %v", title(n.Hooks), hooks[i].Name, result.Text)
@@ -313,11 +313,20 @@ func title(t v1beta1.HookType) string {
 }
 
 func payloadOf(c *v1beta1.Canary, n *v1beta1.Notice) hook.Payload {
-	checksum := c.Status.LastAppliedSpec
-	if configs := c.Status.TrackedConfigs; configs != nil && len(*configs) > 0 {
-		checksum = fingerprint.Revision(checksum, *configs)
+	return hook.Payload{
+		Name: c.Name, Namespace: c.Namespace, Phase: n.Phase, Checksum: fingerprint.WebhookChecksum(revisionOf(c, n)),
 	}
-	return hook.Payload{Name: c.Name, Namespace: c.Namespace, Phase: n.Phase, Checksum: fingerprint.WebhookChecksum(checksum)}
+}
+
+// revisionOf is the revision that a notice is about. One that was written without it is taken to be about the present one.
+func revisionOf(c *v1beta1.Canary, n *v1beta1.Notice) string {
+	if n.Revision != "" {
+		return n.Revision
+	}
+	if configs := c.Status.TrackedConfigs; configs != nil && len(*configs) > 0 {
+		return fingerprint.Revision(c.Status.LastAppliedSpec, *configs)
+	}
+	return c.Status.LastAppliedSpec
 }
 
 // keyOfNotice lets receivers recognize a notice that is told again.

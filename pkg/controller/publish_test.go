@@ -188,6 +188,29 @@ func TestNoticeIsToldOnce(t *testing.T) {
 	}
 }
 
+// The end of one revision may be told when the next one has begun. A notice that does not say what it is about was written by
+// an operator that told what was there.
+func TestB04_LateNoticeNamesItsRevision(t *testing.T) {
+	const two, three = "v2:2222222222222222", "v2:3333333333333333"
+	for revision, want := range map[string]string{two: "2222222222", "": "3333333333"} {
+		tell := newTeller(t, "")
+		c := canaryWithOutbox([]v1beta1.CanaryWebhook{
+			{Name: "one", Type: v1beta1.PostRolloutHook, URL: "http://one"},
+			{Name: "sink", Type: v1beta1.EventHook, URL: "http://sink"},
+		}, v1beta1.Notice{Message: "Promotion completed!", Hooks: v1beta1.PostRolloutHook, Revision: revision})
+		c.Status.LastAppliedSpec = three
+		tell.tell(t, c)
+		if len(tell.calls.sent) != 3 {
+			t.Fatalf("called with %v", tell.calls.sent)
+		}
+		for i, sent := range tell.calls.sent {
+			if sent.Checksum != want {
+				t.Errorf("%s: checksum %s, want %s", tell.calls.keys[i], sent.Checksum, want)
+			}
+		}
+	}
+}
+
 // A receiver that knows the key of an event drops it: each event has its own, the same whenever it is told again.
 func TestAnswersOfHooksHaveTheirOwnKeys(t *testing.T) {
 	outbox := func() *v1beta1.Canary {

@@ -263,6 +263,7 @@ func (p *pass) settleOutbox(rule string) {
 		p.st.Sequence++
 		p.notices[i].Sequence = p.st.Sequence
 		p.notices[i].Rule = rule
+		p.notices[i].Revision = p.subject()
 	}
 	changed := len(p.notices) > 0 || !equality.Semantic.DeepEqual(p.next, p.comparable())
 	if changed || p.resting() || p.inPhase(v1beta1.CanaryPhaseWaiting) {

@@ -59,6 +59,15 @@ func identity(template string, configs map[string]string) string {
 	return fingerprint.Revision(template, configs)
 }
 
+// subject names the revision that the notices of this pass are about. One that waits for its approval is not yet what the
+// status is about.
+func (p *pass) subject() string {
+	if p.st.Target == nil || p.next.Phase == v1beta1.CanaryPhaseWaiting {
+		return p.identity()
+	}
+	return identity(p.st.Target.Fingerprint, p.st.Target.Configs)
+}
+
 // sameConfigs compares two sets of configs, of which the operator may keep no track by now.
 func sameConfigs(now Revision, a, b map[string]string) bool {
 	return now.Configs == nil || maps.Equal(a, b)

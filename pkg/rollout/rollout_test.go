@@ -884,6 +884,37 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
+// A notice is about the revision that the pass was about, which need not be the one that the status has when it is told.
+func TestNoticesNameTheirRevision(t *testing.T) {
+	for name, c := range map[string]struct {
+		facts Facts
+		rule  string
+		want  string
+	}{
+		"change that has to wait": {facts(succeeded, targetRuns("2", 2), hook(v1beta1.ConfirmRolloutHook), answer(v1beta1.ConfirmRolloutHook, false)),
+			"confirm-rollout", "v2:2"},
+		"start":   {facts(succeeded, targetRuns("2", 2)), "start", "v2:2"},
+		"restart": {facts(progressing, running(10), targetRuns("3", 3)), "restart", "v2:3"},
+		"step":    {facts(progressing, running(10)), "advance", "v2:2"},
+		"cancel":  {facts(progressing, running(10), targetRuns("1", 3)), "cancel", "v2:1"},
+		"target that can't be read": {facts(progressing, running(10), func(f *Facts) {
+			f.Target.Revision, f.Problem = Revision{}, &Problem{Reason: ReasonReadFailed, Message: "x", Unknown: true}
+		}), "blocked", "v2:2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := Decide(c.facts)
+			if d.Rule != c.rule || len(d.Status.Rollout.Outbox) == 0 {
+				t.Fatalf("rule %s says %v", d.Rule, d.Status.Rollout.Outbox)
+			}
+			for _, n := range d.Status.Rollout.Outbox {
+				if n.Revision != c.want {
+					t.Errorf("%q is about %s, want %s", n.Message, n.Revision, c.want)
+				}
+			}
+		})
+	}
+}
+
 func TestOutbox(t *testing.T) {
 	f := facts(succeeded, status(func(s *v1beta1.CanaryStatus) {
 		s.Rollout.Sequence = 3

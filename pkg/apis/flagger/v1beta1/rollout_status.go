@@ -220,6 +220,10 @@ type Notice struct {
 	// Phase the rollout was in, as told to webhooks.
 	// +optional
 	Phase CanaryPhase `json:"phase,omitempty"`
+
+	// Revision that this is about, as told to webhooks.
+	// +optional
+	Revision string `json:"revision,omitempty"`
 }
 
 // NoticeAlert is an alert to send.

@@ -27,6 +27,8 @@ type NoticeApplyConfiguration struct {
 	Hooks *flaggerv1beta1.HookType `json:"hooks,omitempty"`
 	// Phase the rollout was in, as told to webhooks.
 	Phase *flaggerv1beta1.CanaryPhase `json:"phase,omitempty"`
+	// Revision that this is about, as told to webhooks.
+	Revision *string `json:"revision,omitempty"`
 }
 
 // NoticeApplyConfiguration constructs a declarative configuration of the Notice type for use with
@@ -96,5 +98,13 @@ func (b *NoticeApplyConfiguration) WithHooks(value flaggerv1beta1.HookType) *Not
 // If called multiple times, the Phase field is set to the value of the last call.
 func (b *NoticeApplyConfiguration) WithPhase(value flaggerv1beta1.CanaryPhase) *NoticeApplyConfiguration {
 	b.Phase = &value
+	return b
+}
+
+// WithRevision sets the Revision field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Revision field is set to the value of the last call.
+func (b *NoticeApplyConfiguration) WithRevision(value string) *NoticeApplyConfiguration {
+	b.Revision = &value
 	return b
 }
