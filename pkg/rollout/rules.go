@@ -122,8 +122,7 @@ func primaryMissing(p *pass) bool {
 		return false
 	}
 	if p.st.Promoted == nil || p.st.Promoted.Fingerprint == unknownRevision {
-		p.fail(ReasonPrimaryNotReady, "%s is missing and what it ran is not known: set status.phase of %s to nothing, and it is made anew from %s",
-			p.primaryName(), p.canaryName(), p.targetName())
+		p.replaceUnknownPrimary()
 		return true
 	}
 	if p.f.ApplyError != "" {
@@ -133,6 +132,19 @@ func primaryMissing(p *pass) bool {
 	}
 	p.do(EnsurePrimary{Revision: revisionOf(p.st.Promoted)})
 	return true
+}
+
+// replaceUnknownPrimary begins anew with the next revision of the target when nobody can tell what the primary ran: there is
+// nothing to compare that revision with.
+func (p *pass) replaceUnknownPrimary() {
+	if !p.moved() {
+		p.fail(ReasonPrimaryNotReady, "%s is missing and what it ran is not known: change the pod template of %s, or set status.phase of %s "+
+			"to nothing, and it is made anew from %s", p.primaryName(), p.targetName(), p.canaryName(), p.targetName())
+		return
+	}
+	p.frozen = true
+	p.beginBootstrap()
+	p.fail(ReasonPrimaryNotReady, "%s is missing and what it ran is not known: making it anew from %s", p.primaryName(), p.targetName())
 }
 
 // reverted notes that the target is back at the promoted revision, so that the one it came from counts as new again.

@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -385,6 +386,40 @@ func TestA08_UnknownRevisionHasAWayOut(t *testing.T) {
 		rest(t, w, initialized)
 		serves(t, w, "v3")
 		sound(t, w)
+	}
+}
+
+// A newer revision leads out as well: it has nothing to be compared with, and nobody else answers.
+func TestA08_UnknownRevisionGivesWayToANewerOne(t *testing.T) {
+	for name, adopted := range map[string]v1beta1.CanaryStatus{
+		"failed":         {Phase: failed},
+		"canary serves":  {Phase: failed, CanaryWeight: 100},
+		"under analysis": {Phase: progressing},
+	} {
+		for kill := range 6 {
+			t.Run(fmt.Sprint(name, "/", kill), func(t *testing.T) {
+				w := ready(t, podinfo())
+				w.canary.Status = adopted
+				w.target.setTemplate(w.now, "v2")
+				if adopted.Phase == progressing || adopted.CanaryWeight > 0 {
+					w.target.scale(w.now, 2)
+					w.routed.CanaryWeight = adopted.CanaryWeight
+				}
+				w.trackZero()
+				w.settleCluster()
+				w.Run(15 * time.Second)
+				w.DeletePrimary()
+				w.Run(30 * time.Second)
+				if w.primary.exists {
+					t.Fatalf("the primary was made of %s, which was not promoted", w.primary.template)
+				}
+				w.KillAfter(kill)
+				w.Ship("v3")
+				rest(t, w, initialized)
+				serves(t, w, "v3")
+				sound(t, w)
+			})
+		}
 	}
 }
 
