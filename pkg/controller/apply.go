@@ -17,7 +17,7 @@ func (c *Controller) apply(ctx context.Context, v *view, stored *v1beta1.Canary,
 		return err
 	}
 	switch action.(type) {
-	case rollout.EnsurePrimary, rollout.ScaleTargetUp, rollout.ScaleTargetToZero, rollout.PauseTarget,
+	case rollout.EnsurePrimary, rollout.OwnPrimary, rollout.ScaleTargetUp, rollout.ScaleTargetToZero, rollout.PauseTarget,
 		rollout.RestoreCopies:
 		return c.applyToWorkload(ctx, v, stored, action)
 	case rollout.EnsureBackendServices:

@@ -123,6 +123,10 @@ func (c *Controller) applyToWorkload(ctx context.Context, v *view, stored *v1bet
 	switch action := action.(type) {
 	case rollout.EnsurePrimary:
 		err = v.target.EnsurePrimary(ctx, stored, action.Revision)
+	case rollout.OwnPrimary:
+		if keeper, ok := v.target.(workload.Keeper); ok {
+			err = keeper.OwnPrimary(ctx, stored)
+		}
 	case rollout.ScaleTargetUp:
 		err = v.target.ScaleUp(ctx, stored)
 	case rollout.ScaleTargetToZero:
@@ -167,6 +171,10 @@ func (v *view) workloadAction(action rollout.Action) workloadAction {
 		return primary
 	case rollout.RestoreCopies:
 		return v.restoring()
+	case rollout.OwnPrimary:
+		return workloadAction{
+			what: "own", ref: v.workloadRef(workload.PrimaryName(v.canary)), fields: [][]string{{"metadata", "ownerReferences"}}, urgent: true,
+		}
 	case rollout.ScaleTargetUp:
 		return v.scaling("up", true)
 	case rollout.ScaleTargetToZero, rollout.PauseTarget:

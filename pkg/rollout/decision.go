@@ -65,6 +65,9 @@ type EnsureApexService struct{}
 // target has moved on, unless the primary is gone and was at this revision: then it is rebuilt from the stored copy.
 type EnsurePrimary struct{ Revision Revision }
 
+// OwnPrimary makes the Canary the owner of a primary, and of what its pods read, in place of one that is gone.
+type OwnPrimary struct{}
+
 // EnsureRoutes writes the provider's objects for the traffic that the new status wants.
 type EnsureRoutes struct{}
 
@@ -128,6 +131,7 @@ func (EnsurePrimaryScaler) action()   {}
 func (EnsureBackendServices) action() {}
 func (EnsureApexService) action()     {}
 func (EnsurePrimary) action()         {}
+func (OwnPrimary) action()            {}
 func (EnsureRoutes) action()          {}
 func (ScaleTargetUp) action()         {}
 func (ScaleTargetToZero) action()     {}

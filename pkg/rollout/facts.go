@@ -163,6 +163,9 @@ type Workload struct {
 	CopyConfigs map[string]string
 	// Edited is, on a primary, whether it was changed since it was made: a record on it is about another template.
 	Edited bool
+	// Orphaned is, on a primary, whether it names as its owner a Canary of this name that is gone, as after a restore from a
+	// backup. The garbage collector deletes such an object.
+	Orphaned bool
 }
 
 // Revision identifies a version of the target by what the server stores.

@@ -32,6 +32,7 @@ func (p *pass) finish(rule string) Decision {
 		p.retire()
 		p.restoreCopies()
 		p.retireCopies()
+		p.ownPrimary()
 	}
 	p.settleHealth()
 	p.settleIgnored()
@@ -78,6 +79,13 @@ func (p *pass) repair() {
 	if p.f.Primary.Exists {
 		// Last, so that an autoscaler that can't be written holds up nothing else.
 		p.ensureScaler()
+	}
+}
+
+// ownPrimary goes before all else: the garbage collector does not wait.
+func (p *pass) ownPrimary() {
+	if p.f.Primary.Orphaned {
+		p.actions = append([]Action{OwnPrimary{}}, p.actions...)
 	}
 }
 

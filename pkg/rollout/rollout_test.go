@@ -371,6 +371,12 @@ func TestDecide(t *testing.T) {
 		"A-08 a primary that is gone is not made from another revision": {
 			facts(failed, targetRuns("2", 2), func(f *Facts) { f.Primary = Workload{Name: "podinfo-primary"} }),
 			want{rule: "primary-missing", actions: []Action{EnsurePrimary{Revision: rev("1", 1)}}, reason: ReasonPrimaryNotReady, says: []string{"making it again"}}},
+		"a primary of a Canary that is gone is owned before all else": {
+			facts(succeeded, func(f *Facts) { f.Primary.Orphaned, f.Services.ApexInPlace = true, false }),
+			want{rule: "settled", actions: []Action{OwnPrimary{}, EnsureApexService{}}}},
+		"a suspended Canary owns nothing anew": {
+			facts(succeeded, func(f *Facts) { f.Primary.Orphaned = true }, spec(func(s *v1beta1.CanarySpec) { s.Suspend = true })),
+			want{rule: "suspended", says: []string{"suspended"}}},
 		"A-08 a primary that can't be made again says why": {
 			facts(failed, func(f *Facts) { f.Primary, f.ApplyError = Workload{Name: "podinfo-primary"}, "the revision is lost" }),
 			want{rule: "primary-missing", actions: []Action{EnsurePrimary{Revision: rev("1", 1)}}, reason: ReasonPrimaryNotReady,

@@ -43,6 +43,7 @@ func (d *deployment) Observe(c *v1beta1.Canary, live router.Live, now time.Time)
 	var problem *rollout.Problem
 	if primary != nil {
 		first.add(o.observe(d.podKind, &o.Primary, primary, primaryLimits(c), now))
+		o.Primary.Orphaned = orphaned(c, primary)
 	}
 	if target == nil {
 		first.add(targetNotFound(c))

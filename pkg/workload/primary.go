@@ -242,6 +242,12 @@ func record(p *unstructured.Unstructured, revision string) error {
 	return nil
 }
 
+// orphaned is whether an object belongs to a Canary of the same name that is gone.
+func orphaned(c *v1beta1.Canary, obj *unstructured.Unstructured) bool {
+	owner := metav1.GetControllerOf(obj)
+	return owner != nil && owner.Kind == "Canary" && owner.Name == c.Name && owner.UID != c.UID
+}
+
 // own makes the Canary the controller of an object, unless something else is.
 func own(c *v1beta1.Canary, obj *unstructured.Unstructured) {
 	refs := obj.GetOwnerReferences()

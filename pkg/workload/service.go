@@ -46,6 +46,7 @@ func (s *coreService) Observe(c *v1beta1.Canary, live router.Live, _ time.Time) 
 	var first problems
 	if primary != nil {
 		first.add(observeService(&o.Primary, primary))
+		o.Primary.Orphaned = orphaned(c, primary)
 		first.add(checkOwner(c, primary))
 	}
 	if target == nil {
