@@ -59,6 +59,8 @@ func newAPI(t *testing.T, objects ...*unstructured.Unstructured) *api {
 		scalerResource:     "HorizontalPodAutoscalerList",
 		kedaResource:       "ScaledObjectList",
 		{Group: "apps", Version: "v1", Resource: "controllerrevisions"}: "ControllerRevisionList",
+		virtualServices: "VirtualServiceList",
+		{Group: "networking.istio.io", Version: "v1beta1", Resource: "destinationrules"}: "DestinationRuleList",
 	})
 	a.client.PrependReactor("*", "*", a.react)
 	for _, o := range objects {

@@ -33,7 +33,7 @@ func (c *Controller) apply(ctx context.Context, v *view, stored *v1beta1.Canary,
 		}
 		return c.applyObjects(ctx, v, c.main, stored, wanted)
 	case rollout.EnsureRoutes:
-		wanted, err := v.provider.Render(stored, trafficOf(&stored.Status), c.mesh)
+		wanted, err := v.provider.Render(stored, trafficOf(stored), c.mesh)
 		if err != nil {
 			return err
 		}

@@ -74,8 +74,8 @@ func (v *view) urgent(change *router.Change, next *v1beta1.CanaryStatus) bool {
 	case v.isScaler(change.Ref):
 		return false
 	}
-	live := v.facts.Routes
-	return !live.Known || live.CanaryWeight > next.CanaryWeight ||
+	live, want := v.facts.Routes, rollout.Traffic(v.canary.GetAnalysis(), next)
+	return !live.Known || live.CanaryWeight > want.CanaryWeight || live.CanaryWeight > 0 && want.Matched && !live.Matched ||
 		live.CanaryWeight > 0 && v.facts.Target.Available == 0 || live.CanaryWeight < 100 && v.facts.Primary.Available == 0
 }
 

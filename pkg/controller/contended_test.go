@@ -277,7 +277,7 @@ func TestIncidentB14_UrgentRepairs(t *testing.T) {
 		"a Service":                        {router.Change{Ref: services.Ref("test", "podinfo"), Op: router.Update, Body: spec}, facts(0, 2, 2), 0, true},
 		"an autoscaler":                    {router.Change{Ref: scaler, Op: router.Update, Body: spec}, rollout.Facts{}, 0, false},
 	} {
-		v := &view{facts: c.facts, scaler: []router.Object{{Ref: scaler}}}
+		v := &view{canary: &v1beta1.Canary{}, facts: c.facts, scaler: []router.Object{{Ref: scaler}}}
 		if got := v.urgent(&c.change, &v1beta1.CanaryStatus{CanaryWeight: c.next}); got != c.want {
 			t.Errorf("%s: urgent %t, want %t", name, got, c.want)
 		}

@@ -312,7 +312,7 @@ func (o *observer) observeRoutes() {
 	if !o.ready(o.c.mesh, p.Resources(), remedy) {
 		return
 	}
-	wanted, err := p.Render(o.v.canary, trafficOf(&o.v.canary.Status), o.mesh)
+	wanted, err := p.Render(o.v.canary, trafficOf(o.v.canary), o.mesh)
 	if err != nil {
 		o.v.unrendered = true
 		o.failed(err)
@@ -324,18 +324,21 @@ func (o *observer) observeRoutes() {
 		o.v.facts.Routes.Known = true
 		o.v.facts.Routes.Settled, o.v.facts.Routes.Reason = read.Settled, read.Reason
 		o.v.facts.Routes.CanaryWeight, o.v.facts.Routes.Mirror = read.Traffic.Canary, read.Traffic.Mirror
+		o.v.facts.Routes.Matched = read.Traffic.Matched
 	} else {
 		o.v.facts.Routes.Reason = err.Error()
 	}
 }
 
-// trafficOf is the routing that a status asks for, with the cookies that stand in it.
-func trafficOf(s *v1beta1.CanaryStatus) router.Traffic {
-	t := rollout.Traffic(s)
+// trafficOf is the routing that a Canary asks for, with the cookies that stand in its status.
+func trafficOf(c *v1beta1.Canary) router.Traffic {
+	s := &c.Status
+	t := rollout.Traffic(c.GetAnalysis(), s)
 	return router.Traffic{
 		Primary: 100 - t.CanaryWeight,
 		Canary:  t.CanaryWeight,
 		Mirror:  t.Mirror,
+		Matched: t.Matched,
 		Cookies: router.Cookies{
 			Canary:   s.SessionAffinityCookie,
 			Primary:  s.PrimarySessionAffinityCookie,

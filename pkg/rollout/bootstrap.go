@@ -217,6 +217,7 @@ func (p *pass) adoptRun(now Revision) {
 		p.st.Mirror = p.f.Routes.Mirror
 	}
 	p.next.Iterations = max(0, p.next.Iterations)
+	p.adoptAudience()
 	if p.next.CanaryWeight > 0 || p.next.Iterations > 0 || p.st.Mirror {
 		p.st.Stage = stageAnalysis
 	}

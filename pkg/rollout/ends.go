@@ -51,16 +51,24 @@ func (p *pass) primaryFound() bool {
 	return p.due()
 }
 
-// leaveUnfitCanary takes traffic off a canary that died, or that became a revision which has passed no check. It reports whether
-// the canary died.
+// leaveUnfitCanary takes traffic off a canary that died, that became a revision which has passed no check, or whose requests
+// nobody can tell anymore. It reports whether the canary died.
 func (p *pass) leaveUnfitCanary() bool {
 	if p.leaveDeadCanary() {
 		return true
 	}
-	if p.moved() && !p.canaryServes() && p.sendsToCanary() && p.f.Primary.Available > 0 {
-		p.normal("New revision of %s detected, routing all traffic to primary", p.targetName())
-		p.routeToPrimary()
+	if p.canaryServes() || !p.sendsToCanary() || p.f.Primary.Available == 0 {
+		return false
 	}
+	switch {
+	case p.moved():
+		p.normal("New revision of %s detected, routing all traffic to primary", p.targetName())
+	case p.lostAudience():
+		p.normal("spec.analysis.match of %s is gone, routing all traffic to primary", p.canaryName())
+	default:
+		return false
+	}
+	p.routeToPrimary()
 	return false
 }
 
@@ -172,6 +180,7 @@ func (p *pass) leadAllBack() {
 func (p *pass) routeToPrimary() {
 	p.next.CanaryWeight = 0
 	p.st.Mirror = false
+	p.st.Audience = ""
 	p.st.ServingSide = ""
 	p.st.CanaryDrainedAt = nil
 }
@@ -271,8 +280,7 @@ func (p *pass) postRollout() {
 func (p *pass) failPromotion(cause string) {
 	n := p.promotionFailed(cause)
 	if p.f.Target.Health.State == Ready && p.f.Provider.Routes && !p.moved() {
-		p.next.CanaryWeight = 100
-		p.st.ServingSide = v1beta1.ServingCanary
+		p.letCanaryServe()
 	}
 	p.next.Iterations, p.next.FailedChecks = 0, 0
 	p.st.NextCheckAt = nil

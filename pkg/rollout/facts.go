@@ -221,9 +221,9 @@ type RoutesFact struct {
 	// Settled is whether the data plane is known to follow; Reason says why not.
 	Settled bool
 	Reason  string
-	// CanaryWeight and Mirror are what is routed now.
-	CanaryWeight int32
-	Mirror       bool
+	// CanaryWeight, Mirror and Matched are what is routed now.
+	CanaryWeight    int32
+	Mirror, Matched bool
 }
 
 // CopiesFact tells whether the copies of ConfigMaps and Secrets that the primary reads have the content that it was promoted

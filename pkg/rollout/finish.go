@@ -67,7 +67,7 @@ func (p *pass) repair() {
 			p.fail(ReasonNoReadyCapacity, "the Service of %s stays as it is: %s, which it is to lead to, has no ready pods", p.canaryName(), p.primaryName())
 		}
 	}
-	if p.f.Provider.Routes && (!p.f.Routes.InPlace || Traffic(p.next) != Traffic(&p.c.Status)) {
+	if p.f.Provider.Routes && (!p.f.Routes.InPlace || Traffic(p.a, p.next) != Traffic(p.a, &p.c.Status)) {
 		if p.hasCapacity() {
 			fix = append(fix, EnsureRoutes{})
 		} else if p.problem == nil {
@@ -92,18 +92,14 @@ func (p *pass) ownPrimary() {
 // hasCapacity is false when writing the wanted weights would move traffic from a side with ready pods to one without. What
 // the rules decided rested on ready pods; they may be gone since, or somebody else may have moved the traffic.
 func (p *pass) hasCapacity() bool {
-	live, want := p.f.Routes, Traffic(p.next)
+	live, want := p.f.Routes, Traffic(p.a, p.next)
 	if !live.Known {
 		return true
 	}
 	primary, canary := p.f.Primary.Available > 0, p.f.Target.Available > 0
-	switch {
-	case want.CanaryWeight < live.CanaryWeight:
-		return primary || !canary
-	case want.CanaryWeight > live.CanaryWeight:
-		return canary || !primary
-	}
-	return true
+	toPrimary := want.CanaryWeight < live.CanaryWeight || want.Matched && !live.Matched && live.CanaryWeight > 0
+	toCanary := want.CanaryWeight > live.CanaryWeight || live.Matched && !want.Matched && want.CanaryWeight > 0
+	return (!toPrimary || primary || !canary) && (!toCanary || canary || !primary)
 }
 
 func condition(status *v1beta1.CanaryStatus, t v1beta1.CanaryConditionType) *v1beta1.CanaryCondition {

@@ -72,6 +72,9 @@ func newPass(f *Facts) *pass {
 		// The clock was set back, or is that of another process. What the stage waits for must not wait for the difference.
 		p.st.StageStartedAt = micro(f.Now)
 	}
+	if p.running() || p.inPhase(v1beta1.CanaryPhasePromoting) && p.sendsToCanary() {
+		p.adoptAudience()
+	}
 	return p
 }
 

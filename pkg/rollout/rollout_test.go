@@ -65,7 +65,7 @@ func running(weight int32) edit {
 	return func(f *Facts) {
 		f.Canary.Status.CanaryWeight = weight
 		f.Canary.Status.Rollout.Target = refTo(rev("2", 2))
-		f.Canary.Status.Rollout.Stage = stageAnalysis
+		f.Canary.Status.Rollout.Stage, f.Canary.Status.Rollout.Audience = stageAnalysis, v1beta1.AudienceAll
 		f.Target.Revision = rev("2", 2)
 		f.Routes.CanaryWeight = weight
 	}

@@ -37,6 +37,7 @@ func chain() []rule {
 		{"rollback-hook", rollbackHook},
 		{"canary-not-ready", canaryNotReady},
 		{"skip", skip},
+		{"strategy-changed", strategyChanged},
 		{"promoting", promoting},
 		{"finalising", finalising},
 		{"routes-not-settled", routesNotSettled},

@@ -207,6 +207,7 @@ func (p *pass) tellOnce(t v1beta1.HookType) bool {
 }
 
 func (p *pass) stepTaken() {
+	p.recordAudience()
 	p.enter(v1beta1.CanaryPhaseProgressing, stageAnalysis)
 	p.pace()
 }

@@ -10,13 +10,28 @@ type TrafficState struct {
 	CanaryWeight int32
 	// Mirror is whether the primary's requests are copied to the canary.
 	Mirror bool
+	// Matched is whether this is about the requests that analysis.match picks, all others being for the primary.
+	Matched bool
 }
 
-// Traffic returns what the routes have to express. It depends on the status alone, so a repair restores the current step.
-func Traffic(status *v1beta1.CanaryStatus) TrafficState {
-	t := TrafficState{CanaryWeight: status.CanaryWeight}
-	if status.Rollout != nil {
-		t.Mirror = status.Rollout.Mirror
+// SendsToCanary is whether requests, or copies of requests, go to the canary.
+func (t TrafficState) SendsToCanary() bool { return t.CanaryWeight > 0 || t.Mirror }
+
+// Traffic returns what the routes have to express. The step is that of the status, so a repair restores the current one, and
+// so is whom it is about: a spec that changed since leads no request to a canary that was not meant to get it.
+func Traffic(a *v1beta1.CanaryAnalysis, status *v1beta1.CanaryStatus) TrafficState {
+	t := TrafficState{CanaryWeight: status.CanaryWeight, Matched: len(a.Match) > 0}
+	if status.Rollout == nil {
+		return t
+	}
+	t.Mirror = status.Rollout.Mirror
+	switch {
+	case !t.SendsToCanary():
+	case status.Rollout.Audience == v1beta1.AudienceAll:
+		t.Matched = false
+	case status.Rollout.Audience == v1beta1.AudienceMatched && !t.Matched:
+		// Nobody is known anymore who is to get the canary.
+		t.CanaryWeight, t.Mirror = 0, false
 	}
 	return t
 }
@@ -52,6 +67,8 @@ func NextWeight(a *v1beta1.CanaryAnalysis, w int32) (int32, bool) {
 type strategy struct {
 	kind       string
 	iterations int32
+	// audience is whose requests the analysis leads to the canary.
+	audience string
 	// warnings say what was taken away.
 	warnings []string
 }
@@ -60,7 +77,7 @@ type strategy struct {
 const defaultIterations = 10
 
 func strategyOf(f *Facts, a *v1beta1.CanaryAnalysis) strategy {
-	s := strategy{kind: v1beta1.DeploymentStrategyCanary, iterations: a.Iterations}
+	s := strategy{kind: v1beta1.DeploymentStrategyCanary, iterations: a.Iterations, audience: v1beta1.AudienceAll}
 	match := len(a.Match) > 0
 	if !f.Provider.Weights {
 		if match {
@@ -73,6 +90,9 @@ func strategyOf(f *Facts, a *v1beta1.CanaryAnalysis) strategy {
 				"Setting canaryAnalysis.iterations: 10")
 		}
 		match = false
+	}
+	if match {
+		s.audience = v1beta1.AudienceMatched
 	}
 	switch {
 	case s.iterations > 0 && match:

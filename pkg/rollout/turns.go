@@ -106,8 +106,10 @@ func (p *pass) begin() {
 	switch {
 	case p.canaryServes():
 		p.next.CanaryWeight = 100
+		p.st.Audience = v1beta1.AudienceAll
 	case p.f.Primary.Available > 0:
 		p.next.CanaryWeight = 0
+		p.st.Audience = ""
 	}
 	if p.lacksPods() {
 		p.do(ScaleTargetUp{})

@@ -24,7 +24,7 @@ type Affinity struct {
 // An A/B test picks the side of a request by its match alone, so affinity has no part in it.
 func AffinityOf(c *v1beta1.Canary, t Traffic) *Affinity {
 	analysis := c.GetAnalysis()
-	if analysis.SessionAffinity == nil || len(analysis.Match) > 0 {
+	if analysis.SessionAffinity == nil || t.Matched {
 		return nil
 	}
 	return &Affinity{

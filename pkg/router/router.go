@@ -19,6 +19,9 @@ type Traffic struct {
 	Primary, Canary int32
 	// Mirror is whether a copy of the primary's requests goes to the canary, whose answers are dropped.
 	Mirror bool
+	// Matched is whether all that is about the requests that analysis.match picks, the others being for the primary. The
+	// Canary has such a match then.
+	Matched bool
 	// Cookies pin clients to a side. They are empty unless the Canary asks for session affinity.
 	Cookies Cookies
 }
@@ -35,6 +38,9 @@ func (t Traffic) String() string {
 	s := fmt.Sprintf("%d/%d", t.Primary, t.Canary)
 	if t.Mirror {
 		s += "/mirrored"
+	}
+	if t.Matched {
+		s += "/matched"
 	}
 	return s
 }

@@ -31,7 +31,7 @@ func TestIncidentB4_RevisionOfABlockedCanaryGetsNoTraffic(t *testing.T) {
 					w.KillAfter(kill)
 				}
 				w.Run(30 * time.Second)
-				if w.routed != (rollout.TrafficState{}) {
+				if w.routed.SendsToCanary() {
 					t.Errorf("routed %+v", w.routed)
 				}
 				before := w.Writes()
@@ -101,7 +101,7 @@ func TestIncidentB11_BlockedRunEnds(t *testing.T) {
 					w.KillAfter(kill)
 				}
 				w.Run(2 * time.Minute)
-				if w.Status().Phase != failed || w.target.replicas != 0 || w.routed != (rollout.TrafficState{}) {
+				if w.Status().Phase != failed || w.target.replicas != 0 || w.routed.SendsToCanary() {
 					t.Errorf("phase %s, %d pods, routed %+v", w.Status().Phase, w.target.replicas, w.routed)
 				}
 				if n := count(w.Events, "Rolling back podinfo.default progress deadline exceeded horizontalpodautoscaler"); n != 1 {
@@ -142,7 +142,7 @@ func TestIncidentB11_BlockedRunEndsWithoutItsRoutes(t *testing.T) {
 			w.opts.Adapt = nil
 			w.SetProblem(nil)
 			rest(t, w, failed)
-			if w.routed != (rollout.TrafficState{}) || w.target.replicas != 0 {
+			if w.routed.SendsToCanary() || w.target.replicas != 0 {
 				t.Errorf("%d pods, routed %+v", w.target.replicas, w.routed)
 			}
 			serves(t, w, "v1")

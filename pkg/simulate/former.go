@@ -18,7 +18,7 @@ type former struct {
 // lead is whether former routes lead to the target.
 func (f *former) lead() bool {
 	for _, t := range f.routes {
-		if t.CanaryWeight > 0 || t.Mirror {
+		if t.SendsToCanary() {
 			return true
 		}
 	}

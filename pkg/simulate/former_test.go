@@ -113,7 +113,7 @@ func TestB23_ProviderWithoutRoutesHasNoWeight(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, broken=%t", name, broken), func(t *testing.T) {
 				w := ready(t, podinfo(strategy))
 				w.Ship("v2")
-				until(t, w, "request", time.Hour, func() bool { return w.routed != rollout.TrafficState{} })
+				until(t, w, "request", time.Hour, func() bool { return w.routed.SendsToCanary() })
 				w.become(noMesh())
 				end := succeeded
 				if broken {
@@ -121,7 +121,7 @@ func TestB23_ProviderWithoutRoutesHasNoWeight(t *testing.T) {
 					end = failed
 				}
 				w.Run(time.Minute)
-				if got := rollout.Traffic(w.Status()); got != (rollout.TrafficState{}) {
+				if got := w.wanted(); got.SendsToCanary() {
 					t.Errorf("%+v without routes", got)
 				}
 				rest(t, w, end)
@@ -131,7 +131,7 @@ func TestB23_ProviderWithoutRoutesHasNoWeight(t *testing.T) {
 				w.Run(time.Minute)
 				w.become(mesh())
 				rest(t, w, end)
-				if got := w.Status(); w.routed != (rollout.TrafficState{}) || got.Rollout.ServingSide != "" {
+				if got := w.Status(); w.routed.SendsToCanary() || got.Rollout.ServingSide != "" {
 					t.Errorf("routed %+v, served by %q", w.routed, got.Rollout.ServingSide)
 				}
 				sound(t, w)

@@ -763,7 +763,7 @@ func TestB05_TrafficIncreaseIsAskedAfterTheMirrorStepAsWell(t *testing.T) {
 		closedGate(v1beta1.ConfirmTrafficIncreaseHook, &open))
 	w.Ship("v2")
 	w.Run(10 * time.Minute)
-	if (w.routed != rollout.TrafficState{}) {
+	if w.routed.SendsToCanary() {
 		t.Errorf("routes %+v before the gate was opened", w.routed)
 	}
 	open = true

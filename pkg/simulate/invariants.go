@@ -11,7 +11,7 @@ import (
 func (w *World) checkAction(a rollout.Action) {
 	switch a := a.(type) {
 	case rollout.EnsureRoutes:
-		w.checkTraffic(rollout.Traffic(&w.canary.Status))
+		w.checkTraffic(w.wanted())
 	case rollout.EnsureApexService:
 		if !w.apex && w.primary.available(w.now) == 0 && w.target.available(w.now) > 0 {
 			w.violate(1, "clients led to a primary without a ready pod")
@@ -37,12 +37,26 @@ func (w *World) checkTraffic(t rollout.TrafficState) {
 		before = rollout.TrafficState{CanaryWeight: 0}
 	}
 	canary, primary := w.target.available(w.now) > 0, w.primary.available(w.now) > 0
+	if serving := w.canary.Status.Rollout.ServingSide; before.Matched && before.CanaryWeight > 0 && toAll(t) > 0 && serving == "" {
+		w.violate(4, "%d%% of all requests led to a canary that only the matched ones were meant for", t.CanaryWeight)
+	}
 	if t.CanaryWeight > before.CanaryWeight && !canary && primary {
 		w.violate(1, "canary weight raised to %d without a ready pod", t.CanaryWeight)
 	}
-	if t.CanaryWeight < before.CanaryWeight && !primary && canary {
-		w.violate(1, "primary weight raised to %d without a ready pod", 100-t.CanaryWeight)
+	if toAll(t) > toAll(before) && !canary && primary {
+		w.violate(1, "%d%% of all requests led to a canary without a ready pod", t.CanaryWeight)
 	}
+	if (t.CanaryWeight < before.CanaryWeight || toAll(t) < toAll(before)) && !primary && canary {
+		w.violate(1, "primary weight raised to %d, matched %t, without a ready pod", 100-t.CanaryWeight, t.Matched)
+	}
+}
+
+// toAll is the share of the canary in the requests that no match picks.
+func toAll(t rollout.TrafficState) int32 {
+	if t.Matched {
+		return 0
+	}
+	return t.CanaryWeight
 }
 
 // checkCopy demands that what is promoted after bootstrap was judged good, unless the analysis is skipped.

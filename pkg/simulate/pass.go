@@ -19,7 +19,7 @@ var (
 
 // observe gathers the facts as a controller would.
 func (w *World) observe() rollout.Facts {
-	want := rollout.Traffic(&w.canary.Status)
+	want := w.wanted()
 	var nonces [2]string
 	if w.nonces != nil {
 		nonces = w.nonces()
@@ -46,7 +46,7 @@ func (w *World) observe() rollout.Facts {
 		Services: rollout.ServicesFact{BackendsInPlace: w.backends, ApexInPlace: w.apex},
 		Routes: rollout.RoutesFact{
 			Known: w.routes, InPlace: w.routes && w.routed == want, Settled: w.routes && !w.unsettled, Reason: "not accepted",
-			CanaryWeight: w.routed.CanaryWeight, Mirror: w.routed.Mirror,
+			CanaryWeight: w.routed.CanaryWeight, Mirror: w.routed.Mirror, Matched: w.routed.Matched,
 		},
 		Former:     w.formerFacts(),
 		Checks:     rollout.Checks{Hooks: map[v1beta1.HookType][]rollout.HookResult{}},
@@ -54,6 +54,11 @@ func (w *World) observe() rollout.Facts {
 		Reverted:   w.reverted(),
 		ApplyError: w.applyError,
 	}
+}
+
+// wanted is what the routes have to express.
+func (w *World) wanted() rollout.TrafficState {
+	return rollout.Traffic(w.canary.GetAnalysis(), &w.canary.Status)
 }
 
 // Pass runs the loop once and reports whether it has to run again at once.
@@ -109,7 +114,8 @@ func (w *World) makeStale(f *rollout.Facts) bool {
 		w.lag--
 		f.Target, f.Primary, f.Services = w.last.Target, w.last.Primary, w.last.Services
 		f.Routes, f.Reverted, f.Former = w.last.Routes, w.last.Reverted, w.last.Former
-		f.Routes.InPlace = f.Routes.Known && (rollout.TrafficState{CanaryWeight: f.Routes.CanaryWeight, Mirror: f.Routes.Mirror}) == rollout.Traffic(&f.Canary.Status)
+		seen := rollout.TrafficState{CanaryWeight: f.Routes.CanaryWeight, Mirror: f.Routes.Mirror, Matched: f.Routes.Matched}
+		f.Routes.InPlace = f.Routes.Known && seen == w.wanted()
 	}
 	w.last = fresh
 	return stale
@@ -206,10 +212,21 @@ func (w *World) storeStatus(d *rollout.Decision) {
 		// What was found out about a revision in an earlier run says nothing about this one.
 		w.judged = map[string]int{}
 	}
+	if r := s.Rollout; r != nil && r.Stage == "analysis" && audience(s) != audience(&old) && audience(&old) != "" {
+		// Nor does what was found out with other requests.
+		w.judged = map[string]int{}
+	}
 	w.checkEndIsTold(old.Phase, s)
 	if old.Phase != s.Phase || old.CanaryWeight != s.CanaryWeight || old.Iterations != s.Iterations || old.FailedChecks != s.FailedChecks {
 		w.note("status %s weight=%d iterations=%d failedChecks=%d  [%s]", s.Phase, s.CanaryWeight, s.Iterations, s.FailedChecks, d.Rule)
 	}
+}
+
+func audience(s *v1beta1.CanaryStatus) string {
+	if s.Rollout == nil {
+		return ""
+	}
+	return s.Rollout.Audience
 }
 
 func (w *World) publish() {
@@ -250,7 +267,7 @@ func (w *World) apply(a rollout.Action) {
 	case rollout.EnsureApexService:
 		w.apex, w.taken = true, true
 	case rollout.EnsureRoutes:
-		w.routed, w.routes = rollout.Traffic(&w.canary.Status), true
+		w.routed, w.routes = w.wanted(), true
 	case rollout.EnsurePrimary:
 		w.copyPrimary(a.Revision.Fingerprint)
 	case rollout.ScaleTargetUp:

@@ -39,7 +39,7 @@ func (w *World) checkQuiet(f *rollout.Facts) {
 
 // checkServingPods demands that nothing goes to a canary without pods as long as the primary has some.
 func (w *World) checkServingPods(f *rollout.Facts) {
-	if w.routed != (rollout.TrafficState{}) && w.routes && f.Target.Available == 0 && f.Primary.Available > 0 &&
+	if w.routed.SendsToCanary() && w.routes && f.Target.Available == 0 && f.Primary.Available > 0 &&
 		w.canary.Status.Phase != v1beta1.CanaryPhaseInitializing {
 		w.violate(1, "weight %d, mirror %t on a canary without pods while the primary has %d", w.routed.CanaryWeight, w.routed.Mirror,
 			f.Primary.Available)
@@ -48,7 +48,7 @@ func (w *World) checkServingPods(f *rollout.Facts) {
 
 // checkRoutes demands that the routes are those of the status, unless that would lead to a side without pods.
 func (w *World) checkRoutes(f *rollout.Facts) {
-	s, want := &w.canary.Status, rollout.Traffic(&w.canary.Status)
+	s, want := &w.canary.Status, w.wanted()
 	if s.Phase == "" || s.Phase == v1beta1.CanaryPhaseInitializing || !w.opts.Provider.Routes || !w.routes {
 		return
 	}

@@ -148,7 +148,7 @@ func (s *schedule) problem(string) {
 // edit changes the Canary under way.
 func (s *schedule) edit(string) {
 	s.w.Edit(func(spec *v1beta1.CanarySpec) {
-		switch s.below(7) {
+		switch s.below(8) {
 		case 0:
 			spec.Suspend = !spec.Suspend
 		case 1:
@@ -159,6 +159,12 @@ func (s *schedule) edit(string) {
 			name := pick(&s.source, "", "other")
 			if s.recorded() {
 				spec.Service.Name = name
+			}
+		case 7:
+			if a := spec.Analysis; a != nil && len(a.Match) == 0 {
+				a.Match = []v1beta1.AnalysisMatch{{}}
+			} else if a != nil {
+				a.Match = nil
 			}
 		case 4, 5, 6:
 			if spec.Analysis == nil {

@@ -279,7 +279,7 @@ func (w *World) settleCluster() {
 // trackZero keeps the time since when nothing leads to the target.
 func (w *World) trackZero() {
 	w.trackFormer()
-	leads := !w.apex || w.formers.lead() || w.opts.Provider.Routes && (!w.routes || w.routed.CanaryWeight > 0 || w.routed.Mirror)
+	leads := !w.apex || w.formers.lead() || w.opts.Provider.Routes && (!w.routes || w.routed.SendsToCanary())
 	if leads {
 		w.zeroSince = time.Time{}
 	} else if w.zeroSince.IsZero() {

@@ -44,11 +44,12 @@ func (c *Case) scenarios() []scenario {
 	}
 	add(can.Weights, scenario{"progressive", nil, router.Traffic{Primary: 70, Canary: 30}})
 	add(can.Weights, scenario{"full-service", fullService, router.Traffic{Primary: 60, Canary: 40}})
-	add(can.Match, scenario{"ab-testing", abTesting, router.Traffic{Canary: 100}})
+	add(can.Match, scenario{"ab-testing", abTesting, router.Traffic{Canary: 100, Matched: true}})
+	add(can.Match, scenario{"ab-testing-everybody", abTesting, router.Traffic{Canary: 100}})
 	add(can.Match, scenario{"ab-testing-full-service", func(c *v1beta1.Canary) {
 		fullService(c)
 		abTesting(c)
-	}, router.Traffic{Canary: 100}})
+	}, router.Traffic{Canary: 100, Matched: true}})
 	add(can.Mirror, scenario{"mirror", mirror(0), router.Traffic{Primary: 100, Mirror: true}})
 	add(can.MirrorWeight, scenario{"mirror-weight", mirror(25), router.Traffic{Primary: 100, Mirror: true}})
 	add(can.Mirror, scenario{"mirror-full-service", func(c *v1beta1.Canary) {

@@ -97,22 +97,22 @@ func (p *Provider) Read(c *v1beta1.Canary, live router.Live) (router.Observed, e
 	}
 	weights := router.ServiceWeights(services, "name")
 	traffic, err := router.Split(proxy, weights[names.Primary], weights[names.Canary])
+	traffic.Matched = len(routes) > 1
 	return router.Observed{Traffic: traffic, Settled: true}, err
 }
 
 // renderRoutes returns one route or, for an A/B test, one for each match and one for all other requests.
 func renderRoutes(c *v1beta1.Canary, t router.Traffic) ([]any, error) {
-	matches := c.GetAnalysis().Match
-	if len(matches) == 0 {
-		return []any{renderRoute(c, t, plainConditions(c))}, nil
-	}
 	var routes []any
-	for i, match := range matches {
+	for i, match := range c.GetAnalysis().Match {
 		conditions, err := matchConditions(c, match, fmt.Sprintf("spec.analysis.match[%d]", i))
 		if err != nil {
 			return nil, err
 		}
 		routes = append(routes, renderRoute(c, t, conditions))
+	}
+	if !t.Matched {
+		return []any{renderRoute(c, t, plainConditions(c))}, nil
 	}
 	return append(routes, renderRoute(c, router.Traffic{Primary: 100}, plainConditions(c))), nil
 }

@@ -34,7 +34,8 @@ func render(t *testing.T, shape func(*v1beta1.Canary)) []any {
 	t.Helper()
 	c := conformance.Podinfo()
 	shape(c)
-	objects, err := contour.New(contour.Options{}).Render(c, router.Traffic{Primary: 60, Canary: 40}, conformance.NewStore(nil))
+	traffic := router.Traffic{Primary: 60, Canary: 40, Matched: len(c.Spec.Analysis.Match) > 0}
+	objects, err := contour.New(contour.Options{}).Render(c, traffic, conformance.NewStore(nil))
 	if err != nil {
 		t.Fatal(err)
 	}

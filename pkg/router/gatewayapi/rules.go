@@ -40,7 +40,7 @@ func renderRules(c *v1beta1.Canary, t router.Traffic) ([]gatewayv1.HTTPRouteRule
 	if t.Mirror {
 		mirrored = append(slices.Clone(filters), mirrorToCanary(c))
 	}
-	if len(picked) > 0 {
+	if t.Matched {
 		return []gatewayv1.HTTPRouteRule{
 			build(merge(picked, matches), mirrored, primary, canary),
 			build(matches, filters, backend(c, names.Primary, 100)),
@@ -113,6 +113,8 @@ func readRules(c *v1beta1.Canary, ref router.Ref, rules []gatewayv1.HTTPRouteRul
 			return t, err
 		}
 		t.Mirror = mirrors(rules[i].Filters, names.Canary) > userMirrors(c, names.Canary)
+		// What follows is for the primary alone.
+		t.Matched = i < len(rules)-1
 		if router.AffinityOf(c, t) != nil {
 			t.Cookies = readCookies(rules, canary, primary)
 		}

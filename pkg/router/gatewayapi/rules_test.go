@@ -45,7 +45,7 @@ func Test02_OrderOfConditionsIsStable(t *testing.T) {
 		many["x-"+name] = v1beta1.StringMatch{Exact: name}
 	}
 	text := func() string {
-		_, object, err := render(router.Traffic{Primary: 50, Canary: 50}, func(c *v1beta1.Canary) {
+		_, object, err := render(router.Traffic{Primary: 50, Canary: 50, Matched: true}, func(c *v1beta1.Canary) {
 			c.Spec.Analysis.Match = []v1beta1.AnalysisMatch{{Headers: many, QueryParams: many}}
 			c.Spec.Service.Headers = &v1beta1.Headers{Request: &v1beta1.HeaderOperations{
 				Set: map[string]string{"a": "1", "b": "2", "c": "3", "d": "4", "e": "5"},

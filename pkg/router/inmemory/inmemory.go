@@ -67,8 +67,8 @@ func (*Provider) Render(c *v1beta1.Canary, t router.Traffic, _ router.Live) ([]r
 			"canary": t.Cookies.Canary, "primary": t.Cookies.Primary, "previous": t.Cookies.Previous,
 		},
 	}
-	if match := c.GetAnalysis().Match; len(match) > 0 {
-		fields, err := router.Fields(map[string]any{"match": match})
+	if t.Matched {
+		fields, err := router.Fields(map[string]any{"match": c.GetAnalysis().Match})
 		if err != nil {
 			return nil, err
 		}
@@ -100,6 +100,9 @@ func (p *Provider) Read(c *v1beta1.Canary, live router.Live) (router.Observed, e
 		return router.Observed{}, err
 	}
 	if t.Mirror, _, err = unstructured.NestedBool(o.Object, "spec", "route", "mirror"); err != nil {
+		return router.Observed{}, fmt.Errorf("%s %w: %w", object, router.ErrUnreadable, err)
+	}
+	if _, t.Matched, err = unstructured.NestedSlice(o.Object, "spec", "route", "match"); err != nil {
 		return router.Observed{}, fmt.Errorf("%s %w: %w", object, router.ErrUnreadable, err)
 	}
 	cookies, _, err := unstructured.NestedStringMap(o.Object, "spec", "route", "cookies")

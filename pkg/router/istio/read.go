@@ -42,6 +42,8 @@ func readHTTP(c *v1beta1.Canary, ref router.Ref, spec *networking.VirtualService
 			return t, err
 		}
 		t.Mirror = route.GetMirror().GetHost() == names.Canary
+		// What follows is for the primary alone.
+		t.Matched = i < len(spec.Http)-1
 		if router.AffinityOf(c, t) != nil {
 			t.Cookies = router.Cookies{
 				Canary:   findCookie(canary.GetHeaders(), false),

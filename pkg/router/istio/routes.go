@@ -32,7 +32,7 @@ func httpRoutes(c *v1beta1.Canary, t router.Traffic) ([]any, error) {
 		return route
 	}
 	primary, canary := destination(c, names.Primary, t.Primary), destination(c, names.Canary, t.Canary)
-	if len(picked) > 0 {
+	if t.Matched {
 		return []any{
 			mirrored(c, t, build(merge(picked, service), primary, canary)),
 			build(service, destination(c, names.Primary, 100)),

@@ -121,7 +121,7 @@ func Test09_MirrorIsOnTheRouteThatSplits(t *testing.T) {
 func Test20_OtherRequestsOfAnABTestGoToThePrimary(t *testing.T) {
 	c := conformance.Podinfo()
 	c.Spec.Analysis.Match = []v1beta1.AnalysisMatch{{Headers: map[string]v1beta1.StringMatch{"x": {Exact: "y"}}}}
-	spec := mustRender(t, c, router.Traffic{Canary: 100})
+	spec := mustRender(t, c, router.Traffic{Canary: 100, Matched: true})
 	want := []any{map[string]any{"destination": map[string]any{"host": "podinfo-primary"}, "weight": int64(100)}}
 	if diff := cmp.Diff(any(want), route(spec, 1)["route"]); diff != "" {
 		t.Errorf("second route (-want +got):\n%s", diff)
@@ -146,7 +146,7 @@ func TestMatchesAreMerged(t *testing.T) {
 		map[string]any{"uri": uri, "headers": map[string]any{"h": map[string]any{"exact": "1"}}, "sourceLabels": map[string]any{"l": "2"}},
 		map[string]any{"port": int64(80), "sourceLabels": map[string]any{"l": "2"}},
 	}
-	got := route(mustRender(t, c, router.Traffic{Canary: 100}), 0)["match"]
+	got := route(mustRender(t, c, router.Traffic{Canary: 100, Matched: true}), 0)["match"]
 	if diff := cmp.Diff(any(want), got); diff != "" {
 		t.Errorf("match (-want +got):\n%s", diff)
 	}

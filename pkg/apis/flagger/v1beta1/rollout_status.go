@@ -11,6 +11,12 @@ const (
 	ServingCanary  = "canary"
 )
 
+// Values of RolloutStatus.Audience.
+const (
+	AudienceAll     = "all"
+	AudienceMatched = "matched"
+)
+
 // RolloutStatus is the operator's own record of a rollout: what it needs to continue after a
 // restart at the point where it stopped. It is written by the operator only.
 type RolloutStatus struct {
@@ -65,6 +71,13 @@ type RolloutStatus struct {
 	// Mirror says that requests are to be copied to the canary.
 	// +optional
 	Mirror bool `json:"mirror,omitempty"`
+
+	// Audience says which requests the canary weight is a share of: all, or matched for those
+	// that analysis.match picks, the others being for the primary. Empty means that analysis.match
+	// decides, as it does while the canary gets nothing.
+	// +kubebuilder:validation:Enum="";all;matched
+	// +optional
+	Audience string `json:"audience,omitempty"`
 
 	// ServingSide is the side that carries the traffic outside of an analysis: primary, or
 	// canary after a promotion whose primary did not come up. Empty means primary.

@@ -41,6 +41,10 @@ type RolloutStatusApplyConfiguration struct {
 	CanaryDrainedAt *v1.MicroTime `json:"canaryDrainedAt,omitempty"`
 	// Mirror says that requests are to be copied to the canary.
 	Mirror *bool `json:"mirror,omitempty"`
+	// Audience says which requests the canary weight is a share of: all, or matched for those
+	// that analysis.match picks, the others being for the primary. Empty means that analysis.match
+	// decides, as it does while the canary gets nothing.
+	Audience *string `json:"audience,omitempty"`
 	// ServingSide is the side that carries the traffic outside of an analysis: primary, or
 	// canary after a promotion whose primary did not come up. Empty means primary.
 	ServingSide *string `json:"servingSide,omitempty"`
@@ -159,6 +163,14 @@ func (b *RolloutStatusApplyConfiguration) WithCanaryDrainedAt(value v1.MicroTime
 // If called multiple times, the Mirror field is set to the value of the last call.
 func (b *RolloutStatusApplyConfiguration) WithMirror(value bool) *RolloutStatusApplyConfiguration {
 	b.Mirror = &value
+	return b
+}
+
+// WithAudience sets the Audience field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Audience field is set to the value of the last call.
+func (b *RolloutStatusApplyConfiguration) WithAudience(value string) *RolloutStatusApplyConfiguration {
+	b.Audience = &value
 	return b
 }
 
