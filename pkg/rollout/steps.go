@@ -230,7 +230,8 @@ func (p *pass) iterate(of int32) {
 
 // stepBlueGreen tests the canary without live traffic, then moves all of it over at once, then promotes.
 func (p *pass) stepBlueGreen(iterations int32) {
-	mirror := p.a.Mirror && p.f.Provider.Routes
+	// Once requests go to the canary, copies of others would show nothing new and disturb those.
+	mirror := p.a.Mirror && p.f.Provider.Routes && p.next.CanaryWeight == 0
 	switch {
 	case p.next.Iterations < iterations:
 		p.st.Mirror = mirror

@@ -137,3 +137,27 @@ func TestA03_FailedPromotionOfATestLeadsEverybodyToTheCanary(t *testing.T) {
 	serves(t, w, "v3")
 	sound(t, w)
 }
+
+// Contract section 3.6: requests are copied while none is led to the canary.
+func TestA22_MirrorEndsWhereTrafficBegins(t *testing.T) {
+	mirrored := func(s *v1beta1.CanarySpec) { blueGreen(3)(s); s.Analysis.Mirror = true }
+	for name, c := range map[string]struct {
+		from, to func(*v1beta1.CanarySpec)
+		at       int32
+	}{
+		"more iterations after the switch": {mirrored, func(s *v1beta1.CanarySpec) { s.Analysis.Iterations = 9 }, 100},
+		"weights to blue/green":            {weights, mirrored, 30},
+	} {
+		w := ready(t, podinfo(c.from))
+		w.Ship("v2")
+		untilWeight(t, w, c.at)
+		w.Edit(c.to)
+		until(t, w, name, 2*time.Hour, func() bool {
+			if w.routed.Mirror && w.routed.CanaryWeight > 0 {
+				t.Fatalf("%s: mirrored at weight %d", name, w.routed.CanaryWeight)
+			}
+			return w.Status().Phase == succeeded
+		})
+		sound(t, w)
+	}
+}
