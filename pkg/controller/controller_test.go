@@ -440,7 +440,14 @@ func TestB34_DuplicateTargetLeavesTheMetricsOfTheOther(t *testing.T) {
 // B-34: an older Canary that comes to name the Service or the target of a younger one by mistake is the one that stops, and goes on
 // once it is corrected.
 func TestB34_WhoeverHasTheNameComesFirst(t *testing.T) {
-	for name, field := range map[string][]string{"Service": {"spec", "service", "name"}, "target": {"spec", "targetRef", "name"}} {
+	for name, c := range map[string]struct {
+		field  []string
+		reason rollout.ProblemReason
+	}{
+		"Service": {[]string{"spec", "service", "name"}, rollout.ReasonDuplicateTarget},
+		// Whose target it is does not matter: a Canary keeps to its own.
+		"target": {[]string{"spec", "targetRef", "name"}, rollout.ReasonInvalidSpec},
+	} {
 		t.Run(name, func(t *testing.T) {
 			elder, younger := canaryFor("backend"), canaryFor("podinfo")
 			elder.SetCreationTimestamp(metav1.NewTime(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)))
@@ -451,16 +458,15 @@ func TestB34_WhoeverHasTheNameComesFirst(t *testing.T) {
 				l.untilPhase(canary, v1beta1.CanaryPhaseInitialized)
 				l.atRest(canary)
 			}
-			right, _, _ := unstructured.NestedString(elder.Object, field...)
-			a.edit(canaryResource, "backend", "podinfo", field...)
-			duplicate := string(rollout.ReasonDuplicateTarget)
-			l.until("the elder to be refused", func() bool { return l.healthy("backend").Reason == duplicate })
+			right, _, _ := unstructured.NestedString(elder.Object, c.field...)
+			a.edit(canaryResource, "backend", "podinfo", c.field...)
+			l.until("the elder to be refused", func() bool { return l.healthy("backend").Reason == string(c.reason) })
 			l.untilIdle()
-			if got := l.healthy("podinfo").Reason; got == duplicate {
-				t.Error("the younger is refused")
+			if got := l.healthy("podinfo"); got.Status == corev1.ConditionFalse {
+				t.Errorf("the younger is refused: %s", got.Message)
 			}
-			a.edit(canaryResource, "backend", right, field...)
-			l.until("the elder to be accepted", func() bool { return l.healthy("backend").Reason != duplicate })
+			a.edit(canaryResource, "backend", right, c.field...)
+			l.until("the elder to be accepted", func() bool { return l.healthy("backend").Status != corev1.ConditionFalse })
 		})
 	}
 }

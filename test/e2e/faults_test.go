@@ -138,7 +138,7 @@ func (l *life) live() {
 	l.enter("bootstrap")
 	args := []string{"-kubeconfig", l.proxy.kubeconfig(l)}
 	if l.fault == held {
-		args = append(args, "-kubeconfig-timeout", "5s")
+		args = append(args, "-kubeconfig-timeout", "8s")
 	}
 	l.operate(args...)
 	l.settled(v1beta1.CanaryPhaseInitialized)
