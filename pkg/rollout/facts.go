@@ -59,7 +59,7 @@ type Settings struct {
 	// MinInterval is the least time between two analysis steps.
 	MinInterval time.Duration
 	// PropagationDelay is how long a route write needs at the most to reach every proxy of a provider that reports
-	// nothing.
+	// nothing, and new pods to become known to the proxies of any.
 	PropagationDelay time.Duration
 	// ClusterName is shown in alerts.
 	ClusterName string
