@@ -62,6 +62,9 @@ func (p *pass) tookOver() bool {
 		return true
 	case p.inPhase(v1beta1.CanaryPhaseInitializing) && (p.c.Status.Rollout == nil || p.c.Status.Rollout.Stage == stageRouting):
 		return true
+	case p.st.TargetRef != nil:
+		// The primary has led before, and is only made again.
+		return true
 	}
 	return !p.c.DeletionTimestamp.IsZero() && p.mayHaveTakenOver()
 }

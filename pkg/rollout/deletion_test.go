@@ -28,6 +28,8 @@ func handingBack(stage string, ago time.Duration) edit {
 	}
 }
 
+func neverLed(f *Facts) { f.Canary.Status.Rollout.TargetRef = nil }
+
 func noPods(f *Facts) {
 	f.Target.Replicas, f.Target.Available = 0, 0
 	f.Target.Health = Health{State: Waiting, Reason: "waiting for rollout to finish: scaled to zero"}
@@ -78,13 +80,16 @@ func TestDeletion(t *testing.T) {
 			want{rule: "terminating", phase: terminating, stage: stageReturning, actions: []Action{RestoreTarget{}}, says: []string{"Terminating canary podinfo.test"}}},
 		"a status that was lost, and a fault in the spec": {"", []edit{deleted, problem(Problem{Reason: ReasonInvalidSpec, Message: "x"})},
 			want{rule: "terminating", phase: terminating, stage: stageReturning, actions: []Action{RestoreTarget{}}, says: []string{"Terminating canary podinfo.test"}}},
-		"a fault in the spec from the beginning": {"", []edit{deleted, problem(Problem{Reason: ReasonInvalidSpec, Message: "x"}), func(f *Facts) { f.Primary.Exists = false }},
+		"a fault in the spec from the beginning": {"", []edit{deleted, neverLed, problem(Problem{Reason: ReasonInvalidSpec, Message: "x"}), func(f *Facts) { f.Primary.Exists = false }},
 			want{rule: "terminating", phase: terminated, says: []string{"Terminating canary podinfo.test", "Terminated canary podinfo.test"}}},
 		"a primary that was lost during bootstrap": {v1beta1.CanaryPhaseInitializing, []edit{deleted, stage(stageCopying)},
 			want{rule: "terminating", phase: terminating, stage: stageReturning, actions: []Action{RestoreTarget{}}, says: []string{"Terminating canary podinfo.test"}}},
-		"a primary that is made for the first time": {v1beta1.CanaryPhaseInitializing, []edit{deleted, stage(stageCopying), func(f *Facts) { f.Reverted = true }},
+		"a primary that was lost during bootstrap, and then a fault in the spec": {v1beta1.CanaryPhaseInitializing,
+			[]edit{deleted, stage(stageCopying), problem(Problem{Reason: ReasonInvalidSpec, Message: "x"})},
+			want{rule: "terminating", phase: terminating, stage: stageReturning, actions: []Action{RestoreTarget{}}, says: []string{"Terminating canary podinfo.test"}}},
+		"a primary that is made for the first time": {v1beta1.CanaryPhaseInitializing, []edit{deleted, neverLed, stage(stageCopying), func(f *Facts) { f.Reverted = true }},
 			want{rule: "terminating", phase: terminated, says: []string{"Terminating canary podinfo.test", "Terminated canary podinfo.test"}}},
-		"nothing was taken over": {"", []edit{deleted, func(f *Facts) { f.Reverted, f.Primary.Exists = true, false }},
+		"nothing was taken over": {"", []edit{deleted, neverLed, func(f *Facts) { f.Reverted, f.Primary.Exists = true, false }},
 			want{rule: "terminating", phase: terminated, says: []string{"Terminating canary podinfo.test", "Terminated canary podinfo.test"}}},
 		"the target is that of another Canary": {succeeded, []edit{deleted, problem(Problem{Reason: ReasonDuplicateTarget, Message: "x"})},
 			want{rule: "terminating", phase: terminated, says: []string{"Terminating canary podinfo.test", "Terminated canary podinfo.test"}}},
