@@ -389,11 +389,17 @@ func TestC08_PanicIsConfined(t *testing.T) {
 	l.untilPhase("bad", v1beta1.CanaryPhaseInitialized)
 }
 
-// B-34: a second Canary for the same target is refused, the first goes on; when it is deleted, the second takes over.
-func TestB34_DuplicateTarget(t *testing.T) {
-	twin := canaryFor("podinfo")
+// twinOf is another Canary for a target.
+func twinOf(target string) *unstructured.Unstructured {
+	twin := canaryFor(target)
 	twin.SetName("twin")
 	twin.SetUID("uid-twin")
+	return twin
+}
+
+// B-34: a second Canary for the same target is refused, the first goes on; when it is deleted, the second takes over.
+func TestB34_DuplicateTarget(t *testing.T) {
+	twin := twinOf("podinfo")
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := newLoop(t, a, 2).start()
 	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
@@ -415,9 +421,7 @@ func TestB34_DuplicateTarget(t *testing.T) {
 }
 
 func TestB34_DuplicateTargetLeavesTheMetricsOfTheOther(t *testing.T) {
-	twin := canaryFor("podinfo")
-	twin.SetName("twin")
-	twin.SetUID("uid-twin")
+	twin := twinOf("podinfo")
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := newLoop(t, a, 2).start()
 	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
@@ -477,8 +481,7 @@ func TestB34_NewCanaries(t *testing.T) {
 	elder.SetCreationTimestamp(metav1.NewTime(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)))
 	younger.SetCreationTimestamp(metav1.NewTime(time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)))
 	elder.Object["spec"].(map[string]any)["service"].(map[string]any)["name"] = "podinfo"
-	twin := canaryFor("podinfo")
-	twin.SetName("twin")
+	twin := twinOf("podinfo")
 	if precedence(younger, elder) >= 0 || precedence(elder, younger) <= 0 {
 		t.Error("the elder goes before the one whose target has the name")
 	}

@@ -122,7 +122,7 @@ func primaryMissing(p *pass) bool {
 	if p.f.Primary.Exists {
 		return false
 	}
-	if p.st.Promoted == nil || p.st.Promoted.Fingerprint == unknownRevision {
+	if !p.promotedKnown() {
 		p.replaceUnknownPrimary()
 		return true
 	}
@@ -205,9 +205,8 @@ func (p *pass) watchPrimary() {
 // have had a reason, so it stays as it is until the next promotion.
 func (p *pass) watchContent() {
 	told := p.problem != nil || p.keepHealth
-	known := p.st.Promoted != nil && p.st.Promoted.Fingerprint != unknownRevision
 	switch lost := p.f.Copies.Lost; {
-	case told || !known:
+	case told || !p.promotedKnown():
 	case p.f.Primary.Edited && p.f.Primary.Copy == "":
 		p.fail(ReasonPrimaryChanged, "%s is not what was promoted, somebody changed its pod template: undo that, or roll out another revision of %s",
 			p.primaryName(), p.targetName())

@@ -172,9 +172,7 @@ func TestIncidentB11_BlockedRunGoesOn(t *testing.T) {
 // A rollback hook calls a run off that is blocked.
 func TestIncidentB19_RollbackHookIsHonouredWhileBlocked(t *testing.T) {
 	abort := false
-	w := ready(t, podinfo(withHook(v1beta1.RollbackHook)), func(o *Options) {
-		o.Hooks = func(*World, v1beta1.HookType, string) rollout.HookResult { return rollout.HookResult{Passed: abort} }
-	})
+	w := ready(t, podinfo(withHook(v1beta1.RollbackHook)), hooksPass(&abort))
 	w.canary.Spec.ProgressDeadlineSeconds = new(int32(7200))
 	w.Ship("v2")
 	untilWeight(t, w, 50)

@@ -41,9 +41,7 @@ func TestIncidentB19_RollbackHookIsHonouredWhileWaiting(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			abort := false
-			w := ready(t, podinfo(withHook(v1beta1.RollbackHook)), provider(hold.provider), func(o *Options) {
-				o.Hooks = func(*World, v1beta1.HookType, string) rollout.HookResult { return rollout.HookResult{Passed: abort} }
-			})
+			w := ready(t, podinfo(withHook(v1beta1.RollbackHook)), provider(hold.provider), hooksPass(&abort))
 			w.canary.Spec.ProgressDeadlineSeconds = new(int32(3600))
 			hold.wait(t, w)
 			w.Run(time.Second)
@@ -122,12 +120,17 @@ func TestIncidentB19_BadMetricsWhileWaitingForPromotion(t *testing.T) {
 	}
 }
 
+// hooksPass lets all hooks say what a variable says.
+func hooksPass(say *bool) func(*Options) {
+	return func(o *Options) {
+		o.Hooks = func(*World, v1beta1.HookType, string) rollout.HookResult { return rollout.HookResult{Passed: *say} }
+	}
+}
+
 // The answer to a question of a minute ago does not promote what was called off since.
 func TestIncidentB19_RollbackHookIsAskedBeforeThePromotion(t *testing.T) {
 	abort := false
-	w := ready(t, podinfo(withHook(v1beta1.RollbackHook)), func(o *Options) {
-		o.Hooks = func(*World, v1beta1.HookType, string) rollout.HookResult { return rollout.HookResult{Passed: abort} }
-	})
+	w := ready(t, podinfo(withHook(v1beta1.RollbackHook)), hooksPass(&abort))
 	w.Ship("v2")
 	untilWeight(t, w, 50)
 	w.Run(50 * time.Second)

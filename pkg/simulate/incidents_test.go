@@ -442,9 +442,7 @@ func TestA19_NothingIsScaledDownBeforeTheProxiesFollow(t *testing.T) {
 	}
 	for name, act := range play {
 		abort = false
-		w := ready(t, podinfo(withHook(v1beta1.RollbackHook)), func(o *Options) {
-			o.Hooks = func(*World, v1beta1.HookType, string) rollout.HookResult { return rollout.HookResult{Passed: abort} }
-		})
+		w := ready(t, podinfo(withHook(v1beta1.RollbackHook)), hooksPass(&abort))
 		w.Ship("v2")
 		untilWeight(t, w, 30)
 		act(w)
