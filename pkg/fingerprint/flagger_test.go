@@ -97,7 +97,10 @@ func TestFlaggerHashIsThatOfEveryEncoding(t *testing.T) {
 			*q = resource.MustParse([]string{"0", "1", "100m", "1500m", "16Mi", "128974848", "1e3", "0.5Gi", "12345678901234567890"}[c.Intn(9)])
 		},
 		func(v *intstr.IntOrString, c randfill.Continue) { *v = intstr.FromInt32(c.Int31()) },
-		func(m *metav1.ObjectMeta, c randfill.Continue) { c.FillNoCustom(&m.Labels); c.FillNoCustom(&m.Annotations) },
+		func(m *metav1.ObjectMeta, c randfill.Continue) {
+			c.FillNoCustom(&m.Labels)
+			c.FillNoCustom(&m.Annotations)
+		},
 	)
 	for range 200 {
 		var template, over corev1.PodTemplateSpec
