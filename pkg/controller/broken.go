@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/controller/workqueue"
 	"flagger.app/flagger/pkg/rollout"
 )
 
@@ -23,8 +24,8 @@ func (c *Controller) reportUndecodable(ctx context.Context, key string, cause er
 }
 
 // reportPanic tells of a pass that went wrong in a way nobody foresaw.
-func (c *Controller) reportPanic(ctx context.Context, key string, p *panicError) {
-	message := fmt.Sprintf("internal error: %s; the log of the operator has the details", firstLine(fmt.Sprint(p.value)))
+func (c *Controller) reportPanic(ctx context.Context, key string, p *workqueue.PanicError) {
+	message := fmt.Sprintf("internal error: %s; the log of the operator has the details", firstLine(fmt.Sprint(p.Value)))
 	if err := c.reportBroken(ctx, key, rollout.ReasonInternalError, message); err != nil {
 		c.logger(key).Error("telling of a panic failed", zap.Error(err))
 	}

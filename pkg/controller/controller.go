@@ -19,6 +19,7 @@ import (
 
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/controller/workqueue"
 	"flagger.app/flagger/pkg/hook"
 	"flagger.app/flagger/pkg/notify"
 	"flagger.app/flagger/pkg/rollout"
@@ -85,7 +86,8 @@ type Config struct {
 type Controller struct {
 	Config
 
-	queue     *Queue
+	queue     *workqueue.Queue
+	workers   *workqueue.Workers
 	index     *index
 	canaries  *canaries
 	main      *site
@@ -93,7 +95,6 @@ type Controller struct {
 	workloads *workload.Kinds
 	publisher *publisher
 	limit     *limit
-	slots     slots
 
 	mu    sync.Mutex
 	known map[string]*memory
@@ -127,11 +128,11 @@ type memory struct {
 func New(cfg Config) (*Controller, error) {
 	c := &Controller{
 		Config: cfg,
-		queue:  NewQueue(cfg.Clock),
+		queue:  workqueue.NewQueue(cfg.Clock),
 		index:  newIndex(),
-		slots:  make(slots, max(1, cfg.Workers)),
 		known:  map[string]*memory{},
 	}
+	c.workers = workqueue.NewWorkers(c.queue, cfg.Workers)
 	c.main = c.newSite(cfg.Main)
 	c.mesh = c.main
 	if cfg.Mesh != nil {
@@ -229,19 +230,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	}
 	var wait sync.WaitGroup
 	wait.Go(func() { c.publisher.run(ctx) })
-	defer context.AfterFunc(ctx, c.queue.ShutDown)()
-	for {
-		// The key comes first: a slot that is held while nothing is due would keep passes from coming back to work.
-		key, quit := c.queue.Get()
-		if quit || c.slots.take(ctx) != nil {
-			break
-		}
-		wait.Go(func() {
-			defer c.queue.Done(key)
-			defer c.slots.give()
-			c.process(ctx, key)
-		})
-	}
+	c.workers.Run(ctx, c.process)
 	wait.Wait()
 	return nil
 }
@@ -250,8 +239,12 @@ func (c *Controller) Run(ctx context.Context) error {
 func (c *Controller) process(ctx context.Context, key string) {
 	log := c.logger(key)
 	started := c.Clock.Now()
-	wake, err := c.guard(ctx, key)
-	var panicked *panicError
+	var wake time.Time
+	err := workqueue.Guard(func() (err error) {
+		wake, err = c.pass(ctx, key)
+		return err
+	})
+	var panicked *workqueue.PanicError
 	switch {
 	case ctx.Err() != nil:
 		log.Debug("stopped", zap.Error(err))
@@ -263,7 +256,7 @@ func (c *Controller) process(ctx context.Context, key string) {
 		log.Debug("repeating a pass that met another writer", zap.Error(err), zap.Duration("pause", c.queue.Conflicted(key)))
 	case errors.As(err, &panicked):
 		c.reportPanic(ctx, key, panicked)
-		log.Error("panic in a pass", zap.Any("panic", panicked.value), zap.ByteString("stack", panicked.stack), zap.Duration("pause", c.queue.Failed(key)))
+		log.Error("panic in a pass", zap.Any("panic", panicked.Value), zap.ByteString("stack", panicked.Stack), zap.Duration("pause", c.queue.Failed(key)))
 	default:
 		log.Error("pass failed", zap.Error(err), zap.Duration("pause", c.queue.Failed(key)))
 	}
@@ -318,29 +311,6 @@ func (c *Controller) forget(key string) {
 	if m != nil {
 		c.Telemetry.Forget(m.canary.Namespace, m.canary.Name)
 	}
-}
-
-// slots bounds how many passes work at a time. A pass gives its slot back while it waits for others' answers, so that
-// slow webhooks of some Canaries never hold up the rest.
-type slots chan struct{}
-
-func (s slots) take(ctx context.Context) error {
-	select {
-	case s <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (s slots) give() { <-s }
-
-// without runs f without holding a slot.
-func (s slots) without(f func()) {
-	s.give()
-	// The slot is taken back even when the process is about to stop: the caller gives it back in any case.
-	defer func() { s <- struct{}{} }()
-	f()
 }
 
 // until is the earlier of two times, of which zero means never.

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,7 +23,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	kubefake "k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
-	"k8s.io/client-go/util/workqueue"
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"flagger.app/flagger/pkg/analysis"
@@ -48,10 +46,8 @@ type loop struct {
 	metrics  *metricsFunc
 	notifier *notifier
 	logs     *zapobserver.ObservedLogs
-	// work is that of the passes and that of telling about them.
-	work    [2]*work
-	stop    context.CancelFunc
-	stopped chan struct{}
+	stop     context.CancelFunc
+	stopped  chan struct{}
 }
 
 // hooks answers webhooks, by default with a pass.
@@ -145,7 +141,6 @@ func newLoop(t *testing.T, a *api, workers int, edits ...func(*Config)) *loop {
 	if l.Controller, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
-	l.work = [2]*work{observeWork(l.queue), observeWork(l.publisher.queue)}
 	return l
 }
 
@@ -207,41 +202,10 @@ func (l *loop) atRest(name string) {
 // passes counts the finished passes.
 func (l *loop) passes() int { return l.logs.FilterMessage("pass").Len() }
 
-// work counts the keys that were handed to a queue and are not done with. The length of a queue does not tell: a key that was
-// handed out is in it no more, and its pass holds no slot before it begins, nor while it waits for a webhook.
-type work struct {
-	workqueue.Queue[string]
-	open atomic.Int64
-}
-
-// Push is called once for each time that a key will be handed out, before it is.
-func (w *work) Push(key string) {
-	w.open.Add(1)
-	w.Queue.Push(key)
-}
-
-// workedQueue tells its work which keys are done with. One that is due again was pushed again before.
-type workedQueue struct {
-	workqueue.TypedInterface[string]
-	work *work
-}
-
-func (q workedQueue) Done(key string) {
-	q.TypedInterface.Done(key)
-	q.work.open.Add(-1)
-}
-
-// observeWork makes a queue count its work.
-func observeWork(q *Queue) *work {
-	w := &work{Queue: workqueue.DefaultQueue[string]()}
-	q.ready = workedQueue{workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[string]{Queue: w}), w}
-	return w
-}
-
 // untilIdle waits until no pass is at work or due, and nothing is left to tell.
 func (l *loop) untilIdle() {
 	l.t.Helper()
-	eventually(l.t, "the loop to be idle", func() bool { return l.work[0].open.Load() == 0 && l.work[1].open.Load() == 0 })
+	eventually(l.t, "the loop to be idle", func() bool { return l.queue.Idle() && l.publisher.queue.Idle() })
 }
 
 func (l *loop) healthy(name string) v1beta1.CanaryCondition {

@@ -10,6 +10,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/controller/workqueue"
 )
 
 // Reads come from caches: what a step costs the API server does not grow with what the workload refers to.
@@ -73,7 +74,7 @@ func TestD04_WithoutTrackingNothingIsRead(t *testing.T) {
 // C-14: Canaries that are to take their next step at the same instant do not all do so.
 func TestC14_WakesOfOneInstantAreSpread(t *testing.T) {
 	clock := clocktesting.NewFakeClock(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
-	q := NewQueue(clock)
+	q := workqueue.NewQueue(clock)
 	defer q.ShutDown()
 	const keys = 200
 	wake := clock.Now().Add(time.Minute)

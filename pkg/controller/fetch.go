@@ -42,7 +42,7 @@ func (c *Controller) fetch(ctx context.Context, v *view, needs []rollout.Need) (
 		checks.Hooks[kind] = results
 	}
 	var mu sync.Mutex
-	c.slots.without(func() { c.ask(ctx, v, needs, &checks, &mu) })
+	c.workers.Without(func() { c.ask(ctx, v, needs, &checks, &mu) })
 
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"time"
 
 	"go.uber.org/zap"
@@ -13,24 +12,6 @@ import (
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/rollout"
 )
-
-// panicError is a panic of a pass, confined to its key.
-type panicError struct {
-	value any
-	stack []byte
-}
-
-func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
-
-// guard turns a panic into an error.
-func (c *Controller) guard(ctx context.Context, key string) (wake time.Time, err error) {
-	defer func() {
-		if value := recover(); value != nil {
-			err = &panicError{value: value, stack: debug.Stack()}
-		}
-	}()
-	return c.pass(ctx, key)
-}
 
 // pass brings one Canary as far as it can get now, and says when to look again.
 func (c *Controller) pass(ctx context.Context, key string) (time.Time, error) {

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/controller/workqueue"
 	"flagger.app/flagger/pkg/fingerprint"
 	"flagger.app/flagger/pkg/hook"
 	"flagger.app/flagger/pkg/notify"
@@ -29,8 +31,7 @@ type publisher struct {
 	cfg    Config
 	log    *zap.Logger
 	events events
-	queue  *Queue
-	slots  slots
+	queue  *workqueue.Queue
 	// done is called with the key when everything in an outbox was told.
 	done func(key string)
 
@@ -59,8 +60,7 @@ func newPublisher(cfg Config, done func(string)) *publisher {
 		cfg:      cfg,
 		log:      cfg.Log,
 		events:   events{client: cfg.Kube, clock: cfg.Clock},
-		queue:    NewQueue(cfg.Clock),
-		slots:    make(slots, maxPublishing),
+		queue:    workqueue.NewQueue(cfg.Clock),
 		done:     done,
 		outboxes: map[string]*outbox{},
 	}
@@ -105,20 +105,7 @@ func (p *publisher) forget(key string) {
 
 // run tells until ctx ends.
 func (p *publisher) run(ctx context.Context) {
-	var wait sync.WaitGroup
-	defer context.AfterFunc(ctx, p.queue.ShutDown)()
-	for {
-		key, quit := p.queue.Get()
-		if quit || p.slots.take(ctx) != nil {
-			break
-		}
-		wait.Go(func() {
-			defer p.queue.Done(key)
-			defer p.slots.give()
-			p.publish(ctx, key)
-		})
-	}
-	wait.Wait()
+	workqueue.NewWorkers(p.queue, maxPublishing).Run(ctx, p.publish)
 }
 
 // publish tells everything about one Canary that was not told.
@@ -129,20 +116,17 @@ func (p *publisher) publish(ctx context.Context, key string) {
 	if box == nil {
 		return
 	}
-	defer func() {
-		if value := recover(); value != nil {
-			p.log.Error("panic while telling", zap.String("canary", key), zap.Any("panic", value), zap.Stack("stack"))
-			p.queue.Failed(key)
-		}
-	}()
-	err := p.empty(ctx, key, box)
-	if err != nil {
-		if ctx.Err() == nil {
-			p.log.Error("telling failed", zap.String("canary", key), zap.Error(err), zap.Duration("pause", p.queue.Failed(key)))
-		}
-		return
+	err := workqueue.Guard(func() error { return p.empty(ctx, key, box) })
+	var panicked *workqueue.PanicError
+	switch {
+	case errors.As(err, &panicked):
+		p.log.Error("panic while telling", zap.String("canary", key), zap.Any("panic", panicked.Value), zap.ByteString("stack", panicked.Stack))
+		p.queue.Failed(key)
+	case err == nil:
+		p.settle(key, box)
+	case ctx.Err() == nil:
+		p.log.Error("telling failed", zap.String("canary", key), zap.Error(err), zap.Duration("pause", p.queue.Failed(key)))
 	}
-	p.settle(key, box)
 }
 
 // settle ends the work on an outbox that was emptied.

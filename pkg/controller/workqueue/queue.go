@@ -1,8 +1,9 @@
-package controller
+package workqueue
 
 import (
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/client-go/util/workqueue"
@@ -29,6 +30,8 @@ type Queue struct {
 	// jitter lengthens pauses after failures, spread those until the next step.
 	jitter, spread func(time.Duration) time.Duration
 	ready          workqueue.TypedInterface[string]
+	// open is how many keys were handed to ready and are not done with.
+	open *pending
 
 	mu       sync.Mutex
 	wakes    map[string]clock.Timer
@@ -37,11 +40,13 @@ type Queue struct {
 
 // NewQueue returns an empty queue on the given clock.
 func NewQueue(c clock.WithDelayedExecution) *Queue {
+	open := &pending{Queue: workqueue.DefaultQueue[string]()}
 	return &Queue{
 		clock:    c,
 		jitter:   addTenth,
 		spread:   addLittle,
-		ready:    workqueue.NewTyped[string](),
+		ready:    workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[string]{Queue: open}),
+		open:     open,
 		wakes:    map[string]clock.Timer{},
 		failures: map[string]int{},
 	}
@@ -75,10 +80,29 @@ func (q *Queue) Remind(key string) {
 func (q *Queue) Get() (string, bool) { return q.ready.Get() }
 
 // Done ends the pass of a key that Get handed out.
-func (q *Queue) Done(key string) { q.ready.Done(key) }
+func (q *Queue) Done(key string) {
+	q.ready.Done(key)
+	q.open.passes.Add(-1)
+}
 
 // Len is the number of keys that wait for a worker.
 func (q *Queue) Len() int { return q.ready.Len() }
+
+// Idle is whether no key is due or at work. Len does not tell: a key that was handed out is in it no more.
+func (q *Queue) Idle() bool { return q.open.passes.Load() == 0 }
+
+// pending counts the passes that are asked for and not done.
+type pending struct {
+	workqueue.Queue[string]
+	passes atomic.Int64
+}
+
+// Push is called once for each time that a key will be handed out, before it is. One that is due again when it is done was
+// pushed before.
+func (p *pending) Push(key string) {
+	p.passes.Add(1)
+	p.Queue.Push(key)
+}
 
 // Succeeded forgets the failures of a key and sets its next pass. The time replaces any earlier one; the zero time means that
 // only an event brings the key back.

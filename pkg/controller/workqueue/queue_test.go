@@ -1,4 +1,4 @@
-package controller
+package workqueue
 
 import (
 	"testing"
