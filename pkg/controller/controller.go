@@ -144,10 +144,7 @@ func New(cfg Config) (*Controller, error) {
 	if c.canaries, err = newCanaries(cfg.Main.Dynamic, c.main.written, cfg.Namespace, c.onCanary); err != nil {
 		return nil, err
 	}
-	c.limit = &limit{
-		max: cfg.Settings.MaxRollouts, canaries: c.canaries.informer.GetIndexer(),
-		failing: c.queue.Failing, wake: c.queue.Add, starting: map[string]struct{}{},
-	}
+	c.limit = newLimit(cfg.Settings.MaxRollouts, c.canaries.informer.GetIndexer(), c.queue)
 	return c, nil
 }
 
@@ -280,6 +277,12 @@ func isConflict(err error) bool {
 	return router.IsStale(err) || apierrors.IsConflict(err) || errors.Is(err, workload.ErrMoved)
 }
 
+// isRefused is whether a write did not come about. Other errors, of servers and of connections, leave that open.
+func isRefused(err error) bool {
+	var status apierrors.APIStatus
+	return errors.As(err, &status) && status.Status().Code >= 400 && status.Status().Code < 500
+}
+
 func (c *Controller) logger(key string) *zap.Logger {
 	namespace, name := keyParts(key)
 	return c.Log.With(zap.String("canary", name+"."+namespace))
@@ -307,7 +310,7 @@ func (c *Controller) forget(key string) {
 	c.queue.Drop(key)
 	c.index.forget(key)
 	c.publisher.forget(key)
-	c.limit.withdraw(key, c.Clock.Now())
+	c.limit.forget(key, c.Clock.Now())
 	if m != nil {
 		c.Telemetry.Forget(m.canary.Namespace, m.canary.Name)
 	}

@@ -11,6 +11,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/controller/workqueue"
 	"flagger.app/flagger/pkg/rollout"
 )
 
@@ -35,6 +36,15 @@ type limit struct {
 
 	mu       sync.Mutex
 	starting map[string]struct{}
+	// failed is when a start of a Canary was last not stored. It comes after those who have waited since before.
+	failed map[string]time.Time
+}
+
+func newLimit(most int, canaries cache.Indexer, q *workqueue.Queue) *limit {
+	return &limit{
+		max: most, canaries: canaries, failing: q.Failing, wake: q.Add,
+		starting: map[string]struct{}{}, failed: map[string]time.Time{},
+	}
 }
 
 // turnOf is the part that a Canary has in the limit, empty for none.
@@ -77,7 +87,7 @@ func (p place) compare(q place) int {
 }
 
 // placeOf is the place of a Canary whose change was seen at now, or before if its status says so.
-func placeOf(u *unstructured.Unstructured, now time.Time) place {
+func (l *limit) placeOf(u *unstructured.Unstructured, now time.Time) place {
 	p := place{since: now, key: keyOf(u)}
 	if turnOf(u) != turnWaiting {
 		return p
@@ -85,6 +95,11 @@ func placeOf(u *unstructured.Unstructured, now time.Time) place {
 	text, _ := healthyOf(u)["lastTransitionTime"].(string)
 	if since, err := time.Parse(time.RFC3339, text); err == nil {
 		p.since = since
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if at, ok := l.failed[p.key]; ok && at.After(p.since) {
+		p.since = at
 	}
 	return p
 }
@@ -100,7 +115,7 @@ func (l *limit) othersFirst(u *unstructured.Unstructured, now time.Time) bool {
 	if free <= 0 {
 		return true
 	}
-	mine, before := placeOf(u, now), 0
+	mine, before := l.placeOf(u, now), 0
 	for _, p := range l.queue(now) {
 		if p.key != mine.key && p.compare(mine) < 0 {
 			before++
@@ -128,7 +143,7 @@ func (l *limit) queue(now time.Time) []place {
 	var all []place
 	for _, item := range items {
 		if u, ok := item.(*unstructured.Unstructured); ok && !l.failing(keyOf(u)) {
-			all = append(all, placeOf(u, now))
+			all = append(all, l.placeOf(u, now))
 		}
 	}
 	return all
@@ -148,11 +163,32 @@ func (l *limit) begin(key string) bool {
 	return true
 }
 
+// unstored follows a start that was not stored, and sends the Canary behind those who wait by now: whoever can't start would
+// take the first place again and again. What the server did not refuse it may have stored all the same, so its place stays
+// taken until the next pass looks again.
+func (l *limit) unstored(key string, refused bool, now time.Time) {
+	l.mu.Lock()
+	l.failed[key] = now
+	l.mu.Unlock()
+	if refused {
+		l.withdraw(key, now)
+	}
+}
+
 // shown drops the place that was taken for a rollout, as the cache counts it by now.
 func (l *limit) shown(key string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.starting, key)
+	delete(l.failed, key)
+}
+
+// forget drops everything about a Canary that is gone.
+func (l *limit) forget(key string, now time.Time) {
+	l.withdraw(key, now)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.failed, key)
 }
 
 // withdraw gives back the place of a rollout that was not begun.

@@ -3,6 +3,7 @@ package controller
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -14,10 +15,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
+	clocktesting "k8s.io/utils/clock/testing"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/controller/workqueue"
 	"flagger.app/flagger/pkg/rollout"
 )
 
@@ -174,46 +178,47 @@ func TestC14_FirstComeFirstServed(t *testing.T) {
 	}
 }
 
-// C-14: a Canary whose status can't be written takes the turn from nobody for long, and one that is suspended or taken back
-// while it waits makes way.
+// C-14: a Canary whose status can't be written takes the turn from nobody for long, however many passes run at a time.
 func TestC14_OneThatCannotStartHoldsUpNobody(t *testing.T) {
-	names, objects := fleet(3)
-	a := newAPI(t, objects...)
-	var broken atomic.Bool
-	a.client.PrependReactor("update", "canaries", func(action clienttesting.Action) (bool, runtime.Object, error) {
-		u := action.(clienttesting.UpdateAction).GetObject().(*unstructured.Unstructured)
-		phase, _, _ := unstructured.NestedString(u.Object, "status", "phase")
-		if broken.Load() && u.GetName() == "app-1" && phase == "Progressing" {
-			return true, nil, apierrors.NewInternalError(errors.New("etcd is away"))
-		}
-		return false, nil, nil
-	})
-	l := newLoop(t, a, 4).limited(1).start()
-	l.untilAll(names, v1beta1.CanaryPhaseInitialized)
-	broken.Store(true)
-	for _, name := range names {
-		a.edit(deploymentResource, name, "blue", "spec", "template", "metadata", "labels", "color")
-		eventually(t, name+" to be seen", func() bool {
-			return rollout.UnderWay(l.phase(name)) || l.healthy(name).Reason == string(rollout.ReasonWaitingForTurn)
+	for _, workers := range []int{1, 4} {
+		t.Run(fmt.Sprintf("%d workers", workers), func(t *testing.T) {
+			names, objects := fleet(3)
+			a := newAPI(t, objects...)
+			var broken atomic.Bool
+			a.client.PrependReactor("update", "canaries", func(action clienttesting.Action) (bool, runtime.Object, error) {
+				u := action.(clienttesting.UpdateAction).GetObject().(*unstructured.Unstructured)
+				phase, _, _ := unstructured.NestedString(u.Object, "status", "phase")
+				if broken.Load() && u.GetName() == "app-1" && phase == "Progressing" {
+					return true, nil, apierrors.NewInternalError(errors.New("etcd is away"))
+				}
+				return false, nil, nil
+			})
+			l := newLoop(t, a, workers).limited(1).start()
+			l.untilAll(names, v1beta1.CanaryPhaseInitialized)
+			broken.Store(true)
+			for _, name := range names {
+				a.edit(deploymentResource, name, "blue", "spec", "template", "metadata", "labels", "color")
+				eventually(t, name+" to be seen", func() bool {
+					return rollout.UnderWay(l.phase(name)) || l.healthy(name).Reason == string(rollout.ReasonWaitingForTurn)
+				})
+				l.clock.Step(2 * time.Second)
+			}
+			l.untilPhase("app-0", v1beta1.CanaryPhaseSucceeded)
+			l.untilPhase("app-2", v1beta1.CanaryPhaseSucceeded)
+			broken.Store(false)
+			l.untilPhase("app-1", v1beta1.CanaryPhaseSucceeded)
 		})
-		l.clock.Step(2 * time.Second)
 	}
-	l.untilPhase("app-0", v1beta1.CanaryPhaseSucceeded)
-	l.untilPhase("app-2", v1beta1.CanaryPhaseSucceeded)
-	broken.Store(false)
-	l.untilPhase("app-1", v1beta1.CanaryPhaseSucceeded)
 }
 
 // turns is a limit over a cache that the test fills, and who was woken.
 func turns(t *testing.T, n int, canaries ...*unstructured.Unstructured) (*limit, *[]string) {
 	t.Helper()
 	woken := &[]string{}
-	l := &limit{
-		max: n, canaries: cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{byTurn: indexBy(turnOf)}),
-		failing:  func(key string) bool { return strings.Contains(key, "broken") },
-		wake:     func(key string) { *woken = append(*woken, key) },
-		starting: map[string]struct{}{},
-	}
+	q := workqueue.NewQueue(clocktesting.NewFakeClock(time.Unix(0, 0)))
+	l := newLimit(n, cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{byTurn: indexBy(turnOf)}), q)
+	l.failing = func(key string) bool { return strings.Contains(key, "broken") }
+	l.wake = func(key string) { *woken = append(*woken, key) }
 	for _, u := range canaries {
 		if err := l.canaries.Add(u); err != nil {
 			t.Fatal(err)
@@ -290,5 +295,49 @@ func TestC14_OrderOfTurns(t *testing.T) {
 	l.wakeNext(now)
 	if !slices.Equal(*woken, []string{"test/z-first", "test/a-second"}) {
 		t.Errorf("woken %q", *woken)
+	}
+}
+
+// C-14: whoever failed to start comes after those who have waited since before. A place is given back at once only where it is
+// certain that nothing was stored.
+func TestC14_FailedStartComesLast(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 30, 0, time.UTC)
+	for name, c := range map[string]struct {
+		cause error
+		woken []string
+	}{
+		"refused":  {apierrors.NewForbidden(schema.GroupResource{}, "first", errors.New("denied")), []string{"test/second"}},
+		"too many": {fmt.Errorf("canary test/first: %w", apierrors.NewTooManyRequests("later", 1)), []string{"test/second"}},
+		"broken":   {apierrors.NewInternalError(errors.New("etcd timed out")), nil},
+		"cut off":  {io.ErrUnexpectedEOF, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			first, second, third := waitingSince("first", 1), waitingSince("second", 2), waitingSince("third", 40)
+			l, woken := turns(t, 1, first, second)
+			if l.othersFirst(first, now) || !l.begin("test/first") {
+				t.Fatal("the first may not begin")
+			}
+			l.unstored("test/first", isRefused(c.cause), now)
+			if !slices.Equal(*woken, c.woken) {
+				t.Errorf("%q were woken, want %q", *woken, c.woken)
+			}
+			l.withdraw("test/first", now)
+			if !l.othersFirst(first, now) || l.othersFirst(second, now) {
+				t.Error("who failed to start goes first again")
+			}
+			if err := l.canaries.Delete(second); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.canaries.Add(third); err != nil {
+				t.Fatal(err)
+			}
+			if l.othersFirst(first, now) || !l.othersFirst(third, now) {
+				t.Error("who failed to start comes after one that came later")
+			}
+			l.forget("test/first", now)
+			if len(l.failed)+len(l.starting) > 0 {
+				t.Errorf("what is gone is remembered: %v, %v", l.failed, l.starting)
+			}
+		})
 	}
 }

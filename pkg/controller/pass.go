@@ -19,6 +19,7 @@ func (c *Controller) pass(ctx context.Context, key string) (time.Time, error) {
 	var undecodable errUndecodable
 	switch {
 	case errors.As(err, &undecodable):
+		c.limit.withdraw(key, c.Clock.Now())
 		return time.Time{}, c.reportUndecodable(ctx, key, undecodable)
 	case err != nil:
 		return time.Time{}, err
@@ -35,10 +36,14 @@ func (c *Controller) pass(ctx context.Context, key string) (time.Time, error) {
 	if v.seen.RecheckAt.After(v.facts.Now) {
 		wake = until(wake, v.seen.RecheckAt)
 	}
-	if !rollout.UnderWay(v.canary.Status.Phase) && rollout.UnderWay(decision.Status.Phase) && !c.limit.begin(key) {
+	begins := !rollout.UnderWay(v.canary.Status.Phase) && rollout.UnderWay(decision.Status.Phase)
+	if begins && !c.limit.begin(key) {
 		return time.Time{}, errMoved
 	}
 	stored, err := c.store(ctx, v, decision)
+	if begins && err != nil && !isConflict(err) {
+		c.limit.unstored(key, isRefused(err), v.started)
+	}
 	if apierrors.IsNotFound(err) {
 		// Deleted meanwhile; the event is on its way. If none comes, whoever answered was wrong.
 		return v.facts.Now.Add(lookAgain), nil
