@@ -64,7 +64,7 @@ bin/e2e.test: $(TESTBED) FORCE
 test-api: bin/e2e.test ## Run the suite on a real API server and controllers, but for its longest tests
 	$(API_SUITE) -test.skip '$(LIVES)'
 
-test-lives: bin/e2e.test ## Run the longest tests of that suite: takeovers, faults, histories, quarrels, and requests all the while
+test-lives: bin/e2e.test ## Run the longest tests of that suite: takeovers, faults, histories, contention, and requests all the while
 	$(API_SUITE) -test.run '$(LIVES)'
 
 test-gateway: $(TESTBED) ## Lead an application through its whole life, and kill the operator, while requests go through a real gateway

@@ -45,7 +45,7 @@ func (c *Controller) apply(ctx context.Context, v *view, stored *v1beta1.Canary,
 	case rollout.RevertRouting:
 		return c.revertRouting(ctx, v)
 	case rollout.RestoreTarget:
-		if err := c.resumeFormerScalers(ctx, v); err != nil {
+		if err := c.resumePreviousScalers(ctx, v); err != nil {
 			return err
 		}
 		return workload.Restore(ctx, v.target, stored)
@@ -64,9 +64,9 @@ func (c *Controller) apply(ctx context.Context, v *view, stored *v1beta1.Canary,
 	case rollout.RetireCopies:
 		return c.retireCopies(ctx, v, stored)
 	case rollout.RetireScalers:
-		return c.main.applier.Delete(ctx, stored, v.former.scalers)
-	case rollout.ResumeFormerScalers:
-		return c.resumeFormerScalers(ctx, v)
+		return c.main.applier.Delete(ctx, stored, v.previous.scalers)
+	case rollout.ResumePreviousScalers:
+		return c.resumePreviousScalers(ctx, v)
 	default:
 		return named(stored, fmt.Errorf("the rules asked for an unknown action %T", action))
 	}
@@ -85,7 +85,7 @@ func (v *view) equipped(action rollout.Action) error {
 			return named(v.canary, errors.New("the routing provider is not known"))
 		}
 	case rollout.AddFinalizer, rollout.RemoveFinalizer, rollout.RevertRouting, rollout.RetireRoutes, rollout.RetireServices,
-		rollout.RetireScalers, rollout.ResumeFormerScalers:
+		rollout.RetireScalers, rollout.ResumePreviousScalers:
 	default:
 		if v.target == nil {
 			return named(v.canary, errors.New("the target is not known"))

@@ -115,9 +115,9 @@ type memory struct {
 	applyError string
 	// kept are the unused copies of configs that may not be deleted.
 	kept keptCopies
-	// quarrels are about objects that others change, done is what was last done to a workload.
-	quarrels quarrels
-	done     map[router.Ref]done
+	// contentions are about objects that others change, done is what was last done to a workload.
+	contentions contentions
+	done        map[router.Ref]done
 	// interrupt ends the waiting for webhooks and metrics of the pass at work.
 	interrupt context.CancelFunc
 	// asked are the generations of the Canary and of its target that the waiting is about.
@@ -294,7 +294,7 @@ func (c *Controller) memoryOf(key string, canary *v1beta1.Canary) *memory {
 	defer c.mu.Unlock()
 	m, ok := c.known[key]
 	if !ok || m.canary.UID != canary.UID {
-		m = &memory{quarrels: quarrels{}, done: map[router.Ref]done{}}
+		m = &memory{contentions: contentions{}, done: map[router.Ref]done{}}
 		c.known[key] = m
 	}
 	m.canary = canary

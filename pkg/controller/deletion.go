@@ -33,17 +33,17 @@ func (o *observer) observeReverted() {
 	var err error
 	o.v.handover.services, err = services.Originals(canary, o.v.servicesInput(), o.main)
 	o.failed(err)
-	o.v.handover.services = append(o.v.handover.services, o.v.former.services.Originals...)
+	o.v.handover.services = append(o.v.handover.services, o.v.previous.services.Originals...)
 	reverted := err == nil && o.inPlace(o.c.main, o.main, o.v.handover.services)
 	// A provider whose resource is not installed has nothing to give back.
 	o.v.handover.routes, err = router.Originals(canary, o.v.rendered, o.mesh)
 	o.failed(err)
-	o.v.handover.routes = append(o.v.handover.routes, o.v.former.routes.Originals...)
+	o.v.handover.routes = append(o.v.handover.routes, o.v.previous.routes.Originals...)
 	reverted = reverted && err == nil && o.inPlace(o.c.mesh, o.mesh, o.v.handover.routes)
 	o.v.handover.remaining, err = router.Remaining(canary, o.v.rendered, o.mesh)
 	o.failed(err)
-	o.v.handover.remaining = append(o.v.handover.remaining, o.v.former.routes.Ours...)
-	o.checkFormer()
+	o.v.handover.remaining = append(o.v.handover.remaining, o.v.previous.routes.Ours...)
+	o.checkPrevious()
 	o.v.facts.Reverted = reverted && err == nil && !o.v.unrendered && len(o.v.handover.remaining) == 0
 	if o.unknown != nil {
 		// A fault of the spec does not matter any more, but what could not be read must not count as gone.
@@ -51,16 +51,16 @@ func (o *observer) observeReverted() {
 	}
 }
 
-// checkFormer tells of what was taken over under a former name or is left of a former autoscaler, and can't be read.
-func (o *observer) checkFormer() {
+// checkPrevious tells of what was taken over under a previous name or is left of a previous autoscaler, and can't be read.
+func (o *observer) checkPrevious() {
 	if o.v.canary.Status.Rollout == nil || o.v.unrendered {
 		return
 	}
-	if !o.v.facts.Scaler.FormerKnown {
+	if !o.v.facts.Scaler.PreviousKnown {
 		o.failed(errors.New("whether a former autoscaler holds the target without pods is not known"))
 	}
 	for _, r := range o.v.canary.Status.Rollout.Routing {
-		if reason := o.v.facts.Former[r].Unknown; reason != "" {
+		if reason := o.v.facts.Previous[r].Unknown; reason != "" {
 			o.failed(fmt.Errorf("what the Canary took over as %s for provider %s is not known: %s", r.Service, r.Provider, reason))
 		}
 	}

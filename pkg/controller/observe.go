@@ -35,7 +35,7 @@ type view struct {
 	// rendered are the objects of the provider for the traffic of the status; handover is what a deletion gives back.
 	rendered []router.Object
 	handover handover
-	former   former
+	previous previous
 	// refused is whether another Canary that takes precedence wants the same target or Service.
 	refused bool
 	// copies are those that the primary reads and that are not what it was promoted with.
@@ -82,7 +82,7 @@ func (c *Controller) observe(key string) (*view, error) {
 	if o.asleep {
 		return nil, errAsleep
 	}
-	v.facts.Contended = m.quarrels.problem()
+	v.facts.Contended = m.contentions.problem()
 	c.index.keep(key, touched)
 	return v, nil
 }
@@ -145,7 +145,7 @@ func (o *observer) observe() {
 	o.observeScaler()
 	o.observeServices()
 	o.observeRoutes()
-	o.observeFormer()
+	o.observePrevious()
 	o.observeCopies()
 	o.observeReverted()
 }

@@ -57,7 +57,7 @@ func (c *Controller) pass(ctx context.Context, key string) (time.Time, error) {
 		wake = until(wake, v.facts.Now.Add(lookAgain))
 	}
 	err = c.carryOut(ctx, v, stored, decision)
-	return until(wake, v.memory.quarrels.wake(c.Clock.Now())), err
+	return until(wake, v.memory.contentions.wake(c.Clock.Now())), err
 }
 
 // lookAgain is how long after its actions a Canary gets a pass that sees what became of them. Events bring it much earlier;
@@ -130,8 +130,8 @@ func (c *Controller) carryOut(ctx context.Context, v *view, stored *v1beta1.Cana
 		}
 	}
 	v.calmActions(d.Actions)
-	settled := v.facts.Contended != nil && v.memory.quarrels.problem() == nil
-	if v.memory.applyError == "" && !settled && !v.memory.quarrels.untold() {
+	settled := v.facts.Contended != nil && v.memory.contentions.problem() == nil
+	if v.memory.applyError == "" && !settled && !v.memory.contentions.untold() {
 		return nil
 	}
 	v.memory.applyError = ""

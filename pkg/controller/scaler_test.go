@@ -61,7 +61,7 @@ func TestScalerAddedAtRestIsPaused(t *testing.T) {
 }
 
 // A ScaledObject that a Canary no longer refers to is its user's again, and the next revision gets its pods.
-func TestFormerScalerHoldsNothing(t *testing.T) {
+func TestPreviousScalerHoldsNothing(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), scaledObject(), scaledCanary())
 	l := initialized(t, a)
 	if a.paused() != "0" {
@@ -80,7 +80,7 @@ func TestFormerScalerHoldsNothing(t *testing.T) {
 }
 
 // The same goes for another kind of autoscaler, while the user keeps the old one.
-func TestFormerKindOfScalerHoldsNothing(t *testing.T) {
+func TestPreviousKindOfScalerHoldsNothing(t *testing.T) {
 	hpa := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
 		"metadata": map[string]any{"name": "podinfo", "namespace": "test", "uid": "uid-hpa"},
@@ -102,7 +102,7 @@ func TestFormerKindOfScalerHoldsNothing(t *testing.T) {
 
 // A pause that is not ours stays, and so does that of a ScaledObject which another Canary refers to by now. One that is gone
 // holds up nothing.
-func TestFormerScalerThatIsNotOurs(t *testing.T) {
+func TestPreviousScalerThatIsNotOurs(t *testing.T) {
 	for name, change := range map[string]func(*api){
 		"paused by its user": func(a *api) {
 			a.edit(kedaResource, "podinfo", "1", "metadata", "annotations", pausedReplicas)
@@ -137,7 +137,7 @@ func TestFormerScalerThatIsNotOurs(t *testing.T) {
 }
 
 // A deletion hands the target back to its autoscaler even if the Canary stopped to refer to that right before.
-func TestDeletionResumesFormerScaler(t *testing.T) {
+func TestDeletionResumesPreviousScaler(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), scaledObject(), scaledCanary())
 	l := initialized(t, a)
 	l.end()

@@ -12,7 +12,7 @@ import (
 	"flagger.app/flagger/pkg/rollout"
 )
 
-// A Canary that names another target makes nothing for it, says so, and goes on where it was once it names the former one.
+// A Canary that names another target makes nothing for it, says so, and goes on where it was once it names the previous one.
 func TestAnotherTarget(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), readyDeployment("other", 2), usersService("podinfo"), canaryFor("podinfo"))
 	l := newLoop(t, a, 1).start()

@@ -141,7 +141,7 @@ func (p *pass) ensureScaler() {
 // drained reports whether the target has been seen without traffic for as long as a route write may take to reach every
 // proxy. It keeps the time of the first such sight in the status.
 func (p *pass) drained() bool {
-	if !p.leftByFormerRoutes() || !p.routedAway() {
+	if !p.leftByPreviousRoutes() || !p.routedAway() {
 		p.st.CanaryDrainedAt = nil
 		return false
 	}
@@ -157,7 +157,7 @@ func (p *pass) drained() bool {
 func (p *pass) routedAway() bool {
 	r := p.f.Routes
 	routed := !p.f.Provider.Routes || r.Known && r.InPlace && r.CanaryWeight == 0 && !r.Mirror
-	return routed && !p.formerRoutes() && p.f.Services.ApexInPlace && p.next.CanaryWeight == 0
+	return routed && !p.previousRoutes() && p.f.Services.ApexInPlace && p.next.CanaryWeight == 0
 }
 
 // unsettled tells of routes that are not in force, once they have had the time that any route needs.

@@ -90,7 +90,7 @@ type AddFinalizer struct{}
 // RemoveFinalizer lets a Canary that is being deleted vanish.
 type RemoveFinalizer struct{}
 
-// RestoreTarget gives the target at least as many pods as the primary has, and its autoscalers, former ones too, the say over
+// RestoreTarget gives the target at least as many pods as the primary has, and its autoscalers, previous ones too, the say over
 // them.
 type RestoreTarget struct{}
 
@@ -98,18 +98,18 @@ type RestoreTarget struct{}
 // objects that the Canary made.
 type RevertRouting struct{}
 
-// RetireRoutes deletes the routing objects that were made under a former name or for a former provider, and makes those of users
+// RetireRoutes deletes the routing objects that were made under a previous name or for a previous provider, and makes those of users
 // what they were before.
 type RetireRoutes struct{}
 
-// RetireServices deletes the Services that were made under a former name. Those of users stay, and lead to the primary.
+// RetireServices deletes the Services that were made under a previous name. Those of users stay, and lead to the primary.
 type RetireServices struct{}
 
-// RetireScalers deletes the copies of former autoscalers that the primary still has.
+// RetireScalers deletes the copies of previous autoscalers that the primary still has.
 type RetireScalers struct{}
 
-// ResumeFormerScalers takes back that former autoscalers of the target leave it without pods.
-type ResumeFormerScalers struct{}
+// ResumePreviousScalers takes back that previous autoscalers of the target leave it without pods.
+type ResumePreviousScalers struct{}
 
 // RetireCopies deletes the copies of ConfigMaps and Secrets that neither the primary nor a stored revision refers to.
 type RetireCopies struct{}
@@ -122,7 +122,7 @@ func (RetireCopies) action()          {}
 func (RetireRoutes) action()          {}
 func (RetireServices) action()        {}
 func (RetireScalers) action()         {}
-func (ResumeFormerScalers) action()   {}
+func (ResumePreviousScalers) action() {}
 func (AddFinalizer) action()          {}
 func (RemoveFinalizer) action()       {}
 func (RestoreTarget) action()         {}

@@ -137,7 +137,7 @@ func (p *pass) targetReturned() bool {
 	}
 	// An autoscaler that holds less pods than the primary has is right in the end.
 	fewer := first && t.Replicas < p.f.Primary.Replicas && p.c.Spec.AutoscalerRef == nil && p.f.Now.Before(p.returnDeadline())
-	if p.lacksPods() || fewer || p.f.Scaler.FormerPaused {
+	if p.lacksPods() || fewer || p.f.Scaler.PreviousPaused {
 		p.do(RestoreTarget{})
 		return false
 	}

@@ -101,7 +101,7 @@ func TestDeletion(t *testing.T) {
 		"less pods than the primary": {terminating, []edit{handingBack(stageReturning, time.Second), func(f *Facts) { f.Primary.Replicas = 5 }},
 			want{rule: "terminating", stage: stageReturning, actions: []Action{RestoreTarget{}}, reason: ReasonCanaryNotReady,
 				says: []string{"podinfo.test is to take its traffic back and is not ready: "}}},
-		"held by a former autoscaler": {terminating, []edit{handingBack(stageReturning, time.Second), func(f *Facts) { f.Scaler.FormerPaused = true }},
+		"held by a former autoscaler": {terminating, []edit{handingBack(stageReturning, time.Second), func(f *Facts) { f.Scaler.PreviousPaused = true }},
 			want{rule: "terminating", stage: stageReturning, actions: []Action{RestoreTarget{}}, reason: ReasonCanaryNotReady,
 				says: []string{"podinfo.test is to take its traffic back and is not ready: "}}},
 		"target on its way": {terminating, []edit{handingBack(stageReturning, time.Second), func(f *Facts) { unready(&f.Target, Waiting, 1) }},

@@ -34,8 +34,8 @@ type Facts struct {
 	// OthersFirst is whether this Canary may begin no rollout yet, because as many as are allowed are under way or because others
 	// have waited longer. It is never set without a limit.
 	OthersFirst bool
-	// Former tells what is left under each entry of status.rollout.routing that is not the present one.
-	Former map[v1beta1.RoutingRef]FormerFact
+	// Previous tells what is left under each entry of status.rollout.routing that is not the present one.
+	Previous map[v1beta1.RoutingRef]PreviousFact
 	// UnusedCopies is whether there are copies of ConfigMaps or Secrets, made for earlier revisions, that the primary does not read.
 	UnusedCopies bool
 	// Copies tells about the copies of ConfigMaps and Secrets that the primary reads.
@@ -195,14 +195,14 @@ type ScalerFact struct {
 	// Pausable is whether the target's autoscaler gives a target without pods new ones unless it is told not to, and
 	// Paused whether it was told.
 	Pausable, Paused bool
-	// FormerExist is whether the primary still has a copy of an autoscaler that status.rollout.scalers lists and the Canary no
-	// longer refers to, FormerPaused whether such an autoscaler was told by us to leave the target without pods. FormerKnown is
+	// PreviousExist is whether the primary still has a copy of an autoscaler that status.rollout.scalers lists and the Canary no
+	// longer refers to, PreviousPaused whether such an autoscaler was told by us to leave the target without pods. PreviousKnown is
 	// false when that could not be found out.
-	FormerExist, FormerPaused, FormerKnown bool
+	PreviousExist, PreviousPaused, PreviousKnown bool
 }
 
-// FormerFact tells what is left of the Services and routes that were made under a former name or for a former provider.
-type FormerFact struct {
+// PreviousFact tells what is left of the Services and routes that were made under a previous name or for a previous provider.
+type PreviousFact struct {
 	// Unknown says why it can't be told. It is empty when it can.
 	Unknown string
 	// Routes is whether there are routing objects to delete or to give back, Services whether there are Services to delete or
@@ -229,9 +229,9 @@ type RoutesFact struct {
 // CopiesFact tells whether the copies of ConfigMaps and Secrets that the primary reads have the content that it was promoted
 // with. It is the zero value when they have, or when nobody knows.
 type CopiesFact struct {
-	// Restorable is whether there are others, and their former content is to be had.
+	// Restorable is whether there are others, and their previous content is to be had.
 	Restorable bool
-	// Lost names one whose former content is not, empty if there is none. Source is what it was copied from.
+	// Lost names one whose previous content is not, empty if there is none. Source is what it was copied from.
 	Lost, Source string
 }
 

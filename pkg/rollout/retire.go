@@ -6,12 +6,12 @@ import (
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
 
-// What was made under a former service.name, for a former provider or for a former autoscalerRef is known by the record in the
+// What was made under a previous service.name, for a previous provider or for a previous autoscalerRef is known by the record in the
 // status, which is written before anything is made. It goes in this order: the present Services and routes are seen in force,
-// the propagation delay passes, the former routes go, the delay passes once more, the former Services go.
+// the propagation delay passes, the previous routes go, the delay passes once more, the previous Services go.
 
-// maxFormer bounds the record below what the schema admits. Nobody renames faster than things are cleaned up.
-const maxFormer = 8
+// maxPrevious bounds the record below what the schema admits. Nobody renames faster than things are cleaned up.
+const maxPrevious = 8
 
 // recordRouting notes where Services and routes are to be found from now on.
 func (p *pass) recordRouting() {
@@ -33,7 +33,7 @@ func remembered[T comparable](present T, record []T, replaces func(T) bool) []T 
 	}
 	rest := slices.DeleteFunc(slices.Clone(record), replaces)
 	rest = append([]T{present}, rest...)
-	return rest[:min(len(rest), maxFormer)]
+	return rest[:min(len(rest), maxPrevious)]
 }
 
 func (p *pass) presentRouting() v1beta1.RoutingRef {
@@ -41,13 +41,13 @@ func (p *pass) presentRouting() v1beta1.RoutingRef {
 	return v1beta1.RoutingRef{Service: apex, Provider: p.f.Provider.Name}
 }
 
-// isPresent is whether nothing under an entry is former.
+// isPresent is whether nothing under an entry is previous.
 func (p *pass) isPresent(r v1beta1.RoutingRef) bool {
 	present := p.presentRouting()
 	return r.Service == present.Service && (r.Provider == present.Provider || r.Provider == "")
 }
 
-// retire takes the next step of the removal of former routes and Services.
+// retire takes the next step of the removal of previous routes and Services.
 func (p *pass) retire() {
 	if !slices.ContainsFunc(p.st.Routing, func(r v1beta1.RoutingRef) bool { return !p.isPresent(r) && !r.Released }) || !p.presentInForce() {
 		p.st.RetiringSince = nil
@@ -57,14 +57,14 @@ func (p *pass) retire() {
 	if !p.elapsed(&p.st.RetiringSince, p.f.Settings.PropagationDelay) {
 		return
 	}
-	if p.formerRoutes() {
+	if p.previousRoutes() {
 		p.retireRoutes()
 	} else {
 		p.retireServices()
 	}
 }
 
-// presentInForce is whether whoever still used the former Services and routes has the present ones to go to.
+// presentInForce is whether whoever still used the previous Services and routes has the present ones to go to.
 func (p *pass) presentInForce() bool {
 	if !p.f.Services.BackendsInPlace || !p.f.Services.ApexInPlace {
 		return false
@@ -73,27 +73,27 @@ func (p *pass) presentInForce() bool {
 	return !p.f.Provider.Routes || r.Known && r.InPlace && (!p.f.Provider.ReportsSettled || r.Settled)
 }
 
-// leftByFormerRoutes is whether no former routes lead anywhere any more. Where they can't be read, nobody knows.
-func (p *pass) leftByFormerRoutes() bool {
-	if !p.formerRoutes() {
+// leftByPreviousRoutes is whether no previous routes lead anywhere any more. Where they can't be read, nobody knows.
+func (p *pass) leftByPreviousRoutes() bool {
+	if !p.previousRoutes() {
 		return true
 	}
 	for _, r := range p.st.Routing {
-		if reason := p.f.Former[r].Unknown; reason != "" && !p.isPresent(r) {
+		if reason := p.f.Previous[r].Unknown; reason != "" && !p.isPresent(r) {
 			p.fail(ReasonReadFailed, "former routes of %s may still be in force: %s", p.canaryName(), reason)
 		}
 	}
 	return false
 }
 
-// formerRoutes is whether there may be former routes. They may lead to a side that nothing else leads to.
-func (p *pass) formerRoutes() bool {
+// previousRoutes is whether there may be previous routes. They may lead to a side that nothing else leads to.
+func (p *pass) previousRoutes() bool {
 	return slices.ContainsFunc(p.st.Routing, func(r v1beta1.RoutingRef) bool { return !p.isPresent(r) && r.Provider != "" })
 }
 
 func (p *pass) retireRoutes() {
 	for _, r := range p.st.Routing {
-		fact, known := p.f.Former[r]
+		fact, known := p.f.Previous[r]
 		switch {
 		case p.isPresent(r) || r.Provider == "":
 		case !known || fact.Unknown != "":
@@ -125,7 +125,7 @@ func (p *pass) retireRoutes() {
 
 func (p *pass) retireServices() {
 	for _, r := range p.st.Routing {
-		fact, known := p.f.Former[r]
+		fact, known := p.f.Previous[r]
 		switch {
 		case p.isPresent(r) || r.Released:
 		case !known || fact.Unknown != "":
@@ -140,7 +140,7 @@ func (p *pass) retireServices() {
 	for _, r := range p.st.Routing {
 		switch {
 		case p.isPresent(r) || r.Released:
-		case !p.f.Former[r].TakenOver:
+		case !p.f.Previous[r].TakenOver:
 			p.normal("No Services and routes of the former name %s are left, %s is served by %s", r.Service, p.canaryName(), present.Service)
 			continue
 		default:
@@ -157,7 +157,7 @@ func (p *pass) retireServices() {
 // forgetReleased drops entries under which nothing leads to the primary any more.
 func (p *pass) forgetReleased() {
 	p.st.Routing = slices.DeleteFunc(slices.Clone(p.st.Routing), func(r v1beta1.RoutingRef) bool {
-		fact, known := p.f.Former[r]
+		fact, known := p.f.Previous[r]
 		return r.Released && !p.isPresent(r) && known && fact.Unknown == "" && !fact.TakenOver
 	})
 }
@@ -172,27 +172,27 @@ func (p *pass) recordScaler() {
 	p.st.Scalers = remembered(present, p.st.Scalers, func(s v1beta1.ScalerRef) bool { return s == present })
 }
 
-// retireScalers deletes what scales the primary on behalf of a former autoscalerRef. Nothing else would give pods to a primary
+// retireScalers deletes what scales the primary on behalf of a previous autoscalerRef. Nothing else would give pods to a primary
 // that was scaled to zero, so it has to have some. A HorizontalPodAutoscaler goes once its replacement stands; KEDA refuses a
-// second one, so there the first has to go before. The former autoscaler of the target is its user's again at once: left as it
+// second one, so there the first has to go before. The previous autoscaler of the target is its user's again at once: left as it
 // is, it would hold the next revision without pods.
 func (p *pass) retireScalers() {
-	former := slices.DeleteFunc(slices.Clone(p.st.Scalers), func(s v1beta1.ScalerRef) bool {
+	previous := slices.DeleteFunc(slices.Clone(p.st.Scalers), func(s v1beta1.ScalerRef) bool {
 		ref := p.c.Spec.AutoscalerRef
 		return ref != nil && s == v1beta1.ScalerRef{Kind: ref.Kind, Name: ref.Name}
 	})
 	scaler := p.f.Scaler
-	if len(former) == 0 || !scaler.FormerKnown {
+	if len(previous) == 0 || !scaler.PreviousKnown {
 		return
 	}
-	if scaler.FormerPaused {
-		p.do(ResumeFormerScalers{})
+	if scaler.PreviousPaused {
+		p.do(ResumePreviousScalers{})
 	}
-	if !scaler.FormerExist && !scaler.FormerPaused {
-		p.st.Scalers = slices.DeleteFunc(slices.Clone(p.st.Scalers), func(s v1beta1.ScalerRef) bool { return slices.Contains(former, s) })
+	if !scaler.PreviousExist && !scaler.PreviousPaused {
+		p.st.Scalers = slices.DeleteFunc(slices.Clone(p.st.Scalers), func(s v1beta1.ScalerRef) bool { return slices.Contains(previous, s) })
 		return
 	}
-	if scaler.FormerExist && p.f.Primary.Replicas > 0 && (!scaler.Wanted || scaler.InPlace || scaler.Pausable) {
+	if scaler.PreviousExist && p.f.Primary.Replicas > 0 && (!scaler.Wanted || scaler.InPlace || scaler.Pausable) {
 		p.do(RetireScalers{})
 	}
 }

@@ -10,11 +10,11 @@ import (
 )
 
 var (
-	present    = v1beta1.RoutingRef{Service: "podinfo", Provider: "istio"}
-	formerName = v1beta1.RoutingRef{Service: "old", Provider: "istio"}
-	routesGone = v1beta1.RoutingRef{Service: "old"}
-	formerMesh = v1beta1.RoutingRef{Service: "podinfo", Provider: "contour"}
-	released   = v1beta1.RoutingRef{Service: "old", Released: true}
+	present      = v1beta1.RoutingRef{Service: "podinfo", Provider: "istio"}
+	previousName = v1beta1.RoutingRef{Service: "old", Provider: "istio"}
+	routesGone   = v1beta1.RoutingRef{Service: "old"}
+	previousMesh = v1beta1.RoutingRef{Service: "podinfo", Provider: "contour"}
+	released     = v1beta1.RoutingRef{Service: "old", Released: true}
 )
 
 // knownBy sets the record, and since when the present Services and routes have been seen in force.
@@ -27,12 +27,12 @@ func knownBy(ago time.Duration, refs ...v1beta1.RoutingRef) edit {
 	})
 }
 
-func left(r v1beta1.RoutingRef, fact FormerFact) edit {
+func left(r v1beta1.RoutingRef, fact PreviousFact) edit {
 	return func(f *Facts) {
-		if f.Former == nil {
-			f.Former = map[v1beta1.RoutingRef]FormerFact{}
+		if f.Previous == nil {
+			f.Previous = map[v1beta1.RoutingRef]PreviousFact{}
 		}
-		f.Former[r] = fact
+		f.Previous[r] = fact
 	}
 }
 
@@ -48,53 +48,53 @@ func TestB31_Retirement(t *testing.T) {
 	}{
 		"nothing former": {[]edit{knownBy(-1, present)}, []v1beta1.RoutingRef{present}, nil, "", false},
 		"no record":      {[]edit{knownBy(-1)}, []v1beta1.RoutingRef{present}, nil, "", false},
-		"just renamed": {[]edit{knownBy(-1, formerName), left(formerName, FormerFact{Routes: true, Services: true})},
-			[]v1beta1.RoutingRef{present, formerName}, nil, "", true},
-		"renamed once more": {[]edit{knownBy(long, formerName, routesGone), left(formerName, FormerFact{Routes: true})},
-			[]v1beta1.RoutingRef{present, formerName, routesGone}, nil, "", true},
-		"renamed back": {[]edit{knownBy(-1, formerName, v1beta1.RoutingRef{Service: "podinfo"})},
-			[]v1beta1.RoutingRef{present, formerName}, nil, "", true},
-		"proxies may not follow yet": {[]edit{knownBy(time.Second, present, formerName), left(formerName, FormerFact{Routes: true})},
-			[]v1beta1.RoutingRef{present, formerName}, nil, "", true},
-		"routes": {[]edit{knownBy(long, present, formerName), left(formerName, FormerFact{Routes: true, Services: true})},
-			[]v1beta1.RoutingRef{present, formerName}, []Action{RetireRoutes{}}, "", false},
-		"routes are gone": {[]edit{knownBy(long, present, formerName), left(formerName, FormerFact{Services: true})},
+		"just renamed": {[]edit{knownBy(-1, previousName), left(previousName, PreviousFact{Routes: true, Services: true})},
+			[]v1beta1.RoutingRef{present, previousName}, nil, "", true},
+		"renamed once more": {[]edit{knownBy(long, previousName, routesGone), left(previousName, PreviousFact{Routes: true})},
+			[]v1beta1.RoutingRef{present, previousName, routesGone}, nil, "", true},
+		"renamed back": {[]edit{knownBy(-1, previousName, v1beta1.RoutingRef{Service: "podinfo"})},
+			[]v1beta1.RoutingRef{present, previousName}, nil, "", true},
+		"proxies may not follow yet": {[]edit{knownBy(time.Second, present, previousName), left(previousName, PreviousFact{Routes: true})},
+			[]v1beta1.RoutingRef{present, previousName}, nil, "", true},
+		"routes": {[]edit{knownBy(long, present, previousName), left(previousName, PreviousFact{Routes: true, Services: true})},
+			[]v1beta1.RoutingRef{present, previousName}, []Action{RetireRoutes{}}, "", false},
+		"routes are gone": {[]edit{knownBy(long, present, previousName), left(previousName, PreviousFact{Services: true})},
 			[]v1beta1.RoutingRef{present, routesGone}, nil, "", true},
 		"routes of two providers are gone": {[]edit{
-			knownBy(long, present, formerName, v1beta1.RoutingRef{Service: "old", Provider: "contour"}),
-			left(formerName, FormerFact{Services: true}), left(v1beta1.RoutingRef{Service: "old", Provider: "contour"}, FormerFact{Services: true}),
+			knownBy(long, present, previousName, v1beta1.RoutingRef{Service: "old", Provider: "contour"}),
+			left(previousName, PreviousFact{Services: true}), left(v1beta1.RoutingRef{Service: "old", Provider: "contour"}, PreviousFact{Services: true}),
 		}, []v1beta1.RoutingRef{present, routesGone}, nil, "", true},
-		"Services wait once more": {[]edit{knownBy(time.Second, present, routesGone), left(routesGone, FormerFact{Services: true})},
+		"Services wait once more": {[]edit{knownBy(time.Second, present, routesGone), left(routesGone, PreviousFact{Services: true})},
 			[]v1beta1.RoutingRef{present, routesGone}, nil, "", true},
-		"Services": {[]edit{knownBy(long, present, routesGone), left(routesGone, FormerFact{Services: true})},
+		"Services": {[]edit{knownBy(long, present, routesGone), left(routesGone, PreviousFact{Services: true})},
 			[]v1beta1.RoutingRef{present, routesGone}, []Action{RetireServices{}}, "", false},
-		"all is gone": {[]edit{knownBy(long, present, routesGone), left(routesGone, FormerFact{})}, []v1beta1.RoutingRef{present}, nil, says, false},
-		"a user's Service": {[]edit{knownBy(long, present, routesGone), left(routesGone, FormerFact{TakenOver: true})},
+		"all is gone": {[]edit{knownBy(long, present, routesGone), left(routesGone, PreviousFact{})}, []v1beta1.RoutingRef{present}, nil, says, false},
+		"a user's Service": {[]edit{knownBy(long, present, routesGone), left(routesGone, PreviousFact{TakenOver: true})},
 			[]v1beta1.RoutingRef{present, released}, nil,
 			"Service old.test is left to its user and leads to the primary, podinfo.test is served by podinfo", false},
-		"left to its user": {[]edit{knownBy(-1, present, released), left(released, FormerFact{TakenOver: true, Services: true})},
+		"left to its user": {[]edit{knownBy(-1, present, released), left(released, PreviousFact{TakenOver: true, Services: true})},
 			[]v1beta1.RoutingRef{present, released}, nil, "", false},
-		"leads elsewhere": {[]edit{knownBy(-1, present, released), left(released, FormerFact{})}, []v1beta1.RoutingRef{present}, nil, "", false},
-		"another provider": {[]edit{knownBy(long, present, formerMesh), left(formerMesh, FormerFact{})}, []v1beta1.RoutingRef{present}, nil,
+		"leads elsewhere": {[]edit{knownBy(-1, present, released), left(released, PreviousFact{})}, []v1beta1.RoutingRef{present}, nil, "", false},
+		"another provider": {[]edit{knownBy(long, present, previousMesh), left(previousMesh, PreviousFact{})}, []v1beta1.RoutingRef{present}, nil,
 			"No routes of provider contour are left, podinfo.test is routed by istio", true},
-		"routes not known": {[]edit{knownBy(long, present, formerName), left(formerName, FormerFact{Unknown: "forbidden"})},
-			[]v1beta1.RoutingRef{present, formerName}, nil, "", false},
-		"Services not known": {[]edit{knownBy(long, present, routesGone), left(routesGone, FormerFact{Unknown: "forbidden"})},
+		"routes not known": {[]edit{knownBy(long, present, previousName), left(previousName, PreviousFact{Unknown: "forbidden"})},
+			[]v1beta1.RoutingRef{present, previousName}, nil, "", false},
+		"Services not known": {[]edit{knownBy(long, present, routesGone), left(routesGone, PreviousFact{Unknown: "forbidden"})},
 			[]v1beta1.RoutingRef{present, routesGone}, nil, "", false},
-		"not looked at": {[]edit{knownBy(long, present, formerName)}, []v1beta1.RoutingRef{present, formerName}, nil, "", false},
-		"no apex": {[]edit{knownBy(long, present, formerName), left(formerName, FormerFact{Routes: true}), func(f *Facts) { f.Services.ApexInPlace = false }},
-			[]v1beta1.RoutingRef{present, formerName}, []Action{EnsureApexService{}}, "", false},
-		"no routes": {[]edit{knownBy(long, present, formerName), left(formerName, FormerFact{Routes: true}), func(f *Facts) { f.Routes.InPlace = false }},
-			[]v1beta1.RoutingRef{present, formerName}, []Action{EnsureRoutes{}}, "", false},
-		"routes not in force": {[]edit{knownBy(long, present, formerName), left(formerName, FormerFact{Routes: true}),
+		"not looked at": {[]edit{knownBy(long, present, previousName)}, []v1beta1.RoutingRef{present, previousName}, nil, "", false},
+		"no apex": {[]edit{knownBy(long, present, previousName), left(previousName, PreviousFact{Routes: true}), func(f *Facts) { f.Services.ApexInPlace = false }},
+			[]v1beta1.RoutingRef{present, previousName}, []Action{EnsureApexService{}}, "", false},
+		"no routes": {[]edit{knownBy(long, present, previousName), left(previousName, PreviousFact{Routes: true}), func(f *Facts) { f.Routes.InPlace = false }},
+			[]v1beta1.RoutingRef{present, previousName}, []Action{EnsureRoutes{}}, "", false},
+		"routes not in force": {[]edit{knownBy(long, present, previousName), left(previousName, PreviousFact{Routes: true}),
 			func(f *Facts) { f.Provider.ReportsSettled, f.Routes.Settled = true, false }},
-			[]v1beta1.RoutingRef{present, formerName}, nil, "", false},
-		"clock set back": {[]edit{knownBy(0, present, formerName), left(formerName, FormerFact{Routes: true}),
+			[]v1beta1.RoutingRef{present, previousName}, nil, "", false},
+		"clock set back": {[]edit{knownBy(0, present, previousName), left(previousName, PreviousFact{Routes: true}),
 			status(func(s *v1beta1.CanaryStatus) { s.Rollout.RetiringSince = micro(now.Add(time.Hour)) })},
-			[]v1beta1.RoutingRef{present, formerName}, nil, "", true},
-		"suspended": {[]edit{knownBy(long, formerName), left(formerName, FormerFact{Routes: true}), spec(func(s *v1beta1.CanarySpec) { s.Suspend = true })},
-			[]v1beta1.RoutingRef{formerName}, nil, "skipping canary run as object is suspended", false},
-		"provider not known": {[]edit{knownBy(-1, formerName), func(f *Facts) { f.Provider.Name = "" }}, []v1beta1.RoutingRef{formerName}, nil, "", true},
+			[]v1beta1.RoutingRef{present, previousName}, nil, "", true},
+		"suspended": {[]edit{knownBy(long, previousName), left(previousName, PreviousFact{Routes: true}), spec(func(s *v1beta1.CanarySpec) { s.Suspend = true })},
+			[]v1beta1.RoutingRef{previousName}, nil, "skipping canary run as object is suspended", false},
+		"provider not known": {[]edit{knownBy(-1, previousName), func(f *Facts) { f.Provider.Name = "" }}, []v1beta1.RoutingRef{previousName}, nil, "", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := Decide(facts(v1beta1.CanaryPhaseSucceeded, c.edits...))
@@ -118,22 +118,22 @@ func TestB31_Retirement(t *testing.T) {
 	}
 }
 
-// B-31: the canary keeps its pods as long as former routes may lead to them.
-func TestB31_FormerRoutesKeepTheCanary(t *testing.T) {
+// B-31: the canary keeps its pods as long as previous routes may lead to them.
+func TestB31_PreviousRoutesKeepTheCanary(t *testing.T) {
 	drained := status(func(s *v1beta1.CanaryStatus) { s.Rollout.CanaryDrainedAt = micro(now.Add(-time.Minute)) })
 	for name, c := range map[string]struct {
 		record  []v1beta1.RoutingRef
-		fact    FormerFact
+		fact    PreviousFact
 		actions []Action
 		reason  ProblemReason
 	}{
-		"none":      {[]v1beta1.RoutingRef{present}, FormerFact{}, []Action{ScaleTargetToZero{}}, ""},
-		"there":     {[]v1beta1.RoutingRef{present, formerName}, FormerFact{Routes: true}, []Action{RetireRoutes{}}, ""},
-		"not known": {[]v1beta1.RoutingRef{present, formerName}, FormerFact{Unknown: "forbidden"}, nil, ReasonReadFailed},
-		"gone":      {[]v1beta1.RoutingRef{present, routesGone}, FormerFact{Services: true}, []Action{ScaleTargetToZero{}, RetireServices{}}, ""},
+		"none":      {[]v1beta1.RoutingRef{present}, PreviousFact{}, []Action{ScaleTargetToZero{}}, ""},
+		"there":     {[]v1beta1.RoutingRef{present, previousName}, PreviousFact{Routes: true}, []Action{RetireRoutes{}}, ""},
+		"not known": {[]v1beta1.RoutingRef{present, previousName}, PreviousFact{Unknown: "forbidden"}, nil, ReasonReadFailed},
+		"gone":      {[]v1beta1.RoutingRef{present, routesGone}, PreviousFact{Services: true}, []Action{ScaleTargetToZero{}, RetireServices{}}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := Decide(facts(v1beta1.CanaryPhaseFinalising, knownBy(time.Minute, c.record...), left(formerName, c.fact), left(routesGone, c.fact), drained))
+			d := Decide(facts(v1beta1.CanaryPhaseFinalising, knownBy(time.Minute, c.record...), left(previousName, c.fact), left(routesGone, c.fact), drained))
 			if !reflect.DeepEqual(d.Actions, c.actions) {
 				t.Errorf("actions %#v, want %#v", d.Actions, c.actions)
 			}
@@ -151,7 +151,7 @@ func TestB31_Record(t *testing.T) {
 		many = append(many, v1beta1.RoutingRef{Service: name, Provider: "istio"})
 	}
 	d := Decide(facts(v1beta1.CanaryPhaseSucceeded, knownBy(-1, many...)))
-	if got := d.Status.Rollout.Routing; len(got) != maxFormer || got[0] != present || got[1] != many[0] {
+	if got := d.Status.Rollout.Routing; len(got) != maxPrevious || got[0] != present || got[1] != many[0] {
 		t.Errorf("record %+v", got)
 	}
 	scaled := spec(func(s *v1beta1.CanarySpec) {
@@ -164,15 +164,15 @@ func TestB31_Record(t *testing.T) {
 	}
 }
 
-// A former autoscaler goes once its replacement stands, or before where the two can't stand together, and never from a primary
+// A previous autoscaler goes once its replacement stands, or before where the two can't stand together, and never from a primary
 // without pods, which nobody would give any.
-func TestFormerScalerGoes(t *testing.T) {
+func TestPreviousScalerGoes(t *testing.T) {
 	old, other := v1beta1.ScalerRef{Kind: "HorizontalPodAutoscaler", Name: "old"}, v1beta1.ScalerRef{Kind: "HorizontalPodAutoscaler", Name: "new"}
 	refersTo := spec(func(s *v1beta1.CanarySpec) {
 		s.AutoscalerRef = &v1beta1.AutoscalerReference{Kind: other.Kind, Name: other.Name}
 	})
 	scaler := func(s ScalerFact) edit {
-		s.FormerKnown = true
+		s.PreviousKnown = true
 		return func(f *Facts) { f.Scaler = s }
 	}
 	record := status(func(s *v1beta1.CanaryStatus) { s.Rollout.Scalers = []v1beta1.ScalerRef{old} })
@@ -181,20 +181,20 @@ func TestFormerScalerGoes(t *testing.T) {
 		actions []Action
 		record  []v1beta1.ScalerRef
 	}{
-		"removed":       {[]edit{scaler(ScalerFact{FormerExist: true})}, []Action{RetireScalers{}}, []v1beta1.ScalerRef{old}},
+		"removed":       {[]edit{scaler(ScalerFact{PreviousExist: true})}, []Action{RetireScalers{}}, []v1beta1.ScalerRef{old}},
 		"removed, gone": {[]edit{scaler(ScalerFact{})}, nil, nil},
 		"not known":     {[]edit{func(f *Facts) { f.Scaler = ScalerFact{} }}, nil, []v1beta1.ScalerRef{old}},
-		"renamed": {[]edit{refersTo, scaler(ScalerFact{Wanted: true, FormerExist: true})}, []Action{EnsurePrimaryScaler{}},
+		"renamed": {[]edit{refersTo, scaler(ScalerFact{Wanted: true, PreviousExist: true})}, []Action{EnsurePrimaryScaler{}},
 			[]v1beta1.ScalerRef{other, old}},
-		"renamed, replaced": {[]edit{refersTo, scaler(ScalerFact{Wanted: true, InPlace: true, FormerExist: true})}, []Action{RetireScalers{}},
+		"renamed, replaced": {[]edit{refersTo, scaler(ScalerFact{Wanted: true, InPlace: true, PreviousExist: true})}, []Action{RetireScalers{}},
 			[]v1beta1.ScalerRef{other, old}},
-		"renamed, KEDA": {[]edit{refersTo, scaler(ScalerFact{Wanted: true, Pausable: true, Paused: true, FormerExist: true})},
+		"renamed, KEDA": {[]edit{refersTo, scaler(ScalerFact{Wanted: true, Pausable: true, Paused: true, PreviousExist: true})},
 			[]Action{RetireScalers{}, EnsurePrimaryScaler{}}, []v1beta1.ScalerRef{other, old}},
 		"renamed, gone":        {[]edit{refersTo, scaler(ScalerFact{Wanted: true, InPlace: true})}, nil, []v1beta1.ScalerRef{other}},
-		"removed, target held": {[]edit{scaler(ScalerFact{FormerPaused: true})}, []Action{ResumeFormerScalers{}}, []v1beta1.ScalerRef{old}},
-		"primary without pods, target held": {[]edit{scaler(ScalerFact{FormerExist: true, FormerPaused: true}), func(f *Facts) { f.Primary.Replicas = 0 }},
-			[]Action{ResumeFormerScalers{}}, []v1beta1.ScalerRef{old}},
-		"primary without pods": {[]edit{scaler(ScalerFact{FormerExist: true}), func(f *Facts) { f.Primary.Replicas = 0 }}, nil,
+		"removed, target held": {[]edit{scaler(ScalerFact{PreviousPaused: true})}, []Action{ResumePreviousScalers{}}, []v1beta1.ScalerRef{old}},
+		"primary without pods, target held": {[]edit{scaler(ScalerFact{PreviousExist: true, PreviousPaused: true}), func(f *Facts) { f.Primary.Replicas = 0 }},
+			[]Action{ResumePreviousScalers{}}, []v1beta1.ScalerRef{old}},
+		"primary without pods": {[]edit{scaler(ScalerFact{PreviousExist: true}), func(f *Facts) { f.Primary.Replicas = 0 }}, nil,
 			[]v1beta1.ScalerRef{old}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -7,8 +7,8 @@ import (
 )
 
 // RolledOut returns the Canary with the target that it was rolled out for. If its targetRef names another one by now, that is a
-// problem: the primary, the Services and the stored revisions are all about the former target. Whoever observes for the rules
-// looks at the former one, so that it is what serves, and what is handed back at a deletion.
+// problem: the primary, the Services and the stored revisions are all about the previous target. Whoever observes for the rules
+// looks at the previous one, so that it is what serves, and what is handed back at a deletion.
 func RolledOut(c *v1beta1.Canary) (*v1beta1.Canary, *Problem) {
 	if c.Status.Rollout == nil || c.Status.Rollout.TargetRef == nil {
 		return c, nil
@@ -17,9 +17,9 @@ func RolledOut(c *v1beta1.Canary) (*v1beta1.Canary, *Problem) {
 	if was.Kind == is.Kind && was.Name == is.Name {
 		return c, nil
 	}
-	former := c.DeepCopy()
-	former.Spec.TargetRef = was
-	return former, &Problem{Reason: ReasonInvalidSpec, Message: fmt.Sprintf("spec.targetRef: %s.%s was rolled out for %s %s and can't be "+
+	previous := c.DeepCopy()
+	previous.Spec.TargetRef = was
+	return previous, &Problem{Reason: ReasonInvalidSpec, Message: fmt.Sprintf("spec.targetRef: %s.%s was rolled out for %s %s and can't be "+
 		"moved to %s %s: set it back, or delete the Canary and create one for the other target. Until then the primary of %[3]s "+
 		"%[4]s goes on serving", c.Name, c.Namespace, was.Kind, was.Name, is.Kind, is.Name)}
 }

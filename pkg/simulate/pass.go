@@ -48,7 +48,7 @@ func (w *World) observe() rollout.Facts {
 			Known: w.routes, InPlace: w.routes && w.routed == want, Settled: w.routes && !w.unsettled, Reason: "not accepted",
 			CanaryWeight: w.routed.CanaryWeight, Mirror: w.routed.Mirror, Matched: w.routed.Matched,
 		},
-		Former:     w.formerFacts(),
+		Previous:   w.previousFacts(),
 		Checks:     rollout.Checks{Hooks: map[v1beta1.HookType][]rollout.HookResult{}},
 		Delivered:  w.delivered,
 		Reverted:   w.reverted(),
@@ -113,7 +113,7 @@ func (w *World) makeStale(f *rollout.Facts) bool {
 	if stale {
 		w.lag--
 		f.Target, f.Primary, f.Services = w.last.Target, w.last.Primary, w.last.Services
-		f.Routes, f.Reverted, f.Former = w.last.Routes, w.last.Reverted, w.last.Former
+		f.Routes, f.Reverted, f.Previous = w.last.Routes, w.last.Reverted, w.last.Previous
 		seen := rollout.TrafficState{CanaryWeight: f.Routes.CanaryWeight, Mirror: f.Routes.Mirror, Matched: f.Routes.Matched}
 		f.Routes.InPlace = f.Routes.Known && seen == w.wanted()
 	}

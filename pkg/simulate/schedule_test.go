@@ -203,8 +203,8 @@ func (s *schedule) somebody(string) {
 	case 5:
 		s.w.target.scale(s.w.now, int32(s.below(4)))
 	case 6:
-		// What was made under former names is known by the status alone, and so is that there was a primary.
-		if len(s.w.formers.routes)+len(s.w.formers.services) == 0 && s.w.primary.exists {
+		// What was made under previous names is known by the status alone, and so is that there was a primary.
+		if len(s.w.previous.routes)+len(s.w.previous.services) == 0 && s.w.primary.exists {
 			s.w.LoseStatus()
 		}
 	case 7:

@@ -17,7 +17,7 @@ func TestAnotherTargetIsRefused(t *testing.T) {
 		routed, ran := w.routed, w.primary.template
 		w.Edit(otherTarget)
 		w.Run(5 * time.Minute)
-		if w.primary.template != ran || w.routed != routed || w.target.replicas == 0 && routed.CanaryWeight > 0 || len(w.formers.services) > 0 {
+		if w.primary.template != ran || w.routed != routed || w.target.replicas == 0 && routed.CanaryWeight > 0 || len(w.previous.services) > 0 {
 			t.Errorf("primary runs %s after %s, routed %+v after %+v", w.primary.template, ran, w.routed, routed)
 		}
 		healthy := false

@@ -59,8 +59,8 @@ type World struct {
 	routes bool
 	// unsettled makes the proxies report that they don't follow the routing objects.
 	unsettled bool
-	// formers are the Services and routes under former names.
-	formers former
+	// previous are the Services and routes under previous names.
+	previous previous
 	// zeroSince is since when neither the apex Service nor a route leads to the target.
 	zeroSince time.Time
 	// freeSince is since when neither leads to the primary any more, gone is set when the Canary has vanished.
@@ -278,8 +278,8 @@ func (w *World) settleCluster() {
 
 // trackZero keeps the time since when nothing leads to the target.
 func (w *World) trackZero() {
-	w.trackFormer()
-	leads := !w.apex || w.formers.lead() || w.opts.Provider.Routes && (!w.routes || w.routed.SendsToCanary())
+	w.trackPrevious()
+	leads := !w.apex || w.previous.lead() || w.opts.Provider.Routes && (!w.routes || w.routed.SendsToCanary())
 	if leads {
 		w.zeroSince = time.Time{}
 	} else if w.zeroSince.IsZero() {

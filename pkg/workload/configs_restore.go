@@ -22,7 +22,7 @@ type ChangedCopy struct {
 	Ref, Source router.Ref
 	// Gone is whether there is no such object any more.
 	Gone bool
-	// Restorable is whether the former content is to be had, and the copy can get it.
+	// Restorable is whether the previous content is to be had, and the copy can get it.
 	Restorable bool
 }
 

@@ -24,7 +24,7 @@ type Copier interface {
 	// ChangedCopies lists the copies that the primary reads and that have not the content which it was promoted with. It reads
 	// nothing but live.
 	ChangedCopies(c *v1beta1.Canary, live router.Live) ([]ChangedCopy, error)
-	// RestoreCopies gives them the former content back where that is possible.
+	// RestoreCopies gives them the previous content back where that is possible.
 	RestoreCopies(ctx context.Context, c *v1beta1.Canary) error
 	// DeleteCopies deletes those of them that nothing refers to by now, and returns the others.
 	DeleteCopies(ctx context.Context, c *v1beta1.Canary, unused []router.Ref) (kept []router.Ref, err error)

@@ -47,7 +47,7 @@ func (h history) revisions(c *v1beta1.Canary) dynamic.ResourceInterface {
 	return h.client.Resource(revisionsResource()).Namespace(c.Namespace)
 }
 
-// storedRevision returns the target as it was at a revision, nil if that is not stored. A revision of a former target is none
+// storedRevision returns the target as it was at a revision, nil if that is not stored. A revision of a previous target is none
 // of this one.
 func (h history) storedRevision(ctx context.Context, c *v1beta1.Canary, revision rollout.Revision) (
 	*unstructured.Unstructured, error) {

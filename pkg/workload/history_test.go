@@ -54,11 +54,11 @@ func TestA08_DeletedPrimaryGetsItsReplicasBack(t *testing.T) {
 
 // A stored revision of one target is nothing to make the primary of another one from.
 func TestRevisionOfAFormerTargetIsNotUsed(t *testing.T) {
-	former, other := target(t), withImage(t, target(t), "podinfo:other")
+	previous, other := target(t), withImage(t, target(t), "podinfo:other")
 	other.SetName("other")
-	client, d := cluster(former, other)
-	ensure(t, d, canary(), former)
-	c, promoted := canary(), revisionOf(t, former)
+	client, d := cluster(previous, other)
+	ensure(t, d, canary(), previous)
+	c, promoted := canary(), revisionOf(t, previous)
 	c.Spec.TargetRef.Name = "other"
 	c.Status.Rollout = &v1beta1.RolloutStatus{Promoted: &v1beta1.RevisionRef{Fingerprint: promoted.Fingerprint}}
 	before := len(writes(client))

@@ -201,15 +201,15 @@ func pointQueries(c *v1beta1.Canary, spec map[string]any) {
 	}
 }
 
-// FormerScaler names an autoscaler that the Canary does not refer to any more, and its copy for the primary. It reports false
+// PreviousScaler names an autoscaler that the Canary does not refer to any more, and its copy for the primary. It reports false
 // for the present one and for kinds that are not known.
-func FormerScaler(c *v1beta1.Canary, former v1beta1.ScalerRef) (source, copied router.Ref, ok bool) {
-	if ref := c.Spec.AutoscalerRef; ref != nil && ref.Kind == former.Kind && ref.Name == former.Name {
+func PreviousScaler(c *v1beta1.Canary, previous v1beta1.ScalerRef) (source, copied router.Ref, ok bool) {
+	if ref := c.Spec.AutoscalerRef; ref != nil && ref.Kind == previous.Kind && ref.Name == previous.Name {
 		return router.Ref{}, router.Ref{}, false
 	}
 	for _, s := range scalers() {
-		if s.kind == former.Kind {
-			return s.ref(c.Namespace, former.Name), s.ref(c.Namespace, former.Name+v1beta1.PrimarySuffix), true
+		if s.kind == previous.Kind {
+			return s.ref(c.Namespace, previous.Name), s.ref(c.Namespace, previous.Name+v1beta1.PrimarySuffix), true
 		}
 	}
 	return router.Ref{}, router.Ref{}, false
@@ -266,9 +266,9 @@ func resumeScaler(ctx context.Context, client dynamic.Interface, c *v1beta1.Cana
 	return setPaused(ctx, client, c, nil)
 }
 
-// ResumeFormerScaler takes back that an autoscaler, which no Canary refers to any more, leaves its workload without pods. A
+// ResumePreviousScaler takes back that an autoscaler, which no Canary refers to any more, leaves its workload without pods. A
 // number of pods that somebody else has told it stays.
-func ResumeFormerScaler(ctx context.Context, client dynamic.Interface, ref router.Ref) error {
+func ResumePreviousScaler(ctx context.Context, client dynamic.Interface, ref router.Ref) error {
 	obj, err := getScaler(ctx, client, ref)
 	if err != nil || obj == nil || !HoldsAtZero(obj) {
 		return err

@@ -43,9 +43,9 @@ func (t *team) renameTo(name string) {
 	t.edit(func(s *v1beta1.CanarySpec) { s.Service.Name = name })
 }
 
-// TestB31_FormerNamesAreCleanedUp renames the Service of a Canary in the middle of a rollout and at rest, changes its provider,
+// TestB31_PreviousNamesAreCleanedUp renames the Service of a Canary in the middle of a rollout and at rest, changes its provider,
 // and deletes it. What the Canary made goes; the Service of the user stays, and not one request to it is lost.
-func TestB31_FormerNamesAreCleanedUp(tt *testing.T) {
+func TestB31_PreviousNamesAreCleanedUp(tt *testing.T) {
 	tt.Parallel()
 	t := newTeam(tt)
 	t.apply(podinfo(1))

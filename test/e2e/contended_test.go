@@ -66,7 +66,7 @@ func (t *team) revert(resource schema.GroupVersionResource, value any, path ...s
 	return stop
 }
 
-// fights waits until the operator has told with whom it quarrels in a phase, and lets the quarrel go on for a while in which the
+// fights waits until the operator has told with whom it contends in a phase, and lets that go on for a while in which the
 // Canary does not. It returns what was told.
 func (t *team) fights(phase v1beta1.CanaryPhase, names ...string) (message string) {
 	t.Helper()
@@ -90,7 +90,7 @@ func (t *team) fights(phase v1beta1.CanaryPhase, names ...string) (message strin
 	return message
 }
 
-// calledOff ends a quarrel about a resource, which must have cost the user few writes since a time, and have been told once.
+// calledOff ends a contention about a resource, which must have cost the user few writes since a time, and have been told once.
 func (t *team) calledOff(stop func() int, user string, from time.Time, resource, message string) {
 	t.Helper()
 	writes := len(slices.DeleteFunc(t.writesOf(user, from, "podinfo"), isNot(resource)))
@@ -128,7 +128,7 @@ func TestIncidentB14_WeightsAreContended(tt *testing.T) {
 	t.apply(podinfo(1))
 	user := "contended-weights-" + t.ns
 	t.operate("-kubeconfig", t.kubeconfigAs(user))
-	// The quarrel is noticed well before the step after the first.
+	// The contention is noticed well before the step after the first.
 	t.create(canary(func(c *v1beta1.Canary) { c.Spec.Analysis.Interval = "4s" }))
 	t.settled(v1beta1.CanaryPhaseInitialized)
 	from := time.Now()

@@ -100,7 +100,7 @@ func (c *Case) runAll(t *testing.T, schemas Schemas) {
 		"ForeignEdits":     (*world).testForeignEdits,
 		"Drift":            (*world).testDrift,
 		"Deletion":         (*world).testDeletion,
-		"Former":           (*world).testFormer,
+		"Former":           (*world).testPrevious,
 		"Conflict":         (*world).testConflict,
 		"CreatedMeanwhile": (*world).testCreatedMeanwhile,
 		"StaleCache":       (*world).testStaleCache,

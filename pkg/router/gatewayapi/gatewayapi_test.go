@@ -33,7 +33,7 @@ func TestConformanceV1Beta1(t *testing.T) {
 }
 
 // B-31: who goes to another version of the API keeps the route, which is one object in both.
-func TestB31_RouteIsNoFormerOneInAnotherVersion(t *testing.T) {
+func TestB31_RouteIsNoPreviousOneInAnotherVersion(t *testing.T) {
 	canary, store, all := conformance.Podinfo(), conformance.NewStore(nil), func(router.Ref) bool { return true }
 	withGateway(canary)
 	before, after := gatewayapi.NewV1Beta1(gatewayapi.Options{}), gatewayapi.New(gatewayapi.Options{})
@@ -48,10 +48,10 @@ func TestB31_RouteIsNoFormerOneInAnotherVersion(t *testing.T) {
 	if err := router.NewApplier(store, store).Apply(t.Context(), canary, render(before)); err != nil {
 		t.Fatal(err)
 	}
-	for former, present := range map[int][]router.Object{0: render(after), 1: nil} {
-		f, err := router.FormerOf(canary, before, "podinfo", present, all, store)
-		if err != nil || len(f.Ours) != former {
-			t.Errorf("former routes %v (%v), want %d", f.Ours, err, former)
+	for previous, present := range map[int][]router.Object{0: render(after), 1: nil} {
+		f, err := router.PreviousOf(canary, before, "podinfo", present, all, store)
+		if err != nil || len(f.Ours) != previous {
+			t.Errorf("former routes %v (%v), want %d", f.Ours, err, previous)
 		}
 	}
 }

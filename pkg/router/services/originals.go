@@ -21,25 +21,25 @@ func Originals(c *v1beta1.Canary, in Input, live router.Live) ([]router.Object, 
 	})
 }
 
-// Former is what is left of the Services that were made under a former name.
-type Former struct {
+// Previous is what is left of the Services that were made under a previous name.
+type Previous struct {
 	// Ours are those that the Canary owns, the one that clients use first.
 	Ours []router.Ref
 	// Released are those of users as they are to be left, and Originals as they are to be when the Canary is deleted.
 	Released, Originals []router.Object
 }
 
-// FormerOf looks at the Services under a former name, but for those that have a present name as well. A Service of the user's
+// PreviousOf looks at the Services under a previous name, but for those that have a present name as well. A Service of the user's
 // goes on leading to the primary, since the target has no pods most of the time; all else becomes what it was.
-func FormerOf(c *v1beta1.Canary, name string, in Input, live router.Live) (Former, error) {
-	var f Former
+func PreviousOf(c *v1beta1.Canary, name string, in Input, live router.Live) (Previous, error) {
+	var f Previous
 	if !Managed(c) {
 		return f, nil
 	}
-	former := c.DeepCopy()
-	former.Spec.Service.Name = name
+	previous := c.DeepCopy()
+	previous.Spec.Service.Name = name
 	present := allNames(c)
-	for _, name := range allNames(former) {
+	for _, name := range allNames(previous) {
 		ref := Ref(c.Namespace, name)
 		if slices.Contains(present, name) {
 			continue
@@ -47,7 +47,7 @@ func FormerOf(c *v1beta1.Canary, name string, in Input, live router.Live) (Forme
 		current, err := live.Get(ref)
 		switch {
 		case err != nil:
-			return Former{}, fmt.Errorf("%s: %w", ref, err)
+			return Previous{}, fmt.Errorf("%s: %w", ref, err)
 		case current == nil:
 			continue
 		case router.Owns(c, current):
@@ -57,9 +57,9 @@ func FormerOf(c *v1beta1.Canary, name string, in Input, live router.Live) (Forme
 			// Another Canary has the name by now, or the user has made something else of the Service.
 			continue
 		}
-		o, err := original(former, in, current)
+		o, err := original(previous, in, current)
 		if err != nil {
-			return Former{}, err
+			return Previous{}, err
 		}
 		if o != nil {
 			f.Originals = append(f.Originals, *o)

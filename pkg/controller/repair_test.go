@@ -198,7 +198,7 @@ func TestIncidentB14_DecisionsAreNotHeld(t *testing.T) {
 	eventually(t, "the caches", l.Synced)
 	ref := services.Ref("test", "extra")
 	canary := &v1beta1.Canary{ObjectMeta: metav1.ObjectMeta{Name: "podinfo", Namespace: "test", UID: "uid"}}
-	v := &view{key: "test/podinfo", canary: canary, memory: &memory{quarrels: quarrels{}}, started: l.clock.Now()}
+	v := &view{key: "test/podinfo", canary: canary, memory: &memory{contentions: contentions{}}, started: l.clock.Now()}
 	o := &observer{c: l.Controller, v: v, main: &touchLive{l.main, l.index, v.key, map[objectKey]struct{}{}}}
 	wanted := func(value string) []router.Object {
 		return []router.Object{{
@@ -234,7 +234,7 @@ func TestIncidentB14_DecisionsAreNotHeld(t *testing.T) {
 	}
 	undo()
 	apply("step")
-	if !is("theirs") || !v.memory.quarrels.untold() {
+	if !is("theirs") || !v.memory.contentions.untold() {
 		t.Fatal("the second change was repaired at once")
 	}
 	apply("rollback")

@@ -7,16 +7,16 @@ import (
 	"flagger.app/flagger/pkg/rollout"
 )
 
-// former are the Services and routes that were made under former names.
-type former struct {
+// previous are the Services and routes that were made under previous names.
+type previous struct {
 	routes   map[v1beta1.RoutingRef]rollout.TrafficState
 	services map[string]bool
-	// presentSince is since when the present ones are complete, routesGoneSince since when no former routes are there.
+	// presentSince is since when the present ones are complete, routesGoneSince since when no previous routes are there.
 	presentSince, routesGoneSince time.Time
 }
 
-// lead is whether former routes lead to the target.
-func (f *former) lead() bool {
+// lead is whether previous routes lead to the target.
+func (f *previous) lead() bool {
 	for _, t := range f.routes {
 		if t.SendsToCanary() {
 			return true
@@ -31,47 +31,47 @@ func (w *World) names() v1beta1.RoutingRef {
 	return v1beta1.RoutingRef{Service: apex, Provider: w.opts.Provider.Name}
 }
 
-// rename leaves what there is to its former name.
+// rename leaves what there is to its previous name.
 func (w *World) rename(before v1beta1.RoutingRef) {
 	now := w.names()
 	if now == before {
 		return
 	}
 	w.note("service.name becomes %s", now.Service)
-	if w.formers.routes == nil {
-		w.formers = former{routes: map[v1beta1.RoutingRef]rollout.TrafficState{}, services: map[string]bool{}}
+	if w.previous.routes == nil {
+		w.previous = previous{routes: map[v1beta1.RoutingRef]rollout.TrafficState{}, services: map[string]bool{}}
 	}
 	if w.routes {
-		w.formers.routes[before] = w.routed
+		w.previous.routes[before] = w.routed
 	}
 	if w.backends || w.apex {
-		w.formers.services[before.Service] = true
+		w.previous.services[before.Service] = true
 	}
-	w.routed, w.routes = w.formers.routes[now], false
-	delete(w.formers.routes, now)
-	delete(w.formers.services, now.Service)
+	w.routed, w.routes = w.previous.routes[now], false
+	delete(w.previous.routes, now)
+	delete(w.previous.services, now.Service)
 	w.backends, w.apex = false, false
 	w.trackZero()
 }
 
-func (w *World) formerFacts() map[v1beta1.RoutingRef]rollout.FormerFact {
+func (w *World) previousFacts() map[v1beta1.RoutingRef]rollout.PreviousFact {
 	if w.canary.Status.Rollout == nil {
 		return nil
 	}
-	facts := map[v1beta1.RoutingRef]rollout.FormerFact{}
+	facts := map[v1beta1.RoutingRef]rollout.PreviousFact{}
 	for _, r := range w.canary.Status.Rollout.Routing {
 		if r == w.names() {
 			continue
 		}
-		_, routes := w.formers.routes[r]
-		facts[r] = rollout.FormerFact{Routes: routes, Services: w.formers.services[r.Service]}
+		_, routes := w.previous.routes[r]
+		facts[r] = rollout.PreviousFact{Routes: routes, Services: w.previous.services[r.Service]}
 	}
 	return facts
 }
 
-// trackFormer keeps the times from which the invariants of a retirement count.
-func (w *World) trackFormer() {
-	f := &w.formers
+// trackPrevious keeps the times from which the invariants of a retirement count.
+func (w *World) trackPrevious() {
+	f := &w.previous
 	keep := func(since *time.Time, holds bool) {
 		if !holds {
 			*since = time.Time{}
@@ -86,25 +86,25 @@ func (w *World) trackFormer() {
 func (w *World) retire(a rollout.Action) {
 	switch a.(type) {
 	case rollout.RetireRoutes:
-		clear(w.formers.routes)
+		clear(w.previous.routes)
 	case rollout.RetireServices:
-		clear(w.formers.services)
+		clear(w.previous.services)
 	default:
 	}
 }
 
 // checkRetirement holds a retirement against the invariant 2: the present ones serve, and have done so for long enough.
 func (w *World) checkRetirement(a rollout.Action) {
-	since := w.formers.presentSince
+	since := w.previous.presentSince
 	if _, ok := a.(rollout.RetireServices); ok {
-		if len(w.formers.routes) > 0 {
+		if len(w.previous.routes) > 0 {
 			w.violate(2, "former Services go before the routes that lead to them")
 		}
-		if w.formers.routesGoneSince.After(since) {
-			since = w.formers.routesGoneSince
+		if w.previous.routesGoneSince.After(since) {
+			since = w.previous.routesGoneSince
 		}
 	}
-	if w.formers.presentSince.IsZero() || w.now.Sub(since) < Settings().PropagationDelay {
+	if w.previous.presentSince.IsZero() || w.now.Sub(since) < Settings().PropagationDelay {
 		w.violate(2, "%T before the proxies follow", a)
 	}
 }

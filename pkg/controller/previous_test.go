@@ -55,8 +55,8 @@ func (l *loop) silent() {
 	}
 }
 
-// B-31: what the Canary made under a former name goes once the present Services stand; nothing else does.
-func TestB31_FormerServicesGo(t *testing.T) {
+// B-31: what the Canary made under a previous name goes once the present Services stand; nothing else does.
+func TestB31_PreviousServicesGo(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := initialized(t, a)
 	a.edit(canaryResource, "podinfo", "web", "spec", "service", "name")
@@ -76,9 +76,9 @@ func TestB31_FormerServicesGo(t *testing.T) {
 	l.silent()
 }
 
-// B-31: a Service of the user's is not deleted under its former name. It becomes what it was, but for leading to the primary, as
+// B-31: a Service of the user's is not deleted under its previous name. It becomes what it was, but for leading to the primary, as
 // the target has no pods; only when the Canary is deleted it selects the target again. In between it is left alone.
-func TestB31_FormerServiceOfAUserStays(t *testing.T) {
+func TestB31_PreviousServiceOfAUserStays(t *testing.T) {
 	service := usersService("podinfo")
 	ports := []any{map[string]any{"name": "web", "port": int64(8080), "protocol": "TCP", "targetPort": int64(9898)}}
 	service.Object["spec"].(map[string]any)["ports"] = ports
@@ -111,7 +111,7 @@ func TestB31_FormerServiceOfAUserStays(t *testing.T) {
 }
 
 // B-31: a user who makes something else of the Service that was left to him keeps that.
-func TestB31_FormerServiceThatLeadsElsewhereIsForgotten(t *testing.T) {
+func TestB31_PreviousServiceThatLeadsElsewhereIsForgotten(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), usersService("podinfo"), revertible("podinfo"))
 	l := initialized(t, a)
 	a.edit(canaryResource, "podinfo", "web", "spec", "service", "name")
@@ -182,8 +182,8 @@ func TestD06_ForeignServiceIsReported(t *testing.T) {
 	l.until("the condition", func() bool { return strings.HasPrefix(l.healthy("podinfo").Message, text) })
 }
 
-// Removing or renaming autoscalerRef takes the copy of the former autoscaler away, and no other autoscaler.
-func TestFormerScalerGoes(t *testing.T) {
+// Removing or renaming autoscalerRef takes the copy of the previous autoscaler away, and no other autoscaler.
+func TestPreviousScalerGoes(t *testing.T) {
 	scaler := func(name, target string) *unstructured.Unstructured {
 		return &unstructured.Unstructured{Object: map[string]any{
 			"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
@@ -288,8 +288,8 @@ func TestB31_ProviderThatIsGone(t *testing.T) {
 	l.retired(v1beta1.RoutingRef{Service: "podinfo", Provider: "kubernetes"})
 }
 
-// B-31: what can't be read is not gone: a rollout goes on up to where former routes could harm, and a deletion waits.
-func TestB31_FormerRoutesThatCannotBeRead(t *testing.T) {
+// B-31: what can't be read is not gone: a rollout goes on up to where previous routes could harm, and a deletion waits.
+func TestB31_PreviousRoutesThatCannotBeRead(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), usersService("podinfo"), revertible("podinfo"))
 	l := routedBefore(t, a)
 	l.mesh = l.newSite(Cluster{Dynamic: a.client, Discovery: failingDiscovery{}})

@@ -9,26 +9,26 @@ import (
 	"flagger.app/flagger/pkg/router"
 )
 
-// former looks at what the Canary had under a name, with nothing left in the spec but a port.
-func (w *world) former(name string, present []router.Object) router.Former {
+// previous looks at what the Canary had under a name, with nothing left in the spec but a port.
+func (w *world) previous(name string, present []router.Object) router.Previous {
 	w.Helper()
 	bare := w.canary.DeepCopy()
 	bare.Spec.Service = v1beta1.CanaryService{Name: bare.Spec.Service.Name, Port: bare.Spec.Service.Port}
 	all := func(router.Ref) bool { return true }
-	f, err := router.FormerOf(bare, w.c.Provider, name, present, all, w.store)
+	f, err := router.PreviousOf(bare, w.c.Provider, name, present, all, w.store)
 	if err != nil {
 		w.Fatal(err)
 	}
 	return f
 }
 
-// testFormer: what was made under a former name is found by that name alone, whatever else has changed in the spec, and the
+// testPrevious: what was made under a previous name is found by that name alone, whatever else has changed in the spec, and the
 // objects of the present name are none of it.
-func (w *world) testFormer() {
+func (w *world) testPrevious() {
 	t := router.Traffic{Primary: 100}
 	w.apply(t)
 	old, name := w.render(t), router.NamesOf(w.canary).Apex
-	if f := w.former(name, old); len(f.Ours)+len(f.Originals) > 0 {
+	if f := w.previous(name, old); len(f.Ours)+len(f.Originals) > 0 {
 		w.Errorf("former objects %+v under the present name", f)
 	}
 	w.canary = w.canary.DeepCopy()
@@ -40,7 +40,7 @@ func (w *world) testFormer() {
 			want = append(want, o.Ref)
 		}
 	}
-	f := w.former(name, w.render(t))
+	f := w.previous(name, w.render(t))
 	if diff := cmp.Diff(want, f.Ours); diff != "" {
 		w.Fatalf("former objects (-want +got):\n%s", diff)
 	}
@@ -49,13 +49,13 @@ func (w *world) testFormer() {
 	}
 	w.store.Writes()
 	w.expect(t)
-	if f := w.former(name, w.render(t)); len(f.Ours) > 0 {
+	if f := w.previous(name, w.render(t)); len(f.Ours) > 0 {
 		w.Errorf("left after the deletion: %v", f.Ours)
 	}
 	other := w.canary
 	w.canary = w.canary.DeepCopy()
 	w.canary.UID = "another"
-	if f := w.former("renamed", nil); len(f.Ours) > 0 {
+	if f := w.previous("renamed", nil); len(f.Ours) > 0 {
 		w.Errorf("objects of Canary %s taken for those of one of the same name: %v", other.UID, f.Ours)
 	}
 }

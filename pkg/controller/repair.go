@@ -14,13 +14,13 @@ import (
 	"flagger.app/flagger/pkg/workload"
 )
 
-// follow tells the quarrels which of the wanted objects are as they should be, and which somebody has changed.
+// follow tells the contentions which of the wanted objects are as they should be, and which somebody has changed.
 func (o *observer) follow(s *site, wanted []router.Object, changes []router.Change) {
 	changed := map[router.Ref]*router.Change{}
 	for i := range changes {
 		changed[changes[i].Ref] = &changes[i]
 	}
-	all, now := o.v.memory.quarrels, o.v.started
+	all, now := o.v.memory.contentions, o.v.started
 	for i := range wanted {
 		ref := wanted[i].Ref
 		switch change, ok := changed[ref]; {
@@ -42,11 +42,11 @@ func (c *Controller) applyObjects(ctx context.Context, v *view, s *site, stored 
 	held, now := map[router.Ref]bool{}, c.Clock.Now()
 	for i := range changes {
 		change := &changes[i]
-		if change.Undone > 0 && v.memory.quarrels.holds(change.Ref, v.urgent(change, &stored.Status), now) {
+		if change.Undone > 0 && v.memory.contentions.holds(change.Ref, v.urgent(change, &stored.Status), now) {
 			held[change.Ref] = true
 			continue
 		}
-		v.memory.quarrels.repair(change.Ref, now)
+		v.memory.contentions.repair(change.Ref, now)
 	}
 	var allowed []router.Object
 	for i := range wanted {
@@ -113,12 +113,12 @@ func (c *Controller) applyToWorkload(ctx context.Context, v *view, stored *v1bet
 	}
 	last := m.done[a.ref]
 	if last.step == step {
-		m.quarrels.undone(c.main, a.ref, last.number, a.fields, now)
-		if m.quarrels.holds(a.ref, a.urgent, now) {
+		m.contentions.undone(c.main, a.ref, last.number, a.fields, now)
+		if m.contentions.holds(a.ref, a.urgent, now) {
 			return nil
 		}
 	}
-	m.quarrels.repair(a.ref, now)
+	m.contentions.repair(a.ref, now)
 	var err error
 	switch action := action.(type) {
 	case rollout.EnsurePrimary:
@@ -144,7 +144,7 @@ func (c *Controller) applyToWorkload(ctx context.Context, v *view, stored *v1bet
 	return err
 }
 
-// calmActions tells the quarrels about workloads whose actions a pass had no need of.
+// calmActions tells the contentions about workloads whose actions a pass had no need of.
 func (v *view) calmActions(actions []rollout.Action) {
 	needed := map[router.Ref]bool{}
 	for _, action := range actions {
@@ -152,7 +152,7 @@ func (v *view) calmActions(actions []rollout.Action) {
 	}
 	for ref := range v.memory.done {
 		if !needed[ref] {
-			v.memory.quarrels.asWanted(ref, v.started)
+			v.memory.contentions.asWanted(ref, v.started)
 		}
 	}
 }
@@ -227,23 +227,23 @@ func (v *view) workloadRef(name string) router.Ref {
 	return ref
 }
 
-// meetOpponents finds out who is on the other side of the quarrels that have just become open. It costs a read for each.
+// meetOpponents finds out who is on the other side of the contentions that have just become open. It costs a read for each.
 func (c *Controller) meetOpponents(ctx context.Context, v *view) {
-	for _, ref := range v.memory.quarrels.sorted() {
-		q := v.memory.quarrels[ref]
-		if !q.open || q.message != "" {
+	for _, ref := range v.memory.contentions.sorted() {
+		found := v.memory.contentions[ref]
+		if !found.open || found.message != "" {
 			continue
 		}
 		manager := ""
-		if len(q.fields) > 0 {
-			u, err := q.site.client.Resource(ref.Resource).Namespace(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+		if len(found.fields) > 0 {
+			u, err := found.site.client.Resource(ref.Resource).Namespace(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
 			if err != nil {
 				c.logger(v.key).Debug("who changes an object of ours is not known", zap.Stringer("object", ref), zap.Error(err))
 			} else {
-				manager = writerOf(u, q.fields)
+				manager = writerOf(u, found.fields)
 			}
 		}
-		q.tell(ref, manager)
+		found.tell(ref, manager)
 	}
-	v.facts.Contended = v.memory.quarrels.problem()
+	v.facts.Contended = v.memory.contentions.problem()
 }

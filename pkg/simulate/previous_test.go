@@ -13,20 +13,20 @@ import (
 
 func renamed(s *v1beta1.CanarySpec) { s.Service.Name = "renamed" }
 
-// retired passes until nothing is left under a former name.
+// retired passes until nothing is left under a previous name.
 func retired(t *testing.T, w *World) {
 	t.Helper()
 	until(t, w, "the retirement", time.Hour, func() bool {
 		r := w.Status().Rollout
 		return r != nil && len(r.Routing) == 1 && r.Routing[0] == w.names()
 	})
-	if n := len(w.formers.routes) + len(w.formers.services); n > 0 {
+	if n := len(w.previous.routes) + len(w.previous.services); n > 0 {
 		t.Errorf("%d former names have objects", n)
 	}
 }
 
-// B-31: a rename at any moment of a rollout, with a kill after any write, ends with nothing under the former name, and the target
-// keeps its pods as long as former routes lead to them.
+// B-31: a rename at any moment of a rollout, with a kill after any write, ends with nothing under the previous name, and the target
+// keeps its pods as long as previous routes lead to them.
 func TestB31_RenameAtAnyMoment(t *testing.T) {
 	for _, fails := range []bool{false, true} {
 		for moment := range 40 {

@@ -15,10 +15,10 @@ var fought = router.Ref{Kind: "VirtualService", Namespace: "test", Name: "podinf
 
 // opponent plays an hour of one object, second by second. It returns when repairs were written.
 type opponent struct {
-	all    quarrels
+	all    contentions
 	theirs bool
 	ours   int
-	// opened counts how often the quarrel became open.
+	// opened counts how often the contention became open.
 	opened int
 }
 
@@ -54,7 +54,7 @@ func (o *opponent) play(from, until int, urgent bool, changes func(second, since
 
 func (o *opponent) open() bool { return o.all.problem() != nil }
 
-func newOpponent() *opponent { return &opponent{all: quarrels{}, ours: 1} }
+func newOpponent() *opponent { return &opponent{all: contentions{}, ours: 1} }
 
 func always(int, int) bool { return true }
 
@@ -66,12 +66,12 @@ func TestIncidentB14_PausesGrow(t *testing.T) {
 		t.Errorf("%d repairs, the first at %v, want %v", len(repairs), repairs[:len(want)], want)
 	}
 	if o.opened != 1 || !o.open() {
-		t.Errorf("the quarrel was opened %d times, and is open: %t", o.opened, o.open())
+		t.Errorf("the contention was opened %d times, and is open: %t", o.opened, o.open())
 	}
 	never := func(int, int) bool { return false }
 	o.play(3600, 3600+601, false, never)
 	if o.open() {
-		t.Error("the quarrel goes on although the other one has stopped")
+		t.Error("the contention goes on although the other one has stopped")
 	}
 	o.play(4201, 4201+301, false, never)
 	if len(o.all) > 0 {
@@ -92,7 +92,7 @@ func TestIncidentB14_UrgentRepairsAreBounded(t *testing.T) {
 	}
 }
 
-func TestIncidentB14_TwoChangesMakeAQuarrel(t *testing.T) {
+func TestIncidentB14_TwoChangesMakeAContention(t *testing.T) {
 	at := func(seconds ...int) func(int, int) bool {
 		return func(s, _ int) bool { return slices.Contains(seconds, s) }
 	}
@@ -121,8 +121,8 @@ func TestIncidentB14_TwoChangesMakeAQuarrel(t *testing.T) {
 	}
 }
 
-func TestQuarrelNamesObjectManagerAndField(t *testing.T) {
-	q := &quarrel{fields: [][]string{{"spec", "hosts"}, {"spec", "http"}}}
+func TestContentionNamesObjectManagerAndField(t *testing.T) {
+	q := &contention{fields: [][]string{{"spec", "hosts"}, {"spec", "http"}}}
 	q.tell(fought, "argocd")
 	for _, want := range []string{"VirtualService podinfo.test", `"argocd"`, "spec.hosts, spec.http", "5m0s"} {
 		if !strings.Contains(q.message, want) {

@@ -14,11 +14,11 @@ import (
 	"flagger.app/flagger/pkg/workload"
 )
 
-// former is what is left under the former names and providers of a Canary, and of its former autoscalers.
-type former struct {
-	routes   router.Former
-	services services.Former
-	// scalers are copies of former autoscalers that the primary still has, paused the former autoscalers of the target that still
+// previous is what is left under the previous names and providers of a Canary, and of its previous autoscalers.
+type previous struct {
+	routes   router.Previous
+	services services.Previous
+	// scalers are copies of previous autoscalers that the primary still has, paused the previous autoscalers of the target that still
 	// leave it without pods on our behalf.
 	scalers, paused []router.Ref
 	// copies are those of ConfigMaps and Secrets that the primary does not read.
@@ -61,7 +61,7 @@ func (o *observer) observeUnusedCopies(copier workload.Copier) {
 	if kept := o.v.memory.kept; kept.promoted == promotedIdentity(o.v.canary) {
 		unused = slices.DeleteFunc(unused, func(ref router.Ref) bool { return slices.Contains(kept.copies, ref) })
 	}
-	o.v.former.copies = unused
+	o.v.previous.copies = unused
 	o.v.facts.UnusedCopies = len(unused) > 0
 }
 
@@ -80,7 +80,7 @@ func (c *Controller) retireCopies(ctx context.Context, v *view, stored *v1beta1.
 	if !ok {
 		return nil
 	}
-	kept, err := copier.DeleteCopies(ctx, stored, v.former.copies)
+	kept, err := copier.DeleteCopies(ctx, stored, v.previous.copies)
 	if err != nil {
 		return named(stored, err)
 	}
@@ -91,27 +91,27 @@ func (c *Controller) retireCopies(ctx context.Context, v *view, stored *v1beta1.
 	return nil
 }
 
-// observeFormer looks at what was made under the entries of the record that are not the present one.
-func (o *observer) observeFormer() {
+// observePrevious looks at what was made under the entries of the record that are not the present one.
+func (o *observer) observePrevious() {
 	record := o.v.canary.Status.Rollout
 	if record == nil || o.asleep {
 		return
 	}
-	o.observeFormerScalers(record.Scalers)
+	o.observePreviousScalers(record.Scalers)
 	apex := router.NamesOf(o.v.canary).Apex
 	for _, r := range record.Routing {
 		if r.Service == apex && (r.Provider == o.v.facts.Provider.Name || r.Provider == "") {
 			continue
 		}
-		if o.v.facts.Former == nil {
-			o.v.facts.Former = map[v1beta1.RoutingRef]rollout.FormerFact{}
+		if o.v.facts.Previous == nil {
+			o.v.facts.Previous = map[v1beta1.RoutingRef]rollout.PreviousFact{}
 		}
-		o.v.facts.Former[r] = o.formerFact(r, apex)
+		o.v.facts.Previous[r] = o.previousFact(r, apex)
 	}
 }
 
-func (o *observer) formerFact(r v1beta1.RoutingRef, apex string) rollout.FormerFact {
-	fact := rollout.FormerFact{}
+func (o *observer) previousFact(r v1beta1.RoutingRef, apex string) rollout.PreviousFact {
+	fact := rollout.PreviousFact{}
 	if o.v.unrendered {
 		fact.Unknown = "the present routes are not known"
 		return fact
@@ -119,20 +119,20 @@ func (o *observer) formerFact(r v1beta1.RoutingRef, apex string) rollout.FormerF
 	// What another Canary has taken over by now is its own.
 	taken, err := o.c.canaries.leadsService(o.v.object, r.Service)
 	if err == nil && r.Provider != "" {
-		fact.Routes, err = o.formerRoutes(r, taken)
+		fact.Routes, err = o.previousRoutes(r, taken)
 	}
 	if err == nil && r.Service != apex {
-		fact.Services, fact.TakenOver, err = o.formerServices(r, taken)
+		fact.Services, fact.TakenOver, err = o.previousServices(r, taken)
 	}
 	if err != nil {
-		return rollout.FormerFact{Unknown: err.Error()}
+		return rollout.PreviousFact{Unknown: err.Error()}
 	}
 	return fact
 }
 
-// formerRoutes reports whether there are routes to delete or to give back. A provider that is gone, or whose resources are not
+// previousRoutes reports whether there are routes to delete or to give back. A provider that is gone, or whose resources are not
 // installed any more, has none.
-func (o *observer) formerRoutes(r v1beta1.RoutingRef, taken bool) (bool, error) {
+func (o *observer) previousRoutes(r v1beta1.RoutingRef, taken bool) (bool, error) {
 	p, err := o.c.Providers.Provider(r.Provider)
 	if err != nil || o.v.canary.IsKnative() {
 		return false, nil //nolint:nilerr // what no provider knows nobody routes by
@@ -147,43 +147,43 @@ func (o *observer) formerRoutes(r v1beta1.RoutingRef, taken bool) (bool, error) 
 		}
 	}
 	served := func(ref router.Ref) bool { return !gone[ref.Kind] }
-	f, err := router.FormerOf(o.v.canary, p, r.Service, o.v.rendered, served, o.mesh)
+	f, err := router.PreviousOf(o.v.canary, p, r.Service, o.v.rendered, served, o.mesh)
 	if err != nil {
 		return false, err
 	}
 	if taken {
 		f.Originals = nil
 	}
-	o.v.former.routes.Ours = append(o.v.former.routes.Ours, f.Ours...)
-	o.v.former.routes.Originals = append(o.v.former.routes.Originals, f.Originals...)
+	o.v.previous.routes.Ours = append(o.v.previous.routes.Ours, f.Ours...)
+	o.v.previous.routes.Originals = append(o.v.previous.routes.Originals, f.Originals...)
 	changes, err := o.c.mesh.applier.Diff(o.v.canary, f.Originals)
 	return len(f.Ours)+len(changes) > 0, err
 }
 
-// formerServices reports whether there are Services to delete or to leave to their users, and whether there are any of users.
-func (o *observer) formerServices(r v1beta1.RoutingRef, taken bool) (left, takenOver bool, err error) {
-	f, err := services.FormerOf(o.v.canary, r.Service, o.v.servicesInput(), o.main)
+// previousServices reports whether there are Services to delete or to leave to their users, and whether there are any of users.
+func (o *observer) previousServices(r v1beta1.RoutingRef, taken bool) (left, takenOver bool, err error) {
+	f, err := services.PreviousOf(o.v.canary, r.Service, o.v.servicesInput(), o.main)
 	if err != nil {
 		return false, false, err
 	}
 	if taken {
 		f.Released, f.Originals = nil, nil
 	}
-	o.v.former.services.Originals = append(o.v.former.services.Originals, f.Originals...)
+	o.v.previous.services.Originals = append(o.v.previous.services.Originals, f.Originals...)
 	if r.Released {
 		return false, len(f.Originals) > 0, nil
 	}
-	o.v.former.services.Ours = append(o.v.former.services.Ours, f.Ours...)
-	o.v.former.services.Released = append(o.v.former.services.Released, f.Released...)
+	o.v.previous.services.Ours = append(o.v.previous.services.Ours, f.Ours...)
+	o.v.previous.services.Released = append(o.v.previous.services.Released, f.Released...)
 	changes, err := o.c.main.applier.Diff(o.v.canary, f.Released)
 	return len(f.Ours)+len(changes) > 0, len(f.Originals) > 0, err
 }
 
-// observeFormerScalers looks for what is left of the autoscalers that the Canary no longer refers to.
-func (o *observer) observeFormerScalers(record []v1beta1.ScalerRef) {
-	o.v.facts.Scaler.FormerKnown = true
+// observePreviousScalers looks for what is left of the autoscalers that the Canary no longer refers to.
+func (o *observer) observePreviousScalers(record []v1beta1.ScalerRef) {
+	o.v.facts.Scaler.PreviousKnown = true
 	for _, s := range record {
-		source, copied, ok := workload.FormerScaler(o.v.canary, s)
+		source, copied, ok := workload.PreviousScaler(o.v.canary, s)
 		if !ok {
 			continue
 		}
@@ -191,38 +191,38 @@ func (o *observer) observeFormerScalers(record []v1beta1.ScalerRef) {
 		if state == missing {
 			continue
 		}
-		if err := o.observeFormerScaler(s, source, copied); err != nil {
-			o.v.facts.Scaler.FormerKnown = false
+		if err := o.observePreviousScaler(s, source, copied); err != nil {
+			o.v.facts.Scaler.PreviousKnown = false
 			return
 		}
 	}
-	o.v.facts.Scaler.FormerExist = len(o.v.former.scalers) > 0
-	o.v.facts.Scaler.FormerPaused = len(o.v.former.paused) > 0
+	o.v.facts.Scaler.PreviousExist = len(o.v.previous.scalers) > 0
+	o.v.facts.Scaler.PreviousPaused = len(o.v.previous.paused) > 0
 }
 
-func (o *observer) observeFormerScaler(former v1beta1.ScalerRef, source, copied router.Ref) error {
+func (o *observer) observePreviousScaler(previous v1beta1.ScalerRef, source, copied router.Ref) error {
 	live, err := o.main.Get(copied)
 	if err != nil {
 		return err
 	}
 	if live != nil && live.GetDeletionTimestamp() == nil && workload.ScalesPrimary(o.v.canary, live) {
-		o.v.former.scalers = append(o.v.former.scalers, copied)
+		o.v.previous.scalers = append(o.v.previous.scalers, copied)
 	}
 	if live, err = o.main.Get(source); err != nil || live == nil || !workload.HoldsAtZero(live) {
 		return err
 	}
 	// What another Canary refers to by now is told what to do by that one.
-	taken, err := o.c.canaries.refersToScaler(o.v.object, former)
+	taken, err := o.c.canaries.refersToScaler(o.v.object, previous)
 	if err == nil && !taken {
-		o.v.former.paused = append(o.v.former.paused, source)
+		o.v.previous.paused = append(o.v.previous.paused, source)
 	}
 	return err
 }
 
-// resumeFormerScalers carries out rollout.ResumeFormerScalers.
-func (c *Controller) resumeFormerScalers(ctx context.Context, v *view) error {
-	for _, ref := range v.former.paused {
-		if err := workload.ResumeFormerScaler(ctx, c.main.client, ref); err != nil {
+// resumePreviousScalers carries out rollout.ResumePreviousScalers.
+func (c *Controller) resumePreviousScalers(ctx context.Context, v *view) error {
+	for _, ref := range v.previous.paused {
+		if err := workload.ResumePreviousScaler(ctx, c.main.client, ref); err != nil {
 			return err
 		}
 	}
@@ -231,16 +231,16 @@ func (c *Controller) resumeFormerScalers(ctx context.Context, v *view) error {
 
 // retireRoutes carries out rollout.RetireRoutes.
 func (c *Controller) retireRoutes(ctx context.Context, v *view) error {
-	if err := c.mesh.applier.Delete(ctx, v.canary, v.former.routes.Ours); err != nil {
+	if err := c.mesh.applier.Delete(ctx, v.canary, v.previous.routes.Ours); err != nil {
 		return err
 	}
-	return c.mesh.applier.Apply(ctx, v.canary, v.former.routes.Originals)
+	return c.mesh.applier.Apply(ctx, v.canary, v.previous.routes.Originals)
 }
 
 // retireServices carries out rollout.RetireServices.
 func (c *Controller) retireServices(ctx context.Context, v *view) error {
-	if err := c.main.applier.Apply(ctx, v.canary, v.former.services.Released); err != nil {
+	if err := c.main.applier.Apply(ctx, v.canary, v.previous.services.Released); err != nil {
 		return err
 	}
-	return c.main.applier.Delete(ctx, v.canary, v.former.services.Ours)
+	return c.main.applier.Delete(ctx, v.canary, v.previous.services.Ours)
 }

@@ -9,19 +9,19 @@ import (
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
 
-// Former are the routing objects of a Canary under a former name, or of a former provider.
-type Former struct {
+// Previous are the routing objects of a Canary under a previous name, or of a previous provider.
+type Previous struct {
 	// Ours are those that the Canary owns, what leads to others first.
 	Ours []Ref
 	// Originals are those of users as they were before they were taken over.
 	Originals []Object
 }
 
-// FormerOf looks at the objects that a provider made for a Canary whose Service had another name, or before the Canary got
+// PreviousOf looks at the objects that a provider made for a Canary whose Service had another name, or before the Canary got
 // another provider. Present are the objects that the Canary has now, which are none of them. Served tells whether objects of a
 // kind can exist.
-func FormerOf(c *v1beta1.Canary, p Provider, name string, present []Object, served func(Ref) bool, live Live) (Former, error) {
-	var f Former
+func PreviousOf(c *v1beta1.Canary, p Provider, name string, present []Object, served func(Ref) bool, live Live) (Previous, error) {
+	var f Previous
 	rendered, err := p.Render(under(c, name), Traffic{Primary: 100}, live)
 	if err != nil {
 		return f, err
@@ -33,7 +33,7 @@ func FormerOf(c *v1beta1.Canary, p Provider, name string, present []Object, serv
 	for _, o := range slices.Backward(rendered) {
 		current, err := live.Get(o.Ref)
 		if err != nil {
-			return Former{}, fmt.Errorf("%s: %w", o.Ref, err)
+			return Previous{}, fmt.Errorf("%s: %w", o.Ref, err)
 		}
 		if current != nil && current.GetDeletionTimestamp() == nil && Owns(c, current) {
 			f.Ours = append(f.Ours, o.Ref)
