@@ -53,7 +53,7 @@ func TestA08_DeletedPrimaryGetsItsReplicasBack(t *testing.T) {
 }
 
 // A stored revision of one target is nothing to make the primary of another one from.
-func TestRevisionOfAFormerTargetIsNotUsed(t *testing.T) {
+func TestRevisionOfAPreviousTargetIsNotUsed(t *testing.T) {
 	previous, other := target(t), withImage(t, target(t), "podinfo:other")
 	other.SetName("other")
 	client, d := cluster(previous, other)
