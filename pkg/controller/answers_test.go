@@ -103,16 +103,6 @@ func TestEventsSurviveAServerThatIsNotReadyForThem(t *testing.T) {
 	}
 }
 
-func TestEventsOfANamespaceThatIsGoneAreNoFailure(t *testing.T) {
-	l := newLoop(t, newAPI(t), 1)
-	l.kube.PrependReactor("create", "events", func(clienttesting.Action) (bool, runtime.Object, error) {
-		return true, nil, apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, "test")
-	})
-	if err := l.publisher.events.create(t.Context(), eventOwner("podinfo"), event{message: "last words"}); err != nil {
-		t.Error(err)
-	}
-}
-
 // A resource that is served and can't be listed must not be asked for without a pause.
 func TestUnknownResourceIsNotAskedForInALoop(t *testing.T) {
 	a := newAPI(t, service("1"))

@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/controller/outbox"
 	"flagger.app/flagger/pkg/controller/workqueue"
 	"flagger.app/flagger/pkg/rollout"
 )
@@ -43,8 +44,8 @@ func (c *Controller) reportUnstored(ctx context.Context, v *view, cause error) e
 	case apierrors.IsInvalid(cause), apierrors.IsForbidden(cause), apierrors.IsRequestEntityTooLargeError(cause):
 		// What the status can't say, an event can. Its name follows from its text, so it is one however often this is tried.
 		message := shortened(cause.Error())
-		told = c.publisher.events.create(ctx, v.canary, event{
-			kind: corev1.EventTypeWarning, message: message, sequence: v.canary.Generation, part: "status/" + message,
+		told = c.publisher.Events.Create(ctx, v.canary, outbox.Event{
+			Type: corev1.EventTypeWarning, Message: message, Sequence: v.canary.Generation, Part: "status/" + message,
 		})
 	}
 	return errors.Join(cause, told)
@@ -70,8 +71,8 @@ func (c *Controller) reportBroken(ctx context.Context, key string, reason rollou
 	owner := &v1beta1.Canary{ObjectMeta: metav1.ObjectMeta{
 		Name: u.GetName(), Namespace: u.GetNamespace(), UID: u.GetUID(), ResourceVersion: u.GetResourceVersion(),
 	}}
-	told := c.publisher.events.create(ctx, owner, event{
-		kind: corev1.EventTypeWarning, message: message, sequence: u.GetGeneration(), part: string(reason) + "/" + message,
+	told := c.publisher.Events.Create(ctx, owner, outbox.Event{
+		Type: corev1.EventTypeWarning, Message: message, Sequence: u.GetGeneration(), Part: string(reason) + "/" + message,
 	})
 	if err := c.canaries.patchStatus(ctx, u, map[string]any{"conditions": conditions}); err != nil {
 		return err

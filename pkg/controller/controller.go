@@ -19,8 +19,8 @@ import (
 
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/controller/outbox"
 	"flagger.app/flagger/pkg/controller/workqueue"
-	"flagger.app/flagger/pkg/hook"
 	"flagger.app/flagger/pkg/notify"
 	"flagger.app/flagger/pkg/rollout"
 	"flagger.app/flagger/pkg/router"
@@ -39,12 +39,6 @@ type Metrics interface {
 	Check(ctx context.Context, c *v1beta1.Canary) error
 }
 
-// Hooks calls webhooks.
-type Hooks interface {
-	Call(ctx context.Context, h v1beta1.CanaryWebhook, payload hook.Payload, key string) hook.Result
-	CallAll(ctx context.Context, hooks []v1beta1.CanaryWebhook, payload hook.Payload, key string) []hook.Result
-}
-
 // Cluster is one Kubernetes cluster.
 type Cluster struct {
 	Dynamic   dynamic.Interface
@@ -61,7 +55,7 @@ type Config struct {
 
 	Providers Providers
 	Metrics   Metrics
-	Hooks     Hooks
+	Hooks     outbox.Hooks
 	Notifier  notify.Notifier
 	Telemetry *telemetry.Recorder
 	Clock     clock.WithDelayedExecution
@@ -93,7 +87,7 @@ type Controller struct {
 	main      *site
 	mesh      *site
 	workloads *workload.Kinds
-	publisher *publisher
+	publisher *outbox.Publisher
 	limit     *limit
 
 	mu    sync.Mutex
@@ -139,7 +133,10 @@ func New(cfg Config) (*Controller, error) {
 		c.mesh = c.newSite(*cfg.Mesh)
 	}
 	c.workloads = workload.NewKinds(c.main.client, cfg.Workload)
-	c.publisher = newPublisher(cfg, c.queue.Remind)
+	c.publisher = outbox.New(outbox.Config{
+		Kube: cfg.Kube, Hooks: cfg.Hooks, Notifier: cfg.Notifier, Clock: cfg.Clock, Log: cfg.Log,
+		EventWebhook: cfg.EventWebhook, ClusterName: cfg.Settings.ClusterName, Delivered: c.queue.Remind,
+	})
 	var err error
 	if c.canaries, err = newCanaries(cfg.Main.Dynamic, c.main.written, cfg.Namespace, c.onCanary); err != nil {
 		return nil, err
@@ -226,7 +223,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		c.queue.Add(key)
 	}
 	var wait sync.WaitGroup
-	wait.Go(func() { c.publisher.run(ctx) })
+	wait.Go(func() { c.publisher.Run(ctx) })
 	c.workers.Run(ctx, c.process)
 	wait.Wait()
 	return nil
@@ -309,7 +306,7 @@ func (c *Controller) forget(key string) {
 	c.mu.Unlock()
 	c.queue.Drop(key)
 	c.index.forget(key)
-	c.publisher.forget(key)
+	c.publisher.Forget(key)
 	c.limit.forget(key, c.Clock.Now())
 	if m != nil {
 		c.Telemetry.Forget(m.canary.Namespace, m.canary.Name)

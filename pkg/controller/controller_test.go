@@ -27,6 +27,7 @@ import (
 
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/controller/outbox"
 	"flagger.app/flagger/pkg/fingerprint"
 	"flagger.app/flagger/pkg/hook"
 	"flagger.app/flagger/pkg/notify"
@@ -205,7 +206,7 @@ func (l *loop) passes() int { return l.logs.FilterMessage("pass").Len() }
 // untilIdle waits until no pass is at work or due, and nothing is left to tell.
 func (l *loop) untilIdle() {
 	l.t.Helper()
-	eventually(l.t, "the loop to be idle", func() bool { return l.queue.Idle() && l.publisher.queue.Idle() })
+	eventually(l.t, "the loop to be idle", func() bool { return l.queue.Idle() && l.publisher.Idle() })
 }
 
 func (l *loop) healthy(name string) v1beta1.CanaryCondition {
@@ -255,8 +256,8 @@ func TestRolloutOnAFakeCluster(t *testing.T) {
 		}
 	}
 	for _, e := range l.events() {
-		if e.Reason != "Synced" || e.Source.Component != "flagger" || e.Annotations[RuleAnnotation] == "" {
-			t.Errorf("event %s: reason %q, component %q, rule %q", e.Name, e.Reason, e.Source.Component, e.Annotations[RuleAnnotation])
+		if e.Reason != "Synced" || e.Source.Component != "flagger" || e.Annotations[outbox.RuleAnnotation] == "" {
+			t.Errorf("event %s: reason %q, component %q, rule %q", e.Name, e.Reason, e.Source.Component, e.Annotations[outbox.RuleAnnotation])
 		}
 	}
 }
@@ -665,11 +666,9 @@ func TestC01_DeletedCanaryIsForgotten(t *testing.T) {
 	l.until("to be forgotten", func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.publisher.mu.Lock()
-		defer l.publisher.mu.Unlock()
 		l.index.mu.Lock()
 		defer l.index.mu.Unlock()
-		return len(l.known) == 0 && len(l.publisher.outboxes) == 0 && len(l.index.objects) == 0
+		return len(l.known) == 0 && l.publisher.Len() == 0 && len(l.index.objects) == 0
 	})
 	a.reset()
 	l.clock.Step(time.Hour)
@@ -711,7 +710,7 @@ func TestNextProcessTellsTheRestOnce(t *testing.T) {
 
 	second := newLoop(t, a, 1)
 	second.kube = first.kube
-	second.publisher.events.client = first.kube
+	second.publisher.Events.Client = first.kube
 	second.start()
 	second.atRest("podinfo")
 	if got := second.notifier.sent(); !slices.Contains(got, "New Deployment detected, initialization completed.") {

@@ -106,7 +106,7 @@ func (c *Controller) answer(ctx context.Context, v *view, need rollout.Need) fun
 
 // callHooks calls the webhooks of one type in their order.
 func (c *Controller) callHooks(ctx context.Context, canary *v1beta1.Canary, n rollout.NeedHooks) []rollout.HookResult {
-	hooks := hooksOf(canary, n.Type)
+	hooks := hook.OfType(canary, n.Type)
 	ctx, cancel := context.WithTimeout(ctx, timeFor(hooks))
 	defer cancel()
 	answers := c.Hooks.CallAll(ctx, hooks, hook.Payload{
@@ -119,21 +119,6 @@ func (c *Controller) callHooks(ctx context.Context, canary *v1beta1.Canary, n ro
 		})
 	}
 	return results
-}
-
-// hooksOf lists the webhooks of a type in their order.
-func hooksOf(canary *v1beta1.Canary, kind v1beta1.HookType) []v1beta1.CanaryWebhook {
-	analysis := canary.GetAnalysis()
-	if analysis == nil {
-		return nil
-	}
-	var hooks []v1beta1.CanaryWebhook
-	for i := range analysis.Webhooks {
-		if h := &analysis.Webhooks[i]; h.GetType() == kind {
-			hooks = append(hooks, *h)
-		}
-	}
-	return hooks
 }
 
 // timeFor is how long a series of webhooks may take at the most, going by their own timeouts and retries.

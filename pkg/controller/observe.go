@@ -61,7 +61,7 @@ func (c *Controller) observe(key string) (*view, error) {
 		Now:        v.started,
 		Canary:     canary,
 		Settings:   c.Settings,
-		Delivered:  c.publisher.deliveredTo(key, canary.UID),
+		Delivered:  c.publisher.DeliveredTo(key, canary.UID),
 		ApplyError: m.applyError,
 	}
 	if !rollout.UnderWay(canary.Status.Phase) {

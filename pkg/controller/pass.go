@@ -51,7 +51,7 @@ func (c *Controller) pass(ctx context.Context, key string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, c.reportUnstored(ctx, v, err)
 	}
-	c.publisher.offer(key, stored)
+	c.publisher.Offer(key, stored)
 	c.observeOutcomes(v, stored, decision)
 	if len(decision.Actions) > 0 {
 		wake = until(wake, v.facts.Now.Add(lookAgain))

@@ -223,6 +223,22 @@ func TestLongErrorsAreCut(t *testing.T) {
 	}
 }
 
+func TestTimeForWebhooks(t *testing.T) {
+	for name, test := range map[string]struct {
+		hooks []v1beta1.CanaryWebhook
+		want  time.Duration
+	}{
+		"none":         {nil, time.Second},
+		"default":      {[]v1beta1.CanaryWebhook{{}}, 11 * time.Second},
+		"own timeouts": {[]v1beta1.CanaryWebhook{{Timeout: "5m"}, {Timeout: "30s", Retries: 2}}, time.Second + 5*time.Minute + 90*time.Second + time.Minute},
+		"bounded":      {[]v1beta1.CanaryWebhook{{Timeout: "9000h"}}, time.Hour},
+	} {
+		if got := timeFor(test.hooks); got != test.want {
+			t.Errorf("%s: %s, want %s", name, got, test.want)
+		}
+	}
+}
+
 func TestTimeForWebhooksDoesNotOverflow(t *testing.T) {
 	for _, h := range []v1beta1.CanaryWebhook{
 		{Timeout: "2000000h", Retries: math.MaxInt32}, {Timeout: "1h", Retries: math.MaxInt32}, {Retries: math.MaxInt32},

@@ -53,3 +53,18 @@ func (p Payload) withMetadata(own *map[string]string) Payload {
 	p.Metadata = merged
 	return p
 }
+
+// OfType lists the webhooks of a type that a Canary has, in their order.
+func OfType(c *v1beta1.Canary, t v1beta1.HookType) []v1beta1.CanaryWebhook {
+	analysis := c.GetAnalysis()
+	if analysis == nil {
+		return nil
+	}
+	var hooks []v1beta1.CanaryWebhook
+	for i := range analysis.Webhooks {
+		if h := &analysis.Webhooks[i]; h.GetType() == t {
+			hooks = append(hooks, *h)
+		}
+	}
+	return hooks
+}

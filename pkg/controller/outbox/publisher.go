@@ -1,4 +1,4 @@
-package controller
+package outbox
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/utils/clock"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/controller/workqueue"
@@ -24,16 +26,35 @@ const maxPublishing = 64
 // eventHookName is the name of the webhook of the flag -event-webhook.
 const eventHookName = "events"
 
-// publisher tells what stands in the outboxes of the Canaries: first all events and log lines, then alerts and webhooks,
+// Hooks calls webhooks, one or a series of them.
+type Hooks interface {
+	Call(ctx context.Context, h v1beta1.CanaryWebhook, payload hook.Payload, key string) hook.Result
+	CallAll(ctx context.Context, hooks []v1beta1.CanaryWebhook, payload hook.Payload, key string) []hook.Result
+}
+
+// Config is what a Publisher is made of. All fields are required but EventWebhook and ClusterName.
+type Config struct {
+	Kube     kubernetes.Interface
+	Hooks    Hooks
+	Notifier notify.Notifier
+	Clock    clock.WithDelayedExecution
+	Log      *zap.Logger
+	// EventWebhook is the URL of the flag -event-webhook, ClusterName what alerts call the cluster.
+	EventWebhook, ClusterName string
+	// Delivered is called with the key when everything in an outbox was told.
+	Delivered func(key string)
+}
+
+// Publisher tells what stands in the outboxes of the Canaries: first all events and log lines, then alerts and webhooks,
 // whose receivers may be slow. It works beside the passes, so that no receiver ever delays a rollout. What it tells may be
 // told again after a crash; events then meet themselves.
-type publisher struct {
-	cfg    Config
-	log    *zap.Logger
-	events events
-	queue  *workqueue.Queue
-	// done is called with the key when everything in an outbox was told.
-	done func(key string)
+type Publisher struct {
+	// Events creates what is told at once, beside the outboxes.
+	Events Events
+
+	cfg   Config
+	log   *zap.Logger
+	queue *workqueue.Queue
 
 	mu       sync.Mutex
 	outboxes map[string]*outbox
@@ -55,19 +76,19 @@ type outbox struct {
 // would wait in vain. With the first event all are given up that follow, until one is accepted.
 const maxRefusals = 3
 
-func newPublisher(cfg Config, done func(string)) *publisher {
-	return &publisher{
+// New returns a Publisher. It tells nothing before Run.
+func New(cfg Config) *Publisher {
+	return &Publisher{
+		Events:   Events{Client: cfg.Kube, Clock: cfg.Clock},
 		cfg:      cfg,
 		log:      cfg.Log,
-		events:   events{client: cfg.Kube, clock: cfg.Clock},
 		queue:    workqueue.NewQueue(cfg.Clock),
-		done:     done,
 		outboxes: map[string]*outbox{},
 	}
 }
 
-// offer hands over a Canary as it is stored. Nothing is told before its status was written.
-func (p *publisher) offer(key string, c *v1beta1.Canary) {
+// Offer hands over a Canary as it is stored. Nothing is told before its status was written.
+func (p *Publisher) Offer(key string, c *v1beta1.Canary) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	box, ok := p.outboxes[key]
@@ -81,8 +102,8 @@ func (p *publisher) offer(key string, c *v1beta1.Canary) {
 	}
 }
 
-// deliveredTo is the highest number of a notice that was told completely by this process.
-func (p *publisher) deliveredTo(key string, uid types.UID) int64 {
+// DeliveredTo is the highest number of a notice that was told completely by this process.
+func (p *Publisher) DeliveredTo(key string, uid types.UID) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if box, ok := p.outboxes[key]; ok && box.canary.UID == uid {
@@ -91,8 +112,8 @@ func (p *publisher) deliveredTo(key string, uid types.UID) int64 {
 	return 0
 }
 
-// forget drops a Canary that is gone, once its last notices are told.
-func (p *publisher) forget(key string) {
+// Forget drops a Canary that is gone, once its last notices are told.
+func (p *Publisher) Forget(key string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	box, ok := p.outboxes[key]
@@ -103,13 +124,23 @@ func (p *publisher) forget(key string) {
 	p.queue.Add(key)
 }
 
-// run tells until ctx ends.
-func (p *publisher) run(ctx context.Context) {
+// Len is the number of outboxes: one for each Canary that was offered and not forgotten.
+func (p *Publisher) Len() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.outboxes)
+}
+
+// Idle is whether nothing is being told or due to be told.
+func (p *Publisher) Idle() bool { return p.queue.Idle() }
+
+// Run tells until ctx ends.
+func (p *Publisher) Run(ctx context.Context) {
 	workqueue.NewWorkers(p.queue, maxPublishing).Run(ctx, p.publish)
 }
 
 // publish tells everything about one Canary that was not told.
-func (p *publisher) publish(ctx context.Context, key string) {
+func (p *Publisher) publish(ctx context.Context, key string) {
 	p.mu.Lock()
 	box := p.outboxes[key]
 	p.mu.Unlock()
@@ -130,7 +161,7 @@ func (p *publisher) publish(ctx context.Context, key string) {
 }
 
 // settle ends the work on an outbox that was emptied.
-func (p *publisher) settle(key string, box *outbox) {
+func (p *Publisher) settle(key string, box *outbox) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if box.delivered >= lastNotice(box.canary) {
@@ -138,12 +169,12 @@ func (p *publisher) settle(key string, box *outbox) {
 			delete(p.outboxes, key)
 			p.queue.Drop(key)
 		}
-		p.done(key)
+		p.cfg.Delivered(key)
 	}
 }
 
 // empty tells one outbox. Only one worker at a time has a key, so the counters of the box need the lock only against readers.
-func (p *publisher) empty(ctx context.Context, key string, box *outbox) error {
+func (p *Publisher) empty(ctx context.Context, key string, box *outbox) error {
 	p.mu.Lock()
 	c, announced, delivered := box.canary, box.announced, box.delivered
 	p.mu.Unlock()
@@ -178,7 +209,7 @@ func (p *publisher) empty(ctx context.Context, key string, box *outbox) error {
 }
 
 // logOnce logs a notice the first time that this process gets to tell it. Its event may take several attempts.
-func (p *publisher) logOnce(box *outbox, c *v1beta1.Canary, n *v1beta1.Notice) {
+func (p *Publisher) logOnce(box *outbox, c *v1beta1.Canary, n *v1beta1.Notice) {
 	p.mu.Lock()
 	known := n.Sequence <= box.logged
 	box.logged = max(box.logged, n.Sequence)
@@ -195,22 +226,22 @@ func (p *publisher) logOnce(box *outbox, c *v1beta1.Canary, n *v1beta1.Notice) {
 }
 
 // announce makes an event of a notice.
-func (p *publisher) announce(ctx context.Context, box *outbox, c *v1beta1.Canary, n *v1beta1.Notice) error {
+func (p *Publisher) announce(ctx context.Context, box *outbox, c *v1beta1.Canary, n *v1beta1.Notice) error {
 	if n.Message == "" {
 		return nil
 	}
-	return p.createEvent(ctx, box, c, event{kind: n.Type, message: n.Message, rule: n.Rule, sequence: n.Sequence})
+	return p.createEvent(ctx, box, c, Event{Type: n.Type, Message: n.Message, Rule: n.Rule, Sequence: n.Sequence})
 }
 
 // createEvent creates an event. One that the API server goes on to refuse is given up.
-func (p *publisher) createEvent(ctx context.Context, box *outbox, c *v1beta1.Canary, what event) error {
-	err := p.events.create(ctx, c, what)
+func (p *Publisher) createEvent(ctx context.Context, box *outbox, c *v1beta1.Canary, what Event) error {
+	err := p.Events.Create(ctx, c, what)
 	switch {
 	case err == nil:
 		box.refusals = 0
 	case refused(err):
 		if box.refusals++; box.refusals >= maxRefusals {
-			p.log.Error("an event was refused", zap.String("canary", c.Name+"."+c.Namespace), zap.String("message", what.message), zap.Error(err))
+			p.log.Error("an event was refused", zap.String("canary", c.Name+"."+c.Namespace), zap.String("message", what.Message), zap.Error(err))
 			return nil
 		}
 	}
@@ -219,7 +250,7 @@ func (p *publisher) createEvent(ctx context.Context, box *outbox, c *v1beta1.Can
 
 // tellReceivers sends the alert of a notice and calls its webhooks. What a receiver answers changes nothing but the log; the
 // error is that of an event about it.
-func (p *publisher) tellReceivers(ctx context.Context, box *outbox, c *v1beta1.Canary, n *v1beta1.Notice) error {
+func (p *Publisher) tellReceivers(ctx context.Context, box *outbox, c *v1beta1.Canary, n *v1beta1.Notice) error {
 	var wait sync.WaitGroup
 	if n.Alert != nil {
 		wait.Go(func() { p.alert(ctx, c, n.Alert) })
@@ -236,8 +267,8 @@ func (p *publisher) tellReceivers(ctx context.Context, box *outbox, c *v1beta1.C
 	return ctx.Err()
 }
 
-func (p *publisher) alert(ctx context.Context, c *v1beta1.Canary, a *v1beta1.NoticeAlert) {
-	err := p.cfg.Notifier.Notify(ctx, notify.NewAlert(c, a.Severity, a.Message, p.cfg.Settings.ClusterName, a.Details))
+func (p *Publisher) alert(ctx context.Context, c *v1beta1.Canary, a *v1beta1.NoticeAlert) {
+	err := p.cfg.Notifier.Notify(ctx, notify.NewAlert(c, a.Severity, a.Message, p.cfg.ClusterName, a.Details))
 	if err != nil {
 		p.log.Error("alert failed", zap.String("canary", c.Name+"."+c.Namespace), zap.Error(err))
 	}
@@ -245,8 +276,8 @@ func (p *publisher) alert(ctx context.Context, c *v1beta1.Canary, a *v1beta1.Not
 
 // callEventHooks tells an event to the webhooks of type event, or to the one of the operator if the Canary has none. The key
 // names the event.
-func (p *publisher) callEventHooks(ctx context.Context, c *v1beta1.Canary, n *v1beta1.Notice, key string) {
-	hooks := hooksOf(c, v1beta1.EventHook)
+func (p *Publisher) callEventHooks(ctx context.Context, c *v1beta1.Canary, n *v1beta1.Notice, key string) {
+	hooks := hook.OfType(c, v1beta1.EventHook)
 	if len(hooks) == 0 && p.cfg.EventWebhook != "" {
 		hooks = []v1beta1.CanaryWebhook{{Type: v1beta1.EventHook, Name: eventHookName, URL: p.cfg.EventWebhook}}
 	}
@@ -265,8 +296,8 @@ func (p *publisher) callEventHooks(ctx context.Context, c *v1beta1.Canary, n *v1
 }
 
 // callHooks calls webhooks that decide nothing, such as those of type post-rollout, and makes an event of each answer.
-func (p *publisher) callHooks(ctx context.Context, box *outbox, c *v1beta1.Canary, n *v1beta1.Notice) error {
-	hooks := hooksOf(c, n.Hooks)
+func (p *Publisher) callHooks(ctx context.Context, box *outbox, c *v1beta1.Canary, n *v1beta1.Notice) error {
+	hooks := hook.OfType(c, n.Hooks)
 	for i, result := range p.cfg.Hooks.CallAll(ctx, hooks, payloadOf(c, n), keyOfNotice(c, n)) {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -277,8 +308,8 @@ func (p *publisher) callHooks(ctx context.Context, box *outbox, c *v1beta1.Canar
 			answer.Message = fmt.Sprintf("%s hook %s failed %v", title(n.Hooks), hooks[i].Name, result.Text)
 		}
 		p.log.Info(answer.Message, zap.String("canary", c.Name+"."+c.Namespace), zap.String("rule", n.Rule))
-		err := p.createEvent(ctx, box, c, event{
-			kind: answer.Type, message: answer.Message, rule: n.Rule, sequence: n.Sequence, part: hooks[i].Name,
+		err := p.createEvent(ctx, box, c, Event{
+			Type: answer.Type, Message: answer.Message, Rule: n.Rule, Sequence: n.Sequence, Part: hooks[i].Name,
 		})
 		if err != nil {
 			return err

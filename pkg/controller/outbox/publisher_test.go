@@ -1,4 +1,4 @@
-package controller
+package outbox
 
 import (
 	"context"
@@ -20,13 +20,25 @@ import (
 
 // teller is a publisher at work and what it told.
 type teller struct {
-	*publisher
+	*Publisher
 	kube     *kubefake.Clientset
-	notifier *notifier
+	notifier *alerts
 	calls    *payloads
+	// delivered gets a value each time that an outbox was told.
+	delivered chan struct{}
+}
 
-	mu       sync.Mutex
-	finished int
+// alerts records what receivers of alerts get.
+type alerts struct {
+	mu   sync.Mutex
+	sent []string
+}
+
+func (a *alerts) Notify(_ context.Context, alert notify.Alert) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sent = append(a.sent, alert.Message)
+	return nil
 }
 
 // payloads records the payloads of webhooks and passes those that are not named "bad".
@@ -64,19 +76,16 @@ func (p *payloads) checksums() []string {
 
 func newTeller(t *testing.T, eventWebhook string) *teller {
 	t.Helper()
-	tell := &teller{kube: kubefake.NewClientset(), notifier: &notifier{}, calls: &payloads{}}
-	tell.publisher = newPublisher(Config{
+	tell := &teller{kube: kubefake.NewClientset(), notifier: &alerts{}, calls: &payloads{}, delivered: make(chan struct{}, 100)}
+	tell.Publisher = New(Config{
 		Kube: tell.kube, Hooks: tell.calls, Notifier: tell.notifier, Log: zap.NewNop(), EventWebhook: eventWebhook,
-		Clock: clocktesting.NewFakeClock(time.Unix(1_000_000, 0)),
-	}, func(string) {
-		tell.mu.Lock()
-		defer tell.mu.Unlock()
-		tell.finished++
+		Clock:     clocktesting.NewFakeClock(time.Unix(1_000_000, 0)),
+		Delivered: func(string) { tell.delivered <- struct{}{} },
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
-		tell.run(ctx)
+		tell.Run(ctx)
 		close(done)
 	}()
 	t.Cleanup(func() {
@@ -89,8 +98,10 @@ func newTeller(t *testing.T, eventWebhook string) *teller {
 // tell offers an outbox and waits until all is told.
 func (tell *teller) tell(t *testing.T, c *v1beta1.Canary) {
 	t.Helper()
-	tell.offer("test/podinfo", c)
-	eventually(t, "the outbox to be told", func() bool { return tell.deliveredTo("test/podinfo", c.UID) == lastNotice(c) })
+	tell.Offer("test/podinfo", c)
+	for tell.DeliveredTo("test/podinfo", c.UID) != lastNotice(c) {
+		<-tell.delivered
+	}
 }
 
 func (tell *teller) messages(t *testing.T) []string {
@@ -180,7 +191,7 @@ func TestNoticeIsToldOnce(t *testing.T) {
 	tell.tell(t, c)
 	c = canaryWithOutbox(nil, c.Status.Rollout.Outbox[0], v1beta1.Notice{Type: "Normal", Message: "two", Alert: &v1beta1.NoticeAlert{Severity: v1beta1.SeverityInfo, Message: "alert two"}})
 	tell.tell(t, c)
-	if got := tell.notifier.sent(); !slices.Equal(got, []string{"alert one", "alert two"}) {
+	if got := tell.notifier.sent; !slices.Equal(got, []string{"alert one", "alert two"}) {
 		t.Errorf("alerts %q", got)
 	}
 	if got := tell.messages(t); !slices.Equal(got, []string{"Normal one", "Normal two"}) {
@@ -246,13 +257,11 @@ func TestNoticesOfANewCanaryOfTheSameName(t *testing.T) {
 
 func TestLastWordsOfADeletedCanaryAreTold(t *testing.T) {
 	tell := newTeller(t, "")
-	tell.offer("test/podinfo", canaryWithOutbox(nil, v1beta1.Notice{Type: "Normal", Message: "Terminated canary podinfo.test"}))
-	tell.forget("test/podinfo")
-	eventually(t, "the outbox to go", func() bool {
-		tell.publisher.mu.Lock()
-		defer tell.publisher.mu.Unlock()
-		return len(tell.outboxes) == 0
-	})
+	tell.Offer("test/podinfo", canaryWithOutbox(nil, v1beta1.Notice{Type: "Normal", Message: "Terminated canary podinfo.test"}))
+	tell.Forget("test/podinfo")
+	for tell.Len() > 0 {
+		<-tell.delivered
+	}
 	if got := tell.messages(t); len(got) != 1 {
 		t.Errorf("events %q", got)
 	}
@@ -262,22 +271,6 @@ func TestAlertThatFailsIsNoObstacle(t *testing.T) {
 	tell := newTeller(t, "")
 	tell.cfg.Notifier = failingNotifier{}
 	tell.tell(t, canaryWithOutbox(nil, v1beta1.Notice{Type: "Normal", Message: "one", Alert: &v1beta1.NoticeAlert{Severity: v1beta1.SeverityInfo, Message: "alert"}}))
-}
-
-func TestTimeForWebhooks(t *testing.T) {
-	for name, test := range map[string]struct {
-		hooks []v1beta1.CanaryWebhook
-		want  time.Duration
-	}{
-		"none":         {nil, time.Second},
-		"default":      {[]v1beta1.CanaryWebhook{{}}, 11 * time.Second},
-		"own timeouts": {[]v1beta1.CanaryWebhook{{Timeout: "5m"}, {Timeout: "30s", Retries: 2}}, time.Second + 5*time.Minute + 90*time.Second + time.Minute},
-		"bounded":      {[]v1beta1.CanaryWebhook{{Timeout: "9000h"}}, time.Hour},
-	} {
-		if got := timeFor(test.hooks); got != test.want {
-			t.Errorf("%s: %s, want %s", name, got, test.want)
-		}
-	}
 }
 
 // failingNotifier has no receiver.

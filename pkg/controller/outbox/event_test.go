@@ -1,4 +1,4 @@
-package controller
+package outbox
 
 import (
 	"context"
@@ -7,9 +7,13 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 	kubefake "k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -22,9 +26,9 @@ func eventOwner(name string) *v1beta1.Canary {
 // B-24: no message is folded or dropped, however alike and however many.
 func TestB24_EveryEventIsThere(t *testing.T) {
 	client := kubefake.NewClientset()
-	e := events{client: client, clock: clocktesting.NewFakeClock(time.Unix(0, 0))}
+	e := Events{Client: client, Clock: clocktesting.NewFakeClock(time.Unix(0, 0))}
 	for i := range int64(60) {
-		if err := e.create(context.Background(), eventOwner("podinfo"), event{kind: "Normal", message: "again", sequence: i}); err != nil {
+		if err := e.Create(context.Background(), eventOwner("podinfo"), Event{Type: "Normal", Message: "again", Sequence: i}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -36,9 +40,9 @@ func TestB24_EveryEventIsThere(t *testing.T) {
 
 func TestEventToldTwiceIsOneEvent(t *testing.T) {
 	client := kubefake.NewClientset()
-	e := events{client: client, clock: clocktesting.NewFakeClock(time.Unix(0, 0))}
+	e := Events{Client: client, Clock: clocktesting.NewFakeClock(time.Unix(0, 0))}
 	for range 2 {
-		if err := e.create(context.Background(), eventOwner("podinfo"), event{kind: "Normal", message: "once", sequence: 7}); err != nil {
+		if err := e.Create(context.Background(), eventOwner("podinfo"), Event{Type: "Normal", Message: "once", Sequence: 7}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -48,23 +52,34 @@ func TestEventToldTwiceIsOneEvent(t *testing.T) {
 	}
 }
 
+func TestEventsOfANamespaceThatIsGoneAreNoFailure(t *testing.T) {
+	client := kubefake.NewClientset()
+	client.PrependReactor("create", "events", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, "test")
+	})
+	e := Events{Client: client, Clock: clocktesting.NewFakeClock(time.Unix(0, 0))}
+	if err := e.Create(t.Context(), eventOwner("podinfo"), Event{Message: "last words"}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestEventNames(t *testing.T) {
-	if got, want := eventName(eventOwner("podinfo"), event{sequence: 7}), "podinfo.00000007db0c4424"; got != want {
+	if got, want := eventName(eventOwner("podinfo"), Event{Sequence: 7}), "podinfo.00000007db0c4424"; got != want {
 		t.Errorf("the name of an event is %s, was %s: after an upgrade events would be told twice", got, want)
 	}
 	var names []string
 	for i := range int64(300) {
-		names = append(names, eventName(eventOwner("podinfo"), event{sequence: i}))
+		names = append(names, eventName(eventOwner("podinfo"), Event{Sequence: i}))
 	}
 	if !slices.IsSorted(names) {
 		t.Error("names do not sort in the order of the events")
 	}
 	reborn := eventOwner("podinfo")
 	reborn.UID = "other"
-	if eventName(reborn, event{sequence: 7}) == eventName(eventOwner("podinfo"), event{sequence: 7}) {
+	if eventName(reborn, Event{Sequence: 7}) == eventName(eventOwner("podinfo"), Event{Sequence: 7}) {
 		t.Error("the events of a Canary that was made again are those of the old one")
 	}
-	long := eventName(eventOwner(strings.Repeat("a", 235)+"."+strings.Repeat("b", 17)), event{sequence: 1})
+	long := eventName(eventOwner(strings.Repeat("a", 235)+"."+strings.Repeat("b", 17)), Event{Sequence: 1})
 	if problems := validation.IsDNS1123Subdomain(long); len(problems) > 0 {
 		t.Errorf("%s: %v", long, problems)
 	}

@@ -1,4 +1,4 @@
-package controller
+package outbox
 
 import (
 	"context"
@@ -29,28 +29,29 @@ const (
 	maxEventName = 253
 )
 
-// event is one thing to tell about a Canary.
-type event struct {
-	kind, message, rule string
-	// sequence and part tell events of one Canary apart. An event with the same two is the same event.
-	sequence int64
-	part     string
+// Event is one thing to tell about a Canary.
+type Event struct {
+	// Type is Normal or Warning. Rule names what decided what the message tells, if anything did.
+	Type, Message, Rule string
+	// Sequence and Part tell events of one Canary apart. An event with the same two is the same event.
+	Sequence int64
+	Part     string
 }
 
-// events creates the events of Canaries.
-type events struct {
-	client kubernetes.Interface
-	clock  clock.PassiveClock
+// Events creates the events of Canaries.
+type Events struct {
+	Client kubernetes.Interface
+	Clock  clock.PassiveClock
 }
 
-// create creates an event. One that exists already was told before; nobody sees it twice.
-func (e *events) create(ctx context.Context, c *v1beta1.Canary, what event) error {
-	now := metav1.NewTime(e.clock.Now())
+// Create creates an event. One that exists already was told before; nobody sees it twice.
+func (e *Events) Create(ctx context.Context, c *v1beta1.Canary, what Event) error {
+	now := metav1.NewTime(e.Clock.Now())
 	annotations := map[string]string{}
-	if what.rule != "" {
-		annotations[RuleAnnotation] = what.rule
+	if what.Rule != "" {
+		annotations[RuleAnnotation] = what.Rule
 	}
-	_, err := e.client.CoreV1().Events(c.Namespace).Create(ctx, &corev1.Event{
+	_, err := e.Client.CoreV1().Events(c.Namespace).Create(ctx, &corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:        eventName(c, what),
 			Namespace:   c.Namespace,
@@ -65,8 +66,8 @@ func (e *events) create(ctx context.Context, c *v1beta1.Canary, what event) erro
 			ResourceVersion: c.ResourceVersion,
 		},
 		Reason:         eventReason,
-		Message:        what.message,
-		Type:           what.kind,
+		Message:        what.Message,
+		Type:           what.Type,
 		Source:         corev1.EventSource{Component: eventSource},
 		FirstTimestamp: now,
 		LastTimestamp:  now,
@@ -100,9 +101,9 @@ func refused(err error) bool {
 
 // eventName derives the name of an event from the Canary, its sequence number and part, so that telling again after a crash
 // meets the event that exists. Events sort by name in the order they were decided, within a second as well.
-func eventName(c *v1beta1.Canary, what event) string {
-	sum := sha256.Sum256([]byte(string(c.UID) + "/" + what.part))
-	suffix := fmt.Sprintf(".%08x%s", what.sequence, hex.EncodeToString(sum[:4]))
+func eventName(c *v1beta1.Canary, what Event) string {
+	sum := sha256.Sum256([]byte(string(c.UID) + "/" + what.Part))
+	suffix := fmt.Sprintf(".%08x%s", what.Sequence, hex.EncodeToString(sum[:4]))
 	name := c.Name
 	if over := len(name) + len(suffix) - maxEventName; over > 0 {
 		name = strings.TrimRight(name[:len(name)-over], ".-")
