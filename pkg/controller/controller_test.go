@@ -30,6 +30,7 @@ import (
 	"flagger.app/flagger/pkg/controller/outbox"
 	"flagger.app/flagger/pkg/fingerprint"
 	"flagger.app/flagger/pkg/hook"
+	"flagger.app/flagger/pkg/hook/hooktest"
 	"flagger.app/flagger/pkg/notify"
 	"flagger.app/flagger/pkg/rollout"
 	"flagger.app/flagger/pkg/router/registry"
@@ -464,7 +465,7 @@ func TestB04_ChecksumThatIsSent(t *testing.T) {
 		map[string]any{"name": "end", "type": "post-rollout", "url": "http://end.test/"},
 		map[string]any{"name": "sink", "type": "event", "url": "http://sink.test/"})
 	a := newAPI(t, readyDeployment("podinfo", 2), canary)
-	sent := &payloads{}
+	sent := &hooktest.Recorder{}
 	l := newLoop(t, a, 1, func(c *Config) { c.Hooks = sent }).start()
 	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
 	l.atRest("podinfo")
@@ -475,17 +476,14 @@ func TestB04_ChecksumThatIsSent(t *testing.T) {
 	if !regexp.MustCompile("^[0-9a-f]{10}$").MatchString(of) {
 		t.Fatalf("checksum %q", of)
 	}
-	sent.mu.Lock()
-	defer sent.mu.Unlock()
 	began, calls := false, map[string]int{}
-	for i, payload := range sent.sent {
-		url, _, _ := strings.Cut(sent.keys[i], " ")
-		began = began || url == "http://gate.test/"
-		if (payload.Checksum == of) != began {
-			t.Errorf("%s is told of %s, the revision that was asked about is %s", sent.keys[i], payload.Checksum, of)
+	for _, call := range sent.Calls() {
+		began = began || call.URL == "http://gate.test/"
+		if (call.Payload.Checksum == of) != began {
+			t.Errorf("%s is told of %s, the revision that was asked about is %s", call.URL, call.Payload.Checksum, of)
 		}
 		if began {
-			calls[url]++
+			calls[call.URL]++
 		}
 	}
 	if len(calls) != 3 {

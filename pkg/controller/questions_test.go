@@ -12,6 +12,7 @@ import (
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/hook"
+	"flagger.app/flagger/pkg/hook/hooktest"
 	"flagger.app/flagger/pkg/router/services"
 )
 
@@ -74,16 +75,16 @@ func TestA06_ApprovalOfAServiceIsForOneRevision(t *testing.T) {
 // B-04: the checksum that a gate gets belongs to the revision that waits for it, however it is written.
 func TestB04_GateIsToldTheRevisionThatWaits(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), gated("podinfo", map[string]any{"name": "bad"}))
-	calls := &payloads{}
+	calls := &hooktest.Recorder{}
 	l := newLoop(t, a, 1, func(c *Config) { c.Hooks = calls }).start()
 	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
 	l.until("the target to be scaled down", func() bool { return replicasOf(a, "podinfo") == 0 })
 	told := func(color string) string {
 		l.untilIdle()
-		before := len(calls.checksums())
+		before := len(calls.Checksums())
 		a.paint("podinfo", color)
-		l.until("a question about "+color, func() bool { return len(calls.checksums()) > before })
-		return calls.checksums()[before]
+		l.until("a question about "+color, func() bool { return len(calls.Checksums()) > before })
+		return calls.Checksums()[before]
 	}
 	blue, green, again := told("blue"), told("green"), told("blue")
 	if blue == "" || blue == green || blue != again {

@@ -14,7 +14,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
-	"flagger.app/flagger/pkg/hook"
+	"flagger.app/flagger/pkg/hook/hooktest"
 	"flagger.app/flagger/pkg/notify"
 )
 
@@ -23,7 +23,7 @@ type teller struct {
 	*Publisher
 	kube     *kubefake.Clientset
 	notifier *alerts
-	calls    *payloads
+	calls    *hooktest.Recorder
 	// delivered gets a value each time that an outbox was told.
 	delivered chan struct{}
 }
@@ -41,42 +41,9 @@ func (a *alerts) Notify(_ context.Context, alert notify.Alert) error {
 	return nil
 }
 
-// payloads records the payloads of webhooks and passes those that are not named "bad".
-type payloads struct {
-	mu   sync.Mutex
-	sent []hook.Payload
-	keys []string
-}
-
-func (p *payloads) Call(_ context.Context, h v1beta1.CanaryWebhook, payload hook.Payload, key string) hook.Result {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.sent = append(p.sent, payload)
-	p.keys = append(p.keys, h.URL+" "+key)
-	if h.Name == "bad" {
-		return hook.Result{Text: "no thanks"}
-	}
-	return hook.Result{Passed: true}
-}
-
-func (p *payloads) CallAll(ctx context.Context, all []v1beta1.CanaryWebhook, payload hook.Payload, key string) []hook.Result {
-	return hook.InOrder(all, func(h v1beta1.CanaryWebhook) hook.Result { return p.Call(ctx, h, payload, key+"/"+h.Name) })
-}
-
-// checksums lists the checksums that webhooks got so far.
-func (p *payloads) checksums() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var all []string
-	for _, payload := range p.sent {
-		all = append(all, payload.Checksum)
-	}
-	return all
-}
-
 func newTeller(t *testing.T, eventWebhook string) *teller {
 	t.Helper()
-	tell := &teller{kube: kubefake.NewClientset(), notifier: &alerts{}, calls: &payloads{}, delivered: make(chan struct{}, 100)}
+	tell := &teller{kube: kubefake.NewClientset(), notifier: &alerts{}, calls: &hooktest.Recorder{}, delivered: make(chan struct{}, 100)}
 	tell.Publisher = New(Config{
 		Kube: tell.kube, Hooks: tell.calls, Notifier: tell.notifier, Log: zap.NewNop(), EventWebhook: eventWebhook,
 		Clock:     clocktesting.NewFakeClock(time.Unix(1_000_000, 0)),
@@ -93,6 +60,15 @@ func newTeller(t *testing.T, eventWebhook string) *teller {
 		<-done
 	})
 	return tell
+}
+
+// keys lists who was called, with the idempotency key.
+func keys(calls []hooktest.Call) []string {
+	var all []string
+	for _, call := range calls {
+		all = append(all, call.URL+" "+call.Key)
+	}
+	return all
 }
 
 // tell offers an outbox and waits until all is told.
@@ -143,11 +119,12 @@ func TestPostRolloutHooksAreCalledAndTold(t *testing.T) {
 	if got := tell.messages(t); !slices.Equal(got, want) {
 		t.Errorf("events %q, want %q", got, want)
 	}
-	if len(tell.calls.sent) != 3 || tell.calls.sent[0].Phase != v1beta1.CanaryPhaseSucceeded {
-		t.Errorf("called with %v", tell.calls.sent)
+	calls := tell.calls.Calls()
+	if len(calls) != 3 || calls[0].Payload.Phase != v1beta1.CanaryPhaseSucceeded {
+		t.Errorf("called with %v", calls)
 	}
-	if want := "http://good 7d2b/notice/1/good"; tell.calls.keys[0] != want {
-		t.Errorf("idempotency key %q, want %q", tell.calls.keys[0], want)
+	if want := "http://good 7d2b/notice/1/good"; keys(calls)[0] != want {
+		t.Errorf("idempotency key %q, want %q", keys(calls)[0], want)
 	}
 }
 
@@ -167,16 +144,17 @@ func TestEventWebhooks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tell := newTeller(t, test.flag)
 			tell.tell(t, canaryWithOutbox(test.webhooks, notice))
+			calls := tell.calls.Calls()
 			if test.want == "" {
-				if len(tell.calls.sent) != 0 {
-					t.Errorf("called %v", tell.calls.keys)
+				if len(calls) != 0 {
+					t.Errorf("called %v", calls)
 				}
 				return
 			}
-			if len(tell.calls.sent) != 1 || tell.calls.keys[0] != test.want {
-				t.Fatalf("called %v, want %s", tell.calls.keys, test.want)
+			if len(calls) != 1 || keys(calls)[0] != test.want {
+				t.Fatalf("called %v, want %s", calls, test.want)
 			}
-			sent := tell.calls.sent[0]
+			sent := calls[0].Payload
 			if sent.Metadata["eventMessage"] != "Halt" || sent.Metadata["eventType"] != "Warning" || sent.Metadata["timestamp"] != "1000000000" || sent.Phase != v1beta1.CanaryPhaseProgressing {
 				t.Errorf("payload %+v", sent)
 			}
@@ -211,12 +189,13 @@ func TestB04_LateNoticeNamesItsRevision(t *testing.T) {
 		}, v1beta1.Notice{Message: "Promotion completed!", Hooks: v1beta1.PostRolloutHook, Revision: revision})
 		c.Status.LastAppliedSpec = three
 		tell.tell(t, c)
-		if len(tell.calls.sent) != 3 {
-			t.Fatalf("called with %v", tell.calls.sent)
+		calls := tell.calls.Calls()
+		if len(calls) != 3 {
+			t.Fatalf("called with %v", calls)
 		}
-		for i, sent := range tell.calls.sent {
-			if sent.Checksum != want {
-				t.Errorf("%s: checksum %s, want %s", tell.calls.keys[i], sent.Checksum, want)
+		for _, call := range calls {
+			if call.Payload.Checksum != want {
+				t.Errorf("%s: checksum %s, want %s", call.Key, call.Payload.Checksum, want)
 			}
 		}
 	}
@@ -238,8 +217,8 @@ func TestAnswersOfHooksHaveTheirOwnKeys(t *testing.T) {
 		"http://one 7d2b/notice/1/one", "http://two 7d2b/notice/1/two", "http://sink 7d2b/notice/1/one/sink", "http://sink 7d2b/notice/1/two/sink",
 		"http://one 7d2b/notice/2/one", "http://two 7d2b/notice/2/two", "http://sink 7d2b/notice/2/one/sink", "http://sink 7d2b/notice/2/two/sink",
 	}
-	if !slices.Equal(first.calls.keys, want) || !slices.Equal(again.calls.keys, want) {
-		t.Errorf("keys %q, told again %q, want %q", first.calls.keys, again.calls.keys, want)
+	if !slices.Equal(keys(first.calls.Calls()), want) || !slices.Equal(keys(again.calls.Calls()), want) {
+		t.Errorf("keys %q, told again %q, want %q", keys(first.calls.Calls()), keys(again.calls.Calls()), want)
 	}
 }
 
