@@ -52,7 +52,9 @@ func run(ctx context.Context, o *options, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	providers := registry.New(registry.Config{IngressClass: o.ingressClass, Unowned: c.separateMesh})
+	providers := registry.New(registry.Config{
+		IngressClass: o.ingressClass, AnnotationsPrefix: o.ingressAnnotationsPrefix, Unowned: c.separateMesh,
+	})
 	if _, err := providers.Provider(o.meshProvider); err != nil {
 		return fmt.Errorf("flag -mesh-provider: %w", err)
 	}

@@ -59,6 +59,7 @@ func newAPI(t *testing.T, objects ...*unstructured.Unstructured) *api {
 		scalerResource:     "HorizontalPodAutoscalerList",
 		kedaResource:       "ScaledObjectList",
 		{Group: "apps", Version: "v1", Resource: "controllerrevisions"}: "ControllerRevisionList",
+		ingressResource: "IngressList",
 		virtualServices: "VirtualServiceList",
 		{Group: "networking.istio.io", Version: "v1beta1", Resource: "destinationrules"}: "DestinationRuleList",
 	})
@@ -195,6 +196,8 @@ func resourceOf(u *unstructured.Unstructured) schema.GroupVersionResource {
 		return scalerResource
 	case "ScaledObject":
 		return kedaResource
+	case "Ingress":
+		return ingressResource
 	default:
 		return serviceResource
 	}

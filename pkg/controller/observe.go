@@ -40,7 +40,7 @@ type view struct {
 	refused bool
 	// copies are those that the primary reads and that are not what it was promoted with.
 	copies []workload.ChangedCopy
-	// unrendered is set when the provider could not say what its objects are.
+	// unrendered is set when the provider could not even say what its objects are called.
 	unrendered bool
 	// scaler is the autoscaler that the primary should have.
 	scaler []router.Object
@@ -314,10 +314,11 @@ func (o *observer) observeRoutes() {
 	}
 	wanted, err := p.Render(o.v.canary, trafficOf(o.v.canary), o.mesh)
 	if err != nil {
-		o.v.unrendered = true
 		o.failed(err)
+		o.outlineRoutes(p)
 		return
 	}
+	o.v.facts.Provider.Warnings = router.Advice(p, o.v.canary, o.mesh)
 	o.v.rendered = wanted
 	o.v.facts.Routes.InPlace = o.inPlace(o.c.mesh, o.mesh, wanted)
 	if read, err := p.Read(o.v.canary, o.mesh); err == nil {
@@ -328,6 +329,13 @@ func (o *observer) observeRoutes() {
 	} else {
 		o.v.facts.Routes.Reason = err.Error()
 	}
+}
+
+// outlineRoutes names the objects of a provider that can't render them, so that a Canary can be deleted whose Ingress is gone.
+func (o *observer) outlineRoutes(p router.Provider) {
+	outline, err := router.Outline(o.v.canary, p, router.NamesOf(o.v.canary).Apex, o.mesh)
+	o.v.unrendered = err != nil
+	o.v.rendered = outline
 }
 
 // trafficOf is the routing that a Canary asks for, with the cookies that stand in its status.

@@ -80,6 +80,8 @@ type ProviderFact struct {
 	// ReportsSettled is whether RoutesFact.Settled is an observation of the data plane. If not, whoever relies on a route
 	// waits for the propagation delay.
 	ReportsSettled bool
+	// Warnings tell, each in a sentence with a remedy, what is likely to keep a rollout from doing what its user expects.
+	Warnings []string
 }
 
 // ProblemReason is a machine-readable reason of the Healthy condition.

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -116,7 +117,7 @@ func (a *Applier) diff(c *v1beta1.Canary, o *Object) (*Change, error) {
 	}
 	control := ControlOf(c, live)
 	if control == OtherCanary {
-		return nil, &FieldError{Field: "spec.service.name", Message: fmt.Sprintf(
+		return nil, &FieldError{Field: cmp.Or(o.NamedBy, "spec.service.name"), Message: fmt.Sprintf(
 			"%s belongs to Canary %s: set a name that no other Canary of the namespace uses",
 			o.Ref, metav1.GetControllerOf(live).Name)}
 	}

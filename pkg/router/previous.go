@@ -22,7 +22,7 @@ type Previous struct {
 // kind can exist.
 func PreviousOf(c *v1beta1.Canary, p Provider, name string, present []Object, served func(Ref) bool, live Live) (Previous, error) {
 	var f Previous
-	rendered, err := p.Render(under(c, name), Traffic{Primary: 100}, live)
+	rendered, err := Outline(c, p, name, live)
 	if err != nil {
 		return f, err
 	}
@@ -41,6 +41,15 @@ func PreviousOf(c *v1beta1.Canary, p Provider, name string, present []Object, se
 	}
 	f.Originals, err = Originals(c, rendered, live)
 	return f, err
+}
+
+// Outline returns the objects of a Canary whose Service has a name, with nothing that depends on the rest of its spec or on
+// objects of users: enough to find them, to delete them and to give them back.
+func Outline(c *v1beta1.Canary, p Provider, name string, live Live) ([]Object, error) {
+	if outliner, ok := p.(Outliner); ok {
+		return outliner.Outline(under(c, name)), nil
+	}
+	return p.Render(under(c, name), Traffic{Primary: 100}, live)
 }
 
 // sameObject is whether two references are to one object, be it in two versions of its API.

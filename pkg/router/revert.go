@@ -36,7 +36,7 @@ func Originals(c *v1beta1.Canary, rendered []Object, live Live) ([]Object, error
 		}
 		originals = append(originals, Object{
 			Ref:     o.Ref,
-			Wanted:  NewObject(o.Ref, nil, nil, spec),
+			Wanted:  NewObject(o.Ref, nil, o.Released, spec),
 			Owned:   append(originalPaths(o.Owned, spec), []string{"metadata", "annotations", OriginalAnnotation}),
 			Unowned: true,
 		})

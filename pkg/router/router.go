@@ -82,6 +82,10 @@ type Object struct {
 	KeepOriginal bool
 	// Unowned leaves out the owner reference, for cluster-scoped objects and objects in another cluster.
 	Unowned bool
+	// Released are annotations that an object of a user's gets when it is given back, instead of losing those that are ours.
+	Released map[string]string
+	// NamedBy is the field of the Canary that the name comes from. Default: spec.service.name.
+	NamedBy string
 }
 
 // ExactMetadata lists the keys whose live values survive although nothing wants them.
@@ -134,6 +138,29 @@ type Provider interface {
 	Render(c *v1beta1.Canary, t Traffic, sources Live) ([]Object, error)
 	// Read returns the traffic that the live objects express. It fails when one is missing or can't be understood.
 	Read(c *v1beta1.Canary, live Live) (Observed, error)
+}
+
+// Outliner is a Provider that renders from objects of users. Those may be gone when its own are looked for.
+type Outliner interface {
+	Provider
+	// Outline returns the objects that Render makes as far as they are known without any source: the name of each, which of
+	// its fields are ours, and how it is given back.
+	Outline(*v1beta1.Canary) []Object
+}
+
+// Adviser is a Provider that sees in objects of users what is likely to keep a rollout from doing what its user expects.
+type Adviser interface {
+	Provider
+	// Advise returns one sentence for each, with what to do. None of them stops a rollout.
+	Advise(c *v1beta1.Canary, sources Live) []string
+}
+
+// Advice is what a Provider has to say about a Canary, nothing if it is no Adviser.
+func Advice(p Provider, c *v1beta1.Canary, sources Live) []string {
+	if adviser, ok := p.(Adviser); ok {
+		return adviser.Advise(c, sources)
+	}
+	return nil
 }
 
 // FieldError is a fault in the Canary or in an object it refers to that its author has to mend.

@@ -44,11 +44,11 @@ func (c *Case) scenarios() []scenario {
 	}
 	add(can.Weights, scenario{"progressive", nil, router.Traffic{Primary: 70, Canary: 30}})
 	add(can.Weights, scenario{"full-service", fullService, router.Traffic{Primary: 60, Canary: 40}})
-	add(can.Match, scenario{"ab-testing", abTesting, router.Traffic{Canary: 100, Matched: true}})
-	add(can.Match, scenario{"ab-testing-everybody", abTesting, router.Traffic{Canary: 100}})
-	add(can.Match, scenario{"ab-testing-full-service", func(c *v1beta1.Canary) {
-		fullService(c)
-		abTesting(c)
+	add(can.Match, scenario{"ab-testing", c.abTesting, router.Traffic{Canary: 100, Matched: true}})
+	add(can.Match, scenario{"ab-testing-everybody", c.abTesting, router.Traffic{Canary: 100}})
+	add(can.Match, scenario{"ab-testing-full-service", func(canary *v1beta1.Canary) {
+		fullService(canary)
+		c.abTesting(canary)
 	}, router.Traffic{Canary: 100, Matched: true}})
 	add(can.Mirror, scenario{"mirror", mirror(0), router.Traffic{Primary: 100, Mirror: true}})
 	add(can.MirrorWeight, scenario{"mirror-weight", mirror(25), router.Traffic{Primary: 100, Mirror: true}})
@@ -86,9 +86,13 @@ func tcp(c *v1beta1.Canary) {
 	c.Spec.Service.Match = []v1beta1.HTTPMatchRequest{{Port: 9898}}
 }
 
-func abTesting(c *v1beta1.Canary) {
-	blueGreen(c)
-	c.Spec.Analysis.Match = []v1beta1.AnalysisMatch{
+func (c *Case) abTesting(canary *v1beta1.Canary) {
+	blueGreen(canary)
+	canary.Spec.Analysis.Match = c.Match
+	if len(c.Match) > 0 {
+		return
+	}
+	canary.Spec.Analysis.Match = []v1beta1.AnalysisMatch{
 		{Headers: map[string]v1beta1.StringMatch{
 			"x-canary": {Exact: "insider"},
 			"x-beta":   {Regex: ".*yes.*"},
@@ -169,7 +173,8 @@ func (c *Case) testGolden(t *testing.T) {
 }
 
 func (c *Case) compareGolden(t *testing.T, s scenario, file string) {
-	objects, err := c.Provider.Render(c.canary(s.shape), s.traffic, NewStore(nil))
+	canary := c.canary(s.shape)
+	objects, err := c.Provider.Render(canary, s.traffic, c.store(t, canary))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,13 @@ type Case struct {
 	Provider router.Provider
 	// Shape gives a Canary the fields that the provider needs, beyond those of Podinfo.
 	Shape func(*v1beta1.Canary)
+	// Sources returns the objects of users that the provider reads for a Canary, one for each that Provider.Sources names, in
+	// that order. Nothing may ever change them.
+	Sources func(*v1beta1.Canary) []*unstructured.Unstructured
+	// Match is what an A/B test of this provider can ask for. Default: several headers and query parameters.
+	Match []v1beta1.AnalysisMatch
+	// NamedBy is the field that the names of the objects come from. Default: spec.service.name.
+	NamedBy string
 	// CRDs is where the schemas of the provider's kinds are. Without it they go unchecked.
 	CRDs *CRDs
 	// Foreign are fields beside the owned ones that users set on objects of a kind.
@@ -134,11 +141,15 @@ type world struct {
 	store   *Store
 	applier *router.Applier
 	canary  *v1beta1.Canary
+	sources map[router.Ref]source
 }
 
 func newWorld(t *testing.T, c *Case, schemas Schemas) *world {
 	store := NewStore(schemas)
-	return &world{T: t, c: c, store: store, applier: router.NewApplier(store, store), canary: c.canary()}
+	return &world{
+		T: t, c: c, store: store, applier: router.NewApplier(store, store), canary: c.canary(),
+		sources: map[router.Ref]source{},
+	}
 }
 
 // restart is what a new process begins with.
@@ -146,6 +157,7 @@ func (w *world) restart() { w.applier = router.NewApplier(w.store, w.store) }
 
 func (w *world) render(t router.Traffic) []router.Object {
 	w.Helper()
+	w.provideSources()
 	objects, err := w.c.Provider.Render(w.canary, t, w.store)
 	if err != nil {
 		w.Fatalf("Render(%s): %v", t, err)
@@ -190,6 +202,7 @@ func (w *world) expect(t router.Traffic) {
 	if writes := w.apply(t); len(writes) > 0 {
 		w.Errorf("second Apply(%s) wrote %v, want nothing", t, writes)
 	}
+	w.expectSources()
 }
 
 func (w *world) get(ref router.Ref) *unstructured.Unstructured {

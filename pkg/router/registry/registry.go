@@ -13,6 +13,7 @@ import (
 	"flagger.app/flagger/pkg/router/istio"
 	"flagger.app/flagger/pkg/router/knative"
 	"flagger.app/flagger/pkg/router/kubernetes"
+	"flagger.app/flagger/pkg/router/nginx"
 	"flagger.app/flagger/pkg/router/traefik"
 )
 
@@ -20,6 +21,8 @@ import (
 type Config struct {
 	// IngressClass is the ingress class of generated HTTPProxies (-ingress-class).
 	IngressClass string
+	// AnnotationsPrefix is what the annotations of ingress-nginx begin with (-ingress-annotations-prefix).
+	AnnotationsPrefix string
 	// Unowned leaves out owner references: the mesh is in another cluster than the Canaries
 	// (-kubeconfig-service-mesh).
 	Unowned bool
@@ -51,6 +54,9 @@ func New(config Config) *Registry {
 		{name: v1beta1.IstioProvider, provider: istio.New(istio.Options{Unowned: config.Unowned})},
 		{name: v1beta1.KnativeProvider, provider: knative.New()},
 		{name: v1beta1.KubernetesProvider, provider: kubernetes.New()},
+		{name: v1beta1.NGINXProvider, provider: nginx.New(nginx.Options{
+			AnnotationsPrefix: config.AnnotationsPrefix, Unowned: config.Unowned,
+		})},
 		{name: v1beta1.TraefikProvider, provider: traefik.New(traefik.Options{Unowned: config.Unowned})},
 	}}
 }

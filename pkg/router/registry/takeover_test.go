@@ -86,6 +86,25 @@ spec:
     - {group: "", kind: Service, name: podinfo-primary, port: 9898, weight: 100}
     - {group: "", kind: Service, name: podinfo-canary, port: 9898, weight: 0}
 `},
+	"nginx": {`
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: podinfo-canary
+  namespace: test
+  annotations:
+    kubernetes.io/ingress.class: nginx
+    helm.toolkit.fluxcd.io/driftDetection: disabled
+    kustomize.toolkit.fluxcd.io/reconcile: disabled
+    nginx.ingress.kubernetes.io/canary: "true"
+    nginx.ingress.kubernetes.io/canary-weight: "0"
+  ownerReferences:
+  - {apiVersion: flagger.app/v1beta1, kind: Canary, name: podinfo, uid: 9a3f, controller: true, blockOwnerDeletion: true}
+spec:
+  rules:
+  - host: app.example.com
+    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: podinfo-canary, port: {number: 9898}}}}]}
+`},
 	"traefik": {`
 apiVersion: traefik.io/v1alpha1
 kind: TraefikService
@@ -99,8 +118,7 @@ spec:
 
 // Taking over from Flagger costs no write at all.
 func TestFlaggersObjectsAreInPlace(t *testing.T) {
-	c := conformance.Podinfo()
-	c.Spec.Service.GatewayRefs = []v1beta1.ParentReference{{Name: "gateway"}}
+	c := podinfo()
 	c.Spec.Service.Timeout = "15s"
 	c.Spec.Service.Retries = &v1beta1.HTTPRetry{Attempts: 3, PerTryTimeout: "1s", RetryOn: "5xx"}
 	r := registry.New(registry.Config{})
@@ -110,7 +128,7 @@ func TestFlaggersObjectsAreInPlace(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			store := conformance.NewStore(nil)
+			store := storeFor(t, provider)
 			for _, manifest := range manifests {
 				put(t, store, provider, manifest)
 			}
@@ -130,12 +148,18 @@ func TestFlaggersObjectsAreInPlace(t *testing.T) {
 	}
 }
 
-func put(t *testing.T, store *conformance.Store, provider router.Provider, manifest string) {
+func decode(t *testing.T, manifest string) *unstructured.Unstructured {
 	t.Helper()
 	o := &unstructured.Unstructured{}
 	if err := utilyaml.NewYAMLOrJSONDecoder(strings.NewReader(manifest), 4096).Decode(o); err != nil {
 		t.Fatal(err)
 	}
+	return o
+}
+
+func put(t *testing.T, store *conformance.Store, provider router.Provider, manifest string) {
+	t.Helper()
+	o := decode(t, manifest)
 	for _, ref := range provider.Resources() {
 		if ref.Kind != o.GetKind() {
 			continue

@@ -1,0 +1,179 @@
+// Package ingress is what providers share that put a second Ingress beside that of a user (spec.ingressRef). The user's is
+// read and never written.
+package ingress
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/router"
+)
+
+// DropAnnotation on a Canary lists annotations of the user's Ingress that its copy must not have, separated by commas. One that
+// ends in * stands for all that begin so. Without it every annotation is copied.
+const DropAnnotation = "ingress.flagger.app/drop-annotations"
+
+// NamedBy is the field of the Canary that names its Ingresses.
+const NamedBy = "spec.ingressRef.name"
+
+// Ref names an Ingress. Whatever version spec.ingressRef asks for, it is served as networking.k8s.io/v1.
+func Ref(namespace, name string) router.Ref {
+	return router.Ref{
+		Resource:  schema.GroupVersionResource{Group: "networking.k8s.io", Version: "v1", Resource: "ingresses"},
+		Kind:      "Ingress",
+		Namespace: namespace,
+		Name:      name,
+	}
+}
+
+// Source names the Ingress of the user, and Canary the one beside it.
+func Source(c *v1beta1.Canary) router.Ref { return Ref(c.Namespace, refName(c)) }
+
+// Canary names the Ingress that is made beside that of the user.
+func Canary(c *v1beta1.Canary) router.Ref {
+	return Ref(c.Namespace, refName(c)+v1beta1.CanarySuffix)
+}
+
+func refName(c *v1beta1.Canary) string {
+	if c.Spec.IngressRef == nil {
+		return ""
+	}
+	return c.Spec.IngressRef.Name
+}
+
+// Sources is the Ingress of the user, if the Canary names one.
+func Sources(c *v1beta1.Canary) []router.Ref {
+	if refName(c) == "" {
+		return nil
+	}
+	return []router.Ref{Source(c)}
+}
+
+// Read returns the Ingress of the user. Its absence is a fault of the Canary.
+func Read(c *v1beta1.Canary, live router.Live) (*unstructured.Unstructured, error) {
+	if refName(c) == "" {
+		return nil, &router.FieldError{Field: NamedBy, Message: "is missing: name the Ingress that exposes the target"}
+	}
+	ref := Source(c)
+	o, err := live.Get(ref)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", ref, err)
+	}
+	if o == nil {
+		return nil, &router.FieldError{Field: NamedBy, Message: fmt.Sprintf(
+			"%s does not exist: create it with a path to the Service %s, or correct the name", ref, router.NamesOf(c).Apex)}
+	}
+	return o, nil
+}
+
+// Spec returns a copy of the spec of an Ingress, and the paths of all fields in it, which are those that a copy owns.
+func Spec(source *unstructured.Unstructured) (spec map[string]any, owned [][]string) {
+	spec, ok := source.Object["spec"].(map[string]any)
+	if !ok {
+		spec = map[string]any{}
+	}
+	spec = runtime.DeepCopyJSON(spec)
+	// A copy loses these with the Ingress that it was made from.
+	fields := map[string]bool{"rules": true, "tls": true, "defaultBackend": true, "ingressClassName": true}
+	for name := range spec {
+		fields[name] = true
+	}
+	for name := range fields {
+		owned = append(owned, []string{"spec", name})
+	}
+	return spec, owned
+}
+
+// NoBackend is the fault of an Ingress that leads nothing to the Service of the Canary.
+func NoBackend(c *v1beta1.Canary) error {
+	return &router.FieldError{Field: NamedBy, Message: fmt.Sprintf(
+		"%s has no path to the Service %s: add one, or correct the name or spec.service.name", Source(c), router.NamesOf(c).Apex)}
+}
+
+// HTTPRules returns the http part of each rule of an Ingress that has one.
+func HTTPRules(spec map[string]any) []map[string]any {
+	var all []map[string]any
+	for _, rule := range objects(spec["rules"]) {
+		if http, ok := rule["http"].(map[string]any); ok {
+			all = append(all, http)
+		}
+	}
+	return all
+}
+
+// Paths returns the paths of the http part of a rule.
+func Paths(http map[string]any) []map[string]any { return objects(http["paths"]) }
+
+func objects(list any) []map[string]any {
+	items, _ := list.([]any) //nolint:errcheck // what is no list has no items
+	var all []map[string]any
+	for _, item := range items {
+		if o, ok := item.(map[string]any); ok {
+			all = append(all, o)
+		}
+	}
+	return all
+}
+
+// Service returns the service of a backend if that leads to the Service of a name.
+func Service(backend any, name string) (map[string]any, bool) {
+	b, ok := backend.(map[string]any)
+	if !ok {
+		return nil, false
+	}
+	service, ok := b["service"].(map[string]any)
+	return service, ok && service["name"] == name
+}
+
+// Annotations returns what a copy of the user's Ingress takes over of its annotations, with those that keep Flux away.
+func Annotations(c *v1beta1.Canary, source *unstructured.Unstructured) map[string]string {
+	drop := strings.Split(c.Annotations[DropAnnotation], ",")
+	copied := map[string]string{}
+	for name, value := range source.GetAnnotations() {
+		if name != router.KubectlAnnotation && name != router.OriginalAnnotation && !dropped(name, drop) {
+			copied[name] = value
+		}
+	}
+	maps.Copy(copied, router.ToolkitAnnotations())
+	return copied
+}
+
+func dropped(name string, patterns []string) bool {
+	for _, pattern := range patterns {
+		pattern = strings.TrimSpace(pattern)
+		prefix, isPrefix := strings.CutSuffix(pattern, "*")
+		if name == pattern || isPrefix && strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// StaleAnnotations are the paths of annotations with a prefix that the copy has, as it is, and nobody wants. Those are left
+// from annotations that the user has removed since. What others set, with other prefixes, stays.
+func StaleAnnotations(c *v1beta1.Canary, live router.Live, wanted map[string]string, prefix string) ([][]string, error) {
+	ref := Canary(c)
+	copied, err := live.Get(ref)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", ref, err)
+	}
+	if copied == nil {
+		return nil, nil
+	}
+	var stale [][]string
+	for name := range copied.GetAnnotations() {
+		if _, ok := wanted[name]; !ok && strings.HasPrefix(name, prefix+"/") {
+			stale = append(stale, AnnotationPath(name))
+		}
+	}
+	return stale, nil
+}
+
+// AnnotationPath is where an annotation stands in an object.
+func AnnotationPath(name string) []string { return []string{"metadata", "annotations", name} }
