@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -49,6 +50,10 @@ func (l *loop) untilCalm(what string, ok func() bool) {
 }
 
 func TestStatusWriteThatFindsNothingIsRepeated(t *testing.T) {
+	synctest.Test(t, testStatusWriteThatFindsNothingIsRepeated)
+}
+
+func testStatusWriteThatFindsNothingIsRepeated(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := newLoop(t, a, 1).start()
 	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
@@ -63,6 +68,10 @@ func TestStatusWriteThatFindsNothingIsRepeated(t *testing.T) {
 }
 
 func TestFinalizerThatWasNotFoundIsRemoved(t *testing.T) {
+	synctest.Test(t, testFinalizerThatWasNotFoundIsRemoved)
+}
+
+func testFinalizerThatWasNotFoundIsRemoved(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), usersService("podinfo"), revertible("podinfo"))
 	l := newLoop(t, a, 1).start()
 	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
@@ -80,7 +89,7 @@ func TestEventsSurviveAServerThatIsNotReadyForThem(t *testing.T) {
 		"not found": unknownResource(),
 		"forbidden": apierrors.NewForbidden(schema.GroupResource{Resource: "events"}, "", errors.New("the role was given a moment ago")),
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name, inBubble(func(t *testing.T) {
 			l := newLoop(t, newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo")), 1)
 			var once sync.Once
 			l.kube.PrependReactor("create", "events", func(action clienttesting.Action) (refuse bool, _ runtime.Object, _ error) {
@@ -99,12 +108,16 @@ func TestEventsSurviveAServerThatIsNotReadyForThem(t *testing.T) {
 			if n := l.logs.FilterMessageSnippet("Initialization done!").Len(); n != 1 {
 				t.Errorf("logged %d times", n)
 			}
-		})
+		}))
 	}
 }
 
 // A resource that is served and can't be listed must not be asked for without a pause.
 func TestUnknownResourceIsNotAskedForInALoop(t *testing.T) {
+	synctest.Test(t, testUnknownResourceIsNotAskedForInALoop)
+}
+
+func testUnknownResourceIsNotAskedForInALoop(t *testing.T) {
 	a := newAPI(t, service("1"))
 	var lists atomic.Int32
 	a.client.PrependReactor("list", "services", func(clienttesting.Action) (bool, runtime.Object, error) {

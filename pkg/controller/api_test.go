@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
@@ -271,17 +272,29 @@ func (a *api) failWith(fail func(string) error) {
 	a.fail = fail
 }
 
+// patience is how long something may take that other goroutines bring about. In a bubble that is no time of anybody's: it
+// passes when nothing is left to do.
+const patience = 5 * time.Minute
+
+// inBubble runs a test whose goroutines have a time of their own, which goes on once all of them wait for something: however
+// slow the machine is, everything that can happen has happened before the next second begins.
+func inBubble(test func(t *testing.T)) func(t *testing.T) {
+	return func(t *testing.T) { synctest.Test(t, test) }
+}
+
+// bubbled is whether the test has a time of its own.
+func bubbled() bool { return time.Now().Year() < 2020 }
+
+// settle lets the other goroutines do what there is to do.
+func settle() { time.Sleep(time.Millisecond) }
+
 // eventually waits for a condition that other goroutines bring about.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(5 * time.Second)
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
+	end := time.Now().Add(patience)
+	for settle(); !ok(); settle() {
+		if time.Now().After(end) {
 			t.Fatalf("waited in vain for: %s", what)
-		case <-tick.C:
 		}
 	}
 }

@@ -3,6 +3,7 @@ package controller
 import (
 	"slices"
 	"testing"
+	"testing/synctest"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -37,7 +38,9 @@ func (a *api) canaryWeights() (matched, all int64) {
 }
 
 // a spec without the match of the test under way leads nobody else to the canary, which is analyzed anew.
-func TestA22_MatchRemovedUnderWay(t *testing.T) {
+func TestA22_MatchRemovedUnderWay(t *testing.T) { synctest.Test(t, testA22_MatchRemovedUnderWay) }
+
+func testA22_MatchRemovedUnderWay(t *testing.T) {
 	canary := canaryFor("podinfo")
 	analysis := map[string]any{"interval": "10s", "threshold": int64(5), "iterations": int64(3)}
 	test := map[string]any{

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -187,8 +188,7 @@ func clockMoments() map[time.Duration][]string {
 func TestClockIsSet(t *testing.T) {
 	for off, moments := range clockMoments() {
 		for _, moment := range moments {
-			t.Run(fmt.Sprintf("%s at %s", off, moment), func(t *testing.T) {
-				t.Parallel()
+			t.Run(fmt.Sprintf("%s at %s", off, moment), inBubble(func(t *testing.T) {
 				l := newClockLife(t, moment, off)
 				l.live()
 				l.mu.Lock()
@@ -208,7 +208,7 @@ func TestClockIsSet(t *testing.T) {
 						t.Errorf("told %q", message)
 					}
 				}
-			})
+			}))
 		}
 	}
 }
@@ -225,6 +225,10 @@ func (l *clockLife) early() (n int) {
 
 // A clock that was set back while somebody waits for pods does not make the wait longer by as much.
 func TestDeadlineOutlivesAClockThatIsSetBack(t *testing.T) {
+	synctest.Test(t, testDeadlineOutlivesAClockThatIsSetBack)
+}
+
+func testDeadlineOutlivesAClockThatIsSetBack(t *testing.T) {
 	l := newClockLife(t, "Progressing", -3*time.Hour)
 	l.api.edit(canaryResource, "podinfo", int64(60), "spec", "progressDeadlineSeconds")
 	l.reach("the target to be scaled down", func() bool { return replicasOf(l.api, "podinfo") == 0 })

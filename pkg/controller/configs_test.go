@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -50,7 +51,9 @@ func (a *api) message(name string) string {
 	return message
 }
 
-func TestChangedConfigStartsARollout(t *testing.T) {
+func TestChangedConfigStartsARollout(t *testing.T) { synctest.Test(t, testChangedConfigStartsARollout) }
+
+func testChangedConfigStartsARollout(t *testing.T) {
 	a := newAPI(t, readingSettings("podinfo"), settings(), canaryFor("podinfo"))
 	l := newLoop(t, a, 1).trackConfigs().start()
 	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
@@ -99,6 +102,10 @@ func (l *loop) untilCopied(message string) {
 // What pods of the primary read is repaired at rest, and told where that is not possible. A settled Canary costs nothing after
 // that.
 func TestIncidentB17_CopiesAreRepairedAtRest(t *testing.T) {
+	synctest.Test(t, testIncidentB17_CopiesAreRepairedAtRest)
+}
+
+func testIncidentB17_CopiesAreRepairedAtRest(t *testing.T) {
 	l := readyWithSettings(t, func(*unstructured.Unstructured) {})
 	if err := l.api.client.Tracker().Delete(configMapResource, "test", "settings-primary"); err != nil {
 		t.Fatal(err)
@@ -121,6 +128,10 @@ func TestIncidentB17_CopiesAreRepairedAtRest(t *testing.T) {
 // A promotion that is given up leaves pods of the primary what they had. What nothing has any more is told, and the next
 // promotion brings a new one.
 func TestIncidentB17_CopiesAreRepairedAfterAPromotionIsGivenUp(t *testing.T) {
+	synctest.Test(t, testIncidentB17_CopiesAreRepairedAfterAPromotionIsGivenUp)
+}
+
+func testIncidentB17_CopiesAreRepairedAfterAPromotionIsGivenUp(t *testing.T) {
 	l := readyWithSettings(t, func(c *unstructured.Unstructured) {
 		c.Object["spec"].(map[string]any)["progressDeadlineSeconds"] = int64(60)
 	})
@@ -167,6 +178,10 @@ func (a *api) copies() []string {
 }
 
 func TestMissingConfigIsToldAndHealsItself(t *testing.T) {
+	synctest.Test(t, testMissingConfigIsToldAndHealsItself)
+}
+
+func testMissingConfigIsToldAndHealsItself(t *testing.T) {
 	a := newAPI(t, readingSettings("podinfo"), canaryFor("podinfo"))
 	l := newLoop(t, a, 1).trackConfigs().start()
 	l.until("the condition", func() bool {
@@ -177,6 +192,10 @@ func TestMissingConfigIsToldAndHealsItself(t *testing.T) {
 }
 
 func TestB09_PrimaryScalerFollowsWithoutARollout(t *testing.T) {
+	synctest.Test(t, testB09_PrimaryScalerFollowsWithoutARollout)
+}
+
+func testB09_PrimaryScalerFollowsWithoutARollout(t *testing.T) {
 	scaler := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
 		"metadata": map[string]any{"name": "podinfo", "namespace": "test", "uid": "uid-scaler"},

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
@@ -170,22 +171,34 @@ func (l *loop) end() {
 	l.stop()
 	select {
 	case <-l.stopped:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		l.t.Error("the loop did not stop")
 	}
 }
 
-// until lets time pass and pods become ready until a condition holds.
+// longest is how much time may pass until something holds.
+const longest = 2 * time.Hour
+
+// until lets time pass and pods become ready until a condition holds. It looks when all that is due has been done.
 func (l *loop) until(what string, ok func() bool) {
 	l.t.Helper()
-	eventually(l.t, what, func() bool {
-		if ok() {
-			return true
+	end := l.clock.Now().Add(longest)
+	for settle(); !ok(); settle() {
+		if l.clock.Now().After(end) {
+			l.t.Fatalf("%s did not bring about: %s", longest, what)
 		}
 		l.api.makePodsReady()
-		l.clock.Step(time.Second)
-		return false
-	})
+		settle()
+		l.step()
+	}
+}
+
+// step lets a second pass, for the loop and for what it is built on.
+func (l *loop) step() {
+	l.clock.Step(time.Second)
+	if bubbled() {
+		time.Sleep(time.Second)
+	}
 }
 
 func (l *loop) phase(name string) v1beta1.CanaryPhase { return l.api.canary(name).Status.Phase }
@@ -239,7 +252,9 @@ func (l *loop) messages() []string {
 	return all
 }
 
-func TestRolloutOnAFakeCluster(t *testing.T) {
+func TestRolloutOnAFakeCluster(t *testing.T) { synctest.Test(t, testRolloutOnAFakeCluster) }
+
+func testRolloutOnAFakeCluster(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := newLoop(t, a, 1).start()
 	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
@@ -265,6 +280,10 @@ func TestRolloutOnAFakeCluster(t *testing.T) {
 
 // Flagger rolled this Canary out, and so does its successor.
 func TestFieldsThatTheProviderIgnoresStopNothing(t *testing.T) {
+	synctest.Test(t, testFieldsThatTheProviderIgnoresStopNothing)
+}
+
+func testFieldsThatTheProviderIgnoresStopNothing(t *testing.T) {
 	canary := canaryFor("podinfo")
 	spec := canary.Object["spec"].(map[string]any)["analysis"].(map[string]any)
 	spec["mirror"], spec["sessionAffinity"] = true, map[string]any{"cookieName": "a"}
@@ -282,7 +301,9 @@ func TestFieldsThatTheProviderIgnoresStopNothing(t *testing.T) {
 	}
 }
 
-func TestSettledCanaryCallsNothing(t *testing.T) {
+func TestSettledCanaryCallsNothing(t *testing.T) { synctest.Test(t, testSettledCanaryCallsNothing) }
+
+func testSettledCanaryCallsNothing(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := newLoop(t, a, 2).start()
 	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
@@ -306,6 +327,10 @@ func TestSettledCanaryCallsNothing(t *testing.T) {
 
 // A-10, D-05: one Canary that does not fit our types stops neither the others nor the process.
 func TestA10_UndecodableCanaryIsConfined(t *testing.T) {
+	synctest.Test(t, testA10_UndecodableCanaryIsConfined)
+}
+
+func testA10_UndecodableCanaryIsConfined(t *testing.T) {
 	broken := canaryFor("broken")
 	spec := broken.Object["spec"].(map[string]any)
 	spec["analysis"].(map[string]any)["threshold"] = 1.5
@@ -329,7 +354,9 @@ func TestA10_UndecodableCanaryIsConfined(t *testing.T) {
 }
 
 // C-08: a panic in the pass of one Canary stops neither the others nor the process.
-func TestC08_PanicIsConfined(t *testing.T) {
+func TestC08_PanicIsConfined(t *testing.T) { synctest.Test(t, testC08_PanicIsConfined) }
+
+func testC08_PanicIsConfined(t *testing.T) {
 	bad := canaryFor("bad")
 	bad.Object["spec"].(map[string]any)["analysis"].(map[string]any)["metrics"] = []any{
 		map[string]any{"name": "request-success-rate", "interval": "1m", "thresholdRange": map[string]any{"min": int64(99)}},
@@ -364,7 +391,9 @@ func twinOf(target string) *unstructured.Unstructured {
 }
 
 // B-34: a second Canary for the same target is refused, the first goes on; when it is deleted, the second takes over.
-func TestB34_DuplicateTarget(t *testing.T) {
+func TestB34_DuplicateTarget(t *testing.T) { synctest.Test(t, testB34_DuplicateTarget) }
+
+func testB34_DuplicateTarget(t *testing.T) {
 	twin := twinOf("podinfo")
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := newLoop(t, a, 2).start()
@@ -387,6 +416,10 @@ func TestB34_DuplicateTarget(t *testing.T) {
 }
 
 func TestB34_DuplicateTargetLeavesTheMetricsOfTheOther(t *testing.T) {
+	synctest.Test(t, testB34_DuplicateTargetLeavesTheMetricsOfTheOther)
+}
+
+func testB34_DuplicateTargetLeavesTheMetricsOfTheOther(t *testing.T) {
 	twin := twinOf("podinfo")
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := newLoop(t, a, 2).start()
@@ -418,7 +451,7 @@ func TestB34_WhoeverHasTheNameComesFirst(t *testing.T) {
 		// Whose target it is does not matter: a Canary keeps to its own.
 		"target": {[]string{"spec", "targetRef", "name"}, rollout.ReasonInvalidSpec},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name, inBubble(func(t *testing.T) {
 			elder, younger := canaryFor("backend"), canaryFor("podinfo")
 			elder.SetCreationTimestamp(metav1.NewTime(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)))
 			younger.SetCreationTimestamp(metav1.NewTime(time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)))
@@ -437,7 +470,7 @@ func TestB34_WhoeverHasTheNameComesFirst(t *testing.T) {
 			}
 			a.edit(canaryResource, "backend", right, c.field...)
 			l.until("the elder to be accepted", func() bool { return l.healthy("backend").Status != corev1.ConditionFalse })
-		})
+		}))
 	}
 }
 
@@ -458,7 +491,9 @@ func TestB34_NewCanaries(t *testing.T) {
 }
 
 // All webhooks are told of a revision in the form that Flagger's checksums have, and those of one revision in the same words.
-func TestB04_ChecksumThatIsSent(t *testing.T) {
+func TestB04_ChecksumThatIsSent(t *testing.T) { synctest.Test(t, testB04_ChecksumThatIsSent) }
+
+func testB04_ChecksumThatIsSent(t *testing.T) {
 	canary := canaryFor("podinfo")
 	withWebhooks(canary,
 		map[string]any{"name": "gate", "type": "confirm-rollout", "url": "http://gate.test/"},
@@ -492,6 +527,10 @@ func TestB04_ChecksumThatIsSent(t *testing.T) {
 }
 
 func TestConflictOnTheStatusStartsAgainWithNothingDone(t *testing.T) {
+	synctest.Test(t, testConflictOnTheStatusStartsAgainWithNothingDone)
+}
+
+func testConflictOnTheStatusStartsAgainWithNothingDone(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := newLoop(t, a, 1)
 	conflicts := 0
@@ -516,6 +555,10 @@ func TestConflictOnTheStatusStartsAgainWithNothingDone(t *testing.T) {
 }
 
 func TestFailedActionIsTriedAgainAndTold(t *testing.T) {
+	synctest.Test(t, testFailedActionIsTriedAgainAndTold)
+}
+
+func testFailedActionIsTriedAgainAndTold(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := newLoop(t, a, 1)
 	a.failWith(func(call string) error {
@@ -535,6 +578,10 @@ func TestFailedActionIsTriedAgainAndTold(t *testing.T) {
 
 // C-02, C-03: when the lease is lost, or the process stops, nothing is in flight anymore when Run returns.
 func TestC02_StopCancelsCallsInFlight(t *testing.T) {
+	synctest.Test(t, testC02_StopCancelsCallsInFlight)
+}
+
+func testC02_StopCancelsCallsInFlight(t *testing.T) {
 	canary := canaryFor("podinfo")
 	withWebhooks(canary, map[string]any{"name": "gate", "type": "confirm-rollout", "url": "http://gate.test/"})
 	a := newAPI(t, readyDeployment("podinfo", 2), canary)
@@ -561,6 +608,10 @@ func TestC02_StopCancelsCallsInFlight(t *testing.T) {
 
 // DESIGN §3: -threadiness bounds passes at work, not passes that wait for webhooks.
 func TestSlowWebhookDoesNotHoldAWorker(t *testing.T) {
+	synctest.Test(t, testSlowWebhookDoesNotHoldAWorker)
+}
+
+func testSlowWebhookDoesNotHoldAWorker(t *testing.T) {
 	slow := canaryFor("slow")
 	withWebhooks(slow, map[string]any{"name": "gate", "type": "confirm-rollout", "url": "http://gate.test/"})
 	a := newAPI(t, readyDeployment("slow", 2), slow)
@@ -593,6 +644,10 @@ func TestSlowWebhookDoesNotHoldAWorker(t *testing.T) {
 
 // Invariant 3: an answer about a revision that is history is void, and nobody waits for it.
 func TestNewRevisionInterruptsTheWaiting(t *testing.T) {
+	synctest.Test(t, testNewRevisionInterruptsTheWaiting)
+}
+
+func testNewRevisionInterruptsTheWaiting(t *testing.T) {
 	canary := canaryFor("podinfo")
 	withWebhooks(canary, map[string]any{"name": "gate", "type": "confirm-rollout", "url": "http://gate.test/", "timeout": "5m"})
 	a := newAPI(t, readyDeployment("podinfo", 2), canary)
@@ -623,6 +678,10 @@ func TestNewRevisionInterruptsTheWaiting(t *testing.T) {
 
 // C-07: receivers that do not answer delay neither the rollout nor its events.
 func TestC07_SlowReceiverDelaysNothing(t *testing.T) {
+	synctest.Test(t, testC07_SlowReceiverDelaysNothing)
+}
+
+func testC07_SlowReceiverDelaysNothing(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := newLoop(t, a, 1)
 	l.notifier.wait = make(chan struct{})
@@ -641,6 +700,10 @@ func TestC07_SlowReceiverDelaysNothing(t *testing.T) {
 }
 
 func TestMissingResourceOfAProviderIsTold(t *testing.T) {
+	synctest.Test(t, testMissingResourceOfAProviderIsTold)
+}
+
+func testMissingResourceOfAProviderIsTold(t *testing.T) {
 	canary := canaryFor("podinfo")
 	canary.Object["spec"].(map[string]any)["provider"] = "contour"
 	a := newAPI(t, readyDeployment("podinfo", 2), canary)
@@ -654,6 +717,10 @@ func TestMissingResourceOfAProviderIsTold(t *testing.T) {
 
 // C-01: a deleted Canary is forgotten: no timer, no index, no series.
 func TestC01_DeletedCanaryIsForgotten(t *testing.T) {
+	synctest.Test(t, testC01_DeletedCanaryIsForgotten)
+}
+
+func testC01_DeletedCanaryIsForgotten(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := newLoop(t, a, 1).start()
 	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
@@ -677,6 +744,10 @@ func TestC01_DeletedCanaryIsForgotten(t *testing.T) {
 }
 
 func TestEventIsNotLostWhenTheAPIServerFails(t *testing.T) {
+	synctest.Test(t, testEventIsNotLostWhenTheAPIServerFails)
+}
+
+func testEventIsNotLostWhenTheAPIServerFails(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := newLoop(t, a, 1)
 	var mu sync.Mutex
@@ -696,7 +767,9 @@ func TestEventIsNotLostWhenTheAPIServerFails(t *testing.T) {
 }
 
 // After a crash between the status and the events the next process tells the rest, and nobody sees an event twice.
-func TestNextProcessTellsTheRestOnce(t *testing.T) {
+func TestNextProcessTellsTheRestOnce(t *testing.T) { synctest.Test(t, testNextProcessTellsTheRestOnce) }
+
+func testNextProcessTellsTheRestOnce(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	first := newLoop(t, a, 1)
 	first.notifier.wait = make(chan struct{})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -15,6 +16,10 @@ import (
 
 // Reads come from caches: what a step costs the API server does not grow with what the workload refers to.
 func TestIncidentB23_CallsDoNotGrowWithReferences(t *testing.T) {
+	synctest.Test(t, testIncidentB23_CallsDoNotGrowWithReferences)
+}
+
+func testIncidentB23_CallsDoNotGrowWithReferences(t *testing.T) {
 	few, many := callsOfSteps(t, 1), callsOfSteps(t, 25)
 	if !slices.Equal(few, many) {
 		t.Errorf("calls with 1 ConfigMap %v, with 25 %v", few, many)
@@ -58,6 +63,10 @@ func callsOfSteps(t *testing.T, n int) []string {
 
 // Whoever does not want the operator to see Secrets turns the tracking of configs off. Then it asks for none of them.
 func TestD04_WithoutTrackingNothingIsRead(t *testing.T) {
+	synctest.Test(t, testD04_WithoutTrackingNothingIsRead)
+}
+
+func testD04_WithoutTrackingNothingIsRead(t *testing.T) {
 	a := newAPI(t, readingSettings("podinfo"), settings(), canaryFor("podinfo"))
 	l := newLoop(t, a, 1).start()
 	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)

@@ -3,6 +3,7 @@ package controller
 import (
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -47,7 +48,9 @@ func selectorOf(a *api, name string) map[string]string {
 	return selector
 }
 
-func TestDeletionGivesBack(t *testing.T) {
+func TestDeletionGivesBack(t *testing.T) { synctest.Test(t, testDeletionGivesBack) }
+
+func testDeletionGivesBack(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), usersService("podinfo"), revertible("podinfo"))
 	l := newLoop(t, a, 1).start()
 	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
@@ -95,6 +98,10 @@ func TestDeletionGivesBack(t *testing.T) {
 
 // A target that could not be read is not gone, whatever else is wrong with a Canary that is being deleted.
 func TestDeletionWaitsForWhatCouldNotBeRead(t *testing.T) {
+	synctest.Test(t, testDeletionWaitsForWhatCouldNotBeRead)
+}
+
+func testDeletionWaitsForWhatCouldNotBeRead(t *testing.T) {
 	l := newLoop(t, newAPI(t), 1)
 	now := metav1.Now()
 	canary := &v1beta1.Canary{ObjectMeta: metav1.ObjectMeta{Name: "podinfo", Namespace: "test", DeletionTimestamp: &now}}
@@ -119,6 +126,10 @@ func (l *loop) untilSeen(name string) {
 }
 
 func TestFinalizerGoesWithTheWishForIt(t *testing.T) {
+	synctest.Test(t, testFinalizerGoesWithTheWishForIt)
+}
+
+func testFinalizerGoesWithTheWishForIt(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), usersService("podinfo"), revertible("podinfo"))
 	l := newLoop(t, a, 1).start()
 	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
@@ -130,6 +141,10 @@ func TestFinalizerGoesWithTheWishForIt(t *testing.T) {
 
 // A Canary that is deleted while nobody asked for more is left alone.
 func TestDeletionWithoutRevertWritesNothing(t *testing.T) {
+	synctest.Test(t, testDeletionWithoutRevertWritesNothing)
+}
+
+func testDeletionWithoutRevertWritesNothing(t *testing.T) {
 	canary := canaryFor("podinfo")
 	canary.SetFinalizers([]string{"example.com/other"})
 	a := newAPI(t, readyDeployment("podinfo", 2), usersService("podinfo"), canary)
@@ -154,7 +169,9 @@ func TestDeletionWithoutRevertWritesNothing(t *testing.T) {
 }
 
 // Flagger was deleting the Canary when this operator took its place.
-func TestDeletionBegunByFlagger(t *testing.T) {
+func TestDeletionBegunByFlagger(t *testing.T) { synctest.Test(t, testDeletionBegunByFlagger) }
+
+func testDeletionBegunByFlagger(t *testing.T) {
 	canary := revertible("podinfo")
 	canary.SetFinalizers([]string{"example.com/other", v1beta1.Finalizer})
 	now := metav1.NewTime(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -24,6 +25,10 @@ import (
 
 // C-04: a Canary that is refused says so, and goes on by itself when the cause is mended, be it in the Canary or elsewhere.
 func TestC04_RefusedCanaryIsToldAndGoesOn(t *testing.T) {
+	synctest.Test(t, testC04_RefusedCanaryIsToldAndGoesOn)
+}
+
+func testC04_RefusedCanaryIsToldAndGoesOn(t *testing.T) {
 	canary := canaryFor("podinfo")
 	canary.Object["spec"].(map[string]any)["provider"] = "nothing"
 	a := newAPI(t, canary)
@@ -41,7 +46,9 @@ func TestC04_RefusedCanaryIsToldAndGoesOn(t *testing.T) {
 }
 
 // C-06: the update handler made calls inside of the callback of the informer, and finalization slept in a worker.
-func TestC06_HandlersMakeNoCalls(t *testing.T) {
+func TestC06_HandlersMakeNoCalls(t *testing.T) { synctest.Test(t, testC06_HandlersMakeNoCalls) }
+
+func testC06_HandlersMakeNoCalls(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := newLoop(t, a, 1).start()
 	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
@@ -67,7 +74,9 @@ func TestC06_HandlersMakeNoCalls(t *testing.T) {
 }
 
 // C-09: every second write fails. The rollout comes to the same end, and says each thing once.
-func TestC09_EveryWriteMayFail(t *testing.T) {
+func TestC09_EveryWriteMayFail(t *testing.T) { synctest.Test(t, testC09_EveryWriteMayFail) }
+
+func testC09_EveryWriteMayFail(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := newLoop(t, a, 1)
 	var mu sync.Mutex
@@ -108,6 +117,10 @@ func TestC09_EveryWriteMayFail(t *testing.T) {
 
 // C-10: a write that meets another writer is repeated on top of what that one wrote, at once and without an error.
 func TestC10_ForeignWriteInBetweenSurvives(t *testing.T) {
+	synctest.Test(t, testC10_ForeignWriteInBetweenSurvives)
+}
+
+func testC10_ForeignWriteInBetweenSurvives(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	var interfere atomic.Bool
 	a.client.PrependReactor("patch", "services", func(clienttesting.Action) (bool, runtime.Object, error) {
@@ -137,6 +150,10 @@ func TestC10_ForeignWriteInBetweenSurvives(t *testing.T) {
 
 // C-12: a status write sends everything else back as it was read, fields that are unknown to us included.
 func TestC12_StatusWriteCarriesNothingElse(t *testing.T) {
+	synctest.Test(t, testC12_StatusWriteCarriesNothingElse)
+}
+
+func testC12_StatusWriteCarriesNothingElse(t *testing.T) {
 	canary := canaryFor("podinfo")
 	canary.Object["spec"].(map[string]any)["fromTheFuture"] = map[string]any{"a": int64(1)}
 	canary.SetAnnotations(map[string]string{"theirs": "kept"})
@@ -165,7 +182,9 @@ func TestC12_StatusWriteCarriesNothingElse(t *testing.T) {
 }
 
 // C-13: the time of the next step stands in the status. A restart neither repeats a step nor takes the next one early.
-func TestC13_RestartKeepsThePace(t *testing.T) {
+func TestC13_RestartKeepsThePace(t *testing.T) { synctest.Test(t, testC13_RestartKeepsThePace) }
+
+func testC13_RestartKeepsThePace(t *testing.T) {
 	canary := canaryFor("podinfo")
 	canary.Object["spec"].(map[string]any)["analysis"] = map[string]any{"interval": "1m", "threshold": int64(5), "iterations": int64(10)}
 	withWebhooks(canary, map[string]any{"name": "step", "type": "rollout", "url": "http://gate.test"})
@@ -212,6 +231,10 @@ func TestC13_RestartKeepsThePace(t *testing.T) {
 
 // D-01: the check was made once, when a Canary was registered. An update led around it.
 func TestD01_UpdateToAnotherNamespaceIsRefused(t *testing.T) {
+	synctest.Test(t, testD01_UpdateToAnotherNamespaceIsRefused)
+}
+
+func testD01_UpdateToAnotherNamespaceIsRefused(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := newLoop(t, a, 1)
 	l.NoCrossNamespaceRefs = true

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -80,6 +81,10 @@ func (w *watcher) wokenOnce(key string) bool {
 }
 
 func TestResourceIsReadableOnceSynced(t *testing.T) {
+	synctest.Test(t, testResourceIsReadableOnceSynced)
+}
+
+func testResourceIsReadableOnceSynced(t *testing.T) {
 	a := newAPI(t, service("1"))
 	w := watch(t, a)
 	o := keyOfObject(serviceResource, service("1"))
@@ -98,6 +103,10 @@ func TestResourceIsReadableOnceSynced(t *testing.T) {
 }
 
 func TestMissingResourceIsFoundWhenItIsInstalled(t *testing.T) {
+	synctest.Test(t, testMissingResourceIsFoundWhenItIsInstalled)
+}
+
+func testMissingResourceIsFoundWhenItIsInstalled(t *testing.T) {
 	a := newAPI(t, service("1"))
 	a.unserve("v1")
 	w := watch(t, a)
@@ -115,6 +124,10 @@ func TestMissingResourceIsFoundWhenItIsInstalled(t *testing.T) {
 }
 
 func TestUnreachableDiscoveryIsNotAMissingResource(t *testing.T) {
+	synctest.Test(t, testUnreachableDiscoveryIsNotAMissingResource)
+}
+
+func testUnreachableDiscoveryIsNotAMissingResource(t *testing.T) {
 	a := newAPI(t)
 	w := watch(t, a)
 	w.discovery = failingDiscovery{w.discovery}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -34,6 +35,10 @@ func holder(t *testing.T, client *kubefake.Clientset) string {
 
 // C-02: the lease is released only after the work has stopped, so that two processes never act at a time.
 func TestC02_LeaseIsReleasedAfterTheWork(t *testing.T) {
+	synctest.Test(t, testC02_LeaseIsReleasedAfterTheWork)
+}
+
+func testC02_LeaseIsReleasedAfterTheWork(t *testing.T) {
 	client := kubefake.NewClientset()
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error)
@@ -64,7 +69,9 @@ func TestC02_LeaseIsReleasedAfterTheWork(t *testing.T) {
 }
 
 // C-02: a process that is stopped at the very moment it gets the lease either works with the lease or not at all.
-func TestC02_NoWorkBeginsAfterTheEnd(t *testing.T) {
+func TestC02_NoWorkBeginsAfterTheEnd(t *testing.T) { synctest.Test(t, testC02_NoWorkBeginsAfterTheEnd) }
+
+func testC02_NoWorkBeginsAfterTheEnd(t *testing.T) {
 	for range 50 {
 		client := kubefake.NewClientset()
 		ctx, stop := context.WithCancel(context.Background())
@@ -92,7 +99,9 @@ func TestC02_NoWorkBeginsAfterTheEnd(t *testing.T) {
 	}
 }
 
-func TestC02_LostLeaseCancelsTheWork(t *testing.T) {
+func TestC02_LostLeaseCancelsTheWork(t *testing.T) { synctest.Test(t, testC02_LostLeaseCancelsTheWork) }
+
+func testC02_LostLeaseCancelsTheWork(t *testing.T) {
 	client := kubefake.NewClientset()
 	var broken atomic.Bool
 	client.PrependReactor("*", "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
@@ -112,7 +121,9 @@ func TestC02_LostLeaseCancelsTheWork(t *testing.T) {
 	}
 }
 
-func TestOnlyTheHolderWorks(t *testing.T) {
+func TestOnlyTheHolderWorks(t *testing.T) { synctest.Test(t, testOnlyTheHolderWorks) }
+
+func testOnlyTheHolderWorks(t *testing.T) {
 	client := kubefake.NewClientset()
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -139,7 +150,9 @@ func TestOnlyTheHolderWorks(t *testing.T) {
 	}
 }
 
-func TestWorkThatFailsIsReported(t *testing.T) {
+func TestWorkThatFailsIsReported(t *testing.T) { synctest.Test(t, testWorkThatFailsIsReported) }
+
+func testWorkThatFailsIsReported(t *testing.T) {
 	client := kubefake.NewClientset()
 	broken := errors.New("broken")
 	if err := newLease(client, "a").Hold(context.Background(), func(context.Context) error { return broken }); !errors.Is(err, broken) {

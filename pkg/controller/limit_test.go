@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -93,7 +94,9 @@ func (l *loop) count(message func(string) bool) (n int) {
 
 // C-14: Canaries that share a ConfigMap all start at once when it changes. With a limit they take turns, each is rolled out
 // once and with the newest state, and a restart forgets none.
-func TestC14_RolloutsTakeTurns(t *testing.T) {
+func TestC14_RolloutsTakeTurns(t *testing.T) { synctest.Test(t, testC14_RolloutsTakeTurns) }
+
+func testC14_RolloutsTakeTurns(t *testing.T) {
 	names, objects := fleet(7)
 	a := newAPI(t, objects...)
 	highest := most(a, names)
@@ -134,7 +137,9 @@ func TestC14_RolloutsTakeTurns(t *testing.T) {
 }
 
 // C-14: without the flag nobody waits.
-func TestC14_NoLimitByDefault(t *testing.T) {
+func TestC14_NoLimitByDefault(t *testing.T) { synctest.Test(t, testC14_NoLimitByDefault) }
+
+func testC14_NoLimitByDefault(t *testing.T) {
 	names, objects := fleet(4)
 	a := newAPI(t, objects...)
 	highest := most(a, names)
@@ -148,7 +153,9 @@ func TestC14_NoLimitByDefault(t *testing.T) {
 }
 
 // C-14: who waited longest comes first, whatever the names.
-func TestC14_FirstComeFirstServed(t *testing.T) {
+func TestC14_FirstComeFirstServed(t *testing.T) { synctest.Test(t, testC14_FirstComeFirstServed) }
+
+func testC14_FirstComeFirstServed(t *testing.T) {
 	names, objects := fleet(4)
 	a := newAPI(t, objects...)
 	l := newLoop(t, a, 4).limited(1).start()
@@ -181,7 +188,7 @@ func TestC14_FirstComeFirstServed(t *testing.T) {
 // C-14: a Canary whose status can't be written takes the turn from nobody for long, however many passes run at a time.
 func TestC14_OneThatCannotStartHoldsUpNobody(t *testing.T) {
 	for _, workers := range []int{1, 4} {
-		t.Run(fmt.Sprintf("%d workers", workers), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%d workers", workers), inBubble(func(t *testing.T) {
 			names, objects := fleet(3)
 			a := newAPI(t, objects...)
 			var broken atomic.Bool
@@ -207,7 +214,7 @@ func TestC14_OneThatCannotStartHoldsUpNobody(t *testing.T) {
 			l.untilPhase("app-2", v1beta1.CanaryPhaseSucceeded)
 			broken.Store(false)
 			l.untilPhase("app-1", v1beta1.CanaryPhaseSucceeded)
-		})
+		}))
 	}
 }
 

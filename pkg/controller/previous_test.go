@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -56,7 +57,9 @@ func (l *loop) silent() {
 }
 
 // B-31: what the Canary made under a previous name goes once the present Services stand; nothing else does.
-func TestB31_PreviousServicesGo(t *testing.T) {
+func TestB31_PreviousServicesGo(t *testing.T) { synctest.Test(t, testB31_PreviousServicesGo) }
+
+func testB31_PreviousServicesGo(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := initialized(t, a)
 	a.edit(canaryResource, "podinfo", "web", "spec", "service", "name")
@@ -79,6 +82,10 @@ func TestB31_PreviousServicesGo(t *testing.T) {
 // B-31: a Service of the user's is not deleted under its previous name. It becomes what it was, but for leading to the primary, as
 // the target has no pods; only when the Canary is deleted it selects the target again. In between it is left alone.
 func TestB31_PreviousServiceOfAUserStays(t *testing.T) {
+	synctest.Test(t, testB31_PreviousServiceOfAUserStays)
+}
+
+func testB31_PreviousServiceOfAUserStays(t *testing.T) {
 	service := usersService("podinfo")
 	ports := []any{map[string]any{"name": "web", "port": int64(8080), "protocol": "TCP", "targetPort": int64(9898)}}
 	service.Object["spec"].(map[string]any)["ports"] = ports
@@ -112,6 +119,10 @@ func TestB31_PreviousServiceOfAUserStays(t *testing.T) {
 
 // B-31: a user who makes something else of the Service that was left to him keeps that.
 func TestB31_PreviousServiceThatLeadsElsewhereIsForgotten(t *testing.T) {
+	synctest.Test(t, testB31_PreviousServiceThatLeadsElsewhereIsForgotten)
+}
+
+func testB31_PreviousServiceThatLeadsElsewhereIsForgotten(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), usersService("podinfo"), revertible("podinfo"))
 	l := initialized(t, a)
 	a.edit(canaryResource, "podinfo", "web", "spec", "service", "name")
@@ -128,7 +139,9 @@ func TestB31_PreviousServiceThatLeadsElsewhereIsForgotten(t *testing.T) {
 }
 
 // B-31: the Services of other Canaries are left alone, be it that they came by a name that was ours.
-func TestB31_ServicesOfOthersStay(t *testing.T) {
+func TestB31_ServicesOfOthersStay(t *testing.T) { synctest.Test(t, testB31_ServicesOfOthersStay) }
+
+func testB31_ServicesOfOthersStay(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := initialized(t, a)
 	l.end()
@@ -154,6 +167,10 @@ func TestB31_ServicesOfOthersStay(t *testing.T) {
 
 // D-06: the Service of another application is left alone, and the user is told what to do.
 func TestD06_ForeignServiceIsReported(t *testing.T) {
+	synctest.Test(t, testD06_ForeignServiceIsReported)
+}
+
+func testD06_ForeignServiceIsReported(t *testing.T) {
 	service := usersService("db")
 	canary := canaryFor("podinfo")
 	canary.Object["spec"].(map[string]any)["service"].(map[string]any)["name"] = "db"
@@ -183,7 +200,9 @@ func TestD06_ForeignServiceIsReported(t *testing.T) {
 }
 
 // Removing or renaming autoscalerRef takes the copy of the previous autoscaler away, and no other autoscaler.
-func TestPreviousScalerGoes(t *testing.T) {
+func TestPreviousScalerGoes(t *testing.T) { synctest.Test(t, testPreviousScalerGoes) }
+
+func testPreviousScalerGoes(t *testing.T) {
 	scaler := func(name, target string) *unstructured.Unstructured {
 		return &unstructured.Unstructured{Object: map[string]any{
 			"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
@@ -237,7 +256,9 @@ func (a *api) revisionLists() (n int) {
 }
 
 // Copies that can't be changed are deleted after a promotion, but for those of stored revisions, which are looked at once.
-func TestUnusedCopiesGo(t *testing.T) {
+func TestUnusedCopiesGo(t *testing.T) { synctest.Test(t, testUnusedCopiesGo) }
+
+func testUnusedCopiesGo(t *testing.T) {
 	config, target := settings(), readingSettings("podinfo")
 	config.Object["immutable"] = true
 	target.Object["spec"].(map[string]any)["revisionHistoryLimit"] = int64(1)
@@ -282,7 +303,9 @@ func routedBefore(t *testing.T, a *api) *loop {
 }
 
 // B-31: a provider that was uninstalled has left nothing behind.
-func TestB31_ProviderThatIsGone(t *testing.T) {
+func TestB31_ProviderThatIsGone(t *testing.T) { synctest.Test(t, testB31_ProviderThatIsGone) }
+
+func testB31_ProviderThatIsGone(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := routedBefore(t, a).start()
 	l.retired(v1beta1.RoutingRef{Service: "podinfo", Provider: "kubernetes"})
@@ -290,6 +313,10 @@ func TestB31_ProviderThatIsGone(t *testing.T) {
 
 // B-31: what can't be read is not gone: a rollout goes on up to where previous routes could harm, and a deletion waits.
 func TestB31_PreviousRoutesThatCannotBeRead(t *testing.T) {
+	synctest.Test(t, testB31_PreviousRoutesThatCannotBeRead)
+}
+
+func testB31_PreviousRoutesThatCannotBeRead(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), usersService("podinfo"), revertible("podinfo"))
 	l := routedBefore(t, a)
 	l.mesh = l.newSite(Cluster{Dynamic: a.client, Discovery: failingDiscovery{}})

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -33,6 +34,10 @@ func (a *api) paint(name, color string) {
 // A-06, invariant 3: what is approved is the revision that was asked about. Nothing interrupts a question about a Service, so
 // that the approval arrives when the target is another one already.
 func TestA06_ApprovalOfAServiceIsForOneRevision(t *testing.T) {
+	synctest.Test(t, testA06_ApprovalOfAServiceIsForOneRevision)
+}
+
+func testA06_ApprovalOfAServiceIsForOneRevision(t *testing.T) {
 	service := usersService("podinfo")
 	canary := gated("podinfo", map[string]any{"name": "gate", "timeout": "5m"})
 	canary.Object["spec"].(map[string]any)["targetRef"] = map[string]any{"apiVersion": "v1", "kind": "Service", "name": "podinfo"}
@@ -74,6 +79,10 @@ func TestA06_ApprovalOfAServiceIsForOneRevision(t *testing.T) {
 
 // B-04: the checksum that a gate gets belongs to the revision that waits for it, however it is written.
 func TestB04_GateIsToldTheRevisionThatWaits(t *testing.T) {
+	synctest.Test(t, testB04_GateIsToldTheRevisionThatWaits)
+}
+
+func testB04_GateIsToldTheRevisionThatWaits(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), gated("podinfo", map[string]any{"name": "bad"}))
 	calls := &hooktest.Recorder{}
 	l := newLoop(t, a, 1, func(c *Config) { c.Hooks = calls }).start()
@@ -93,7 +102,9 @@ func TestB04_GateIsToldTheRevisionThatWaits(t *testing.T) {
 }
 
 // Contract section 5.2: a gate that is told to be quiet alerts nobody, and stays a gate.
-func TestMutedGateAlertsNobody(t *testing.T) {
+func TestMutedGateAlertsNobody(t *testing.T) { synctest.Test(t, testMutedGateAlertsNobody) }
+
+func testMutedGateAlertsNobody(t *testing.T) {
 	const alert = "Canary is waiting for approval."
 	for _, muted := range []bool{false, true} {
 		a := newAPI(t, readyDeployment("podinfo", 2), gated("podinfo", map[string]any{"name": "gate", "muteAlert": muted}))
@@ -145,7 +156,7 @@ func TestB29_NumbersOfARolloutAreServedAndGo(t *testing.T) {
 			`flagger_canary_metric_analysis{metric="errors",name="podinfo",namespace="test"} 98`,
 		}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name, inBubble(func(t *testing.T) {
 			a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 			l := newLoop(t, a, 1)
 			a.edit(canaryResource, "podinfo", []any{map[string]any{"name": "errors", "query": "x"}}, "spec", "analysis", "metrics")
@@ -180,6 +191,6 @@ func TestB29_NumbersOfARolloutAreServedAndGo(t *testing.T) {
 				t.Fatal(err)
 			}
 			eventually(t, "the series to go", func() bool { return len(l.scrape()) == 0 })
-		})
+		}))
 	}
 }

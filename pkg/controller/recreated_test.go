@@ -14,9 +14,9 @@ import (
 // the primary with its pods first of all.
 func TestRecreatedCanaryOwnsWhatItHas(t *testing.T) {
 	for name, status := range map[string]bool{"without its status": false, "with its status": true} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name, inBubble(func(t *testing.T) {
 			testRecreated(t, status)
-		})
+		}))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -75,6 +76,10 @@ func (l *loop) wantOneEpisode(message string) {
 // Flagger and another owner of a Service changed its selector in turns for ever. Now the object is repaired at most every ten
 // seconds as long as requests go nowhere, and the user learns who it is.
 func TestIncidentB14_ServiceIsContended(t *testing.T) {
+	synctest.Test(t, testIncidentB14_ServiceIsContended)
+}
+
+func testIncidentB14_ServiceIsContended(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := newLoop(t, a, 1).start()
 	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
@@ -127,6 +132,10 @@ func scaledObject() *unstructured.Unstructured {
 
 // A webhook drops the annotation by which KEDA is told to leave the target at zero.
 func TestIncidentB14_PauseIsContended(t *testing.T) {
+	synctest.Test(t, testIncidentB14_PauseIsContended)
+}
+
+func testIncidentB14_PauseIsContended(t *testing.T) {
 	canary := canaryFor("podinfo")
 	canary.Object["spec"].(map[string]any)["autoscalerRef"] = map[string]any{
 		"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "podinfo",
@@ -165,6 +174,10 @@ func TestIncidentB14_PauseIsContended(t *testing.T) {
 
 // Somebody else scales a new revision down whenever it gets its pods.
 func TestIncidentB14_ReplicasAreContended(t *testing.T) {
+	synctest.Test(t, testIncidentB14_ReplicasAreContended)
+}
+
+func testIncidentB14_ReplicasAreContended(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := newLoop(t, a, 1).start()
 	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
@@ -193,6 +206,10 @@ func TestIncidentB14_ReplicasAreContended(t *testing.T) {
 
 // What the rules decide anew, such as to roll back, is written at once, whoever keeps changing what was there before.
 func TestIncidentB14_DecisionsAreNotHeld(t *testing.T) {
+	synctest.Test(t, testIncidentB14_DecisionsAreNotHeld)
+}
+
+func testIncidentB14_DecisionsAreNotHeld(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2))
 	l := newLoop(t, a, 1).start()
 	eventually(t, "the caches", l.Synced)

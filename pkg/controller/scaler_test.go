@@ -3,6 +3,7 @@ package controller
 import (
 	"slices"
 	"testing"
+	"testing/synctest"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -43,7 +44,9 @@ func (l *loop) untilForgotten(scalers int) {
 }
 
 // A ScaledObject that a Canary at rest comes to refer to would bring pods up that nobody needs.
-func TestScalerAddedAtRestIsPaused(t *testing.T) {
+func TestScalerAddedAtRestIsPaused(t *testing.T) { synctest.Test(t, testScalerAddedAtRestIsPaused) }
+
+func testScalerAddedAtRestIsPaused(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := initialized(t, a)
 	a.put(scaledObject())
@@ -61,7 +64,9 @@ func TestScalerAddedAtRestIsPaused(t *testing.T) {
 }
 
 // A ScaledObject that a Canary no longer refers to is its user's again, and the next revision gets its pods.
-func TestPreviousScalerHoldsNothing(t *testing.T) {
+func TestPreviousScalerHoldsNothing(t *testing.T) { synctest.Test(t, testPreviousScalerHoldsNothing) }
+
+func testPreviousScalerHoldsNothing(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), scaledObject(), scaledCanary())
 	l := initialized(t, a)
 	if a.paused() != "0" {
@@ -81,6 +86,10 @@ func TestPreviousScalerHoldsNothing(t *testing.T) {
 
 // The same goes for another kind of autoscaler, while the user keeps the old one.
 func TestPreviousKindOfScalerHoldsNothing(t *testing.T) {
+	synctest.Test(t, testPreviousKindOfScalerHoldsNothing)
+}
+
+func testPreviousKindOfScalerHoldsNothing(t *testing.T) {
 	hpa := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
 		"metadata": map[string]any{"name": "podinfo", "namespace": "test", "uid": "uid-hpa"},
@@ -119,7 +128,7 @@ func TestPreviousScalerThatIsNotOurs(t *testing.T) {
 			}
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name, inBubble(func(t *testing.T) {
 			a := newAPI(t, readyDeployment("podinfo", 2), scaledObject(), scaledCanary())
 			l := initialized(t, a)
 			l.end()
@@ -132,12 +141,16 @@ func TestPreviousScalerThatIsNotOurs(t *testing.T) {
 			if slices.Contains(a.recorded(), "patch scaledobjects") {
 				t.Errorf("calls %q, want the ScaledObject to be left alone", a.recorded())
 			}
-		})
+		}))
 	}
 }
 
 // A deletion hands the target back to its autoscaler even if the Canary stopped to refer to that right before.
 func TestDeletionResumesPreviousScaler(t *testing.T) {
+	synctest.Test(t, testDeletionResumesPreviousScaler)
+}
+
+func testDeletionResumesPreviousScaler(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), scaledObject(), scaledCanary())
 	l := initialized(t, a)
 	l.end()

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -13,7 +14,9 @@ import (
 )
 
 // A Canary that names another target makes nothing for it, says so, and goes on where it was once it names the previous one.
-func TestAnotherTarget(t *testing.T) {
+func TestAnotherTarget(t *testing.T) { synctest.Test(t, testAnotherTarget) }
+
+func testAnotherTarget(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), readyDeployment("other", 2), usersService("podinfo"), canaryFor("podinfo"))
 	l := newLoop(t, a, 1).start()
 	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)

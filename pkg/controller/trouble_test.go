@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -47,6 +48,10 @@ func (r *restless) text() string {
 
 // A failure is told in the status and in an event. Neither may call for the next pass when the text differs each time.
 func TestFailureInEverOtherWordsBacksOff(t *testing.T) {
+	synctest.Test(t, testFailureInEverOtherWordsBacksOff)
+}
+
+func testFailureInEverOtherWordsBacksOff(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := newLoop(t, a, 1)
 	var r restless
@@ -67,6 +72,10 @@ func TestFailureInEverOtherWordsBacksOff(t *testing.T) {
 
 // A panic that carries a stack, or an address, reads differently each time.
 func TestPanicInEverOtherWordsBacksOff(t *testing.T) {
+	synctest.Test(t, testPanicInEverOtherWordsBacksOff)
+}
+
+func testPanicInEverOtherWordsBacksOff(t *testing.T) {
 	bad := canaryFor("bad")
 	bad.Object["spec"].(map[string]any)["analysis"].(map[string]any)["metrics"] = []any{
 		map[string]any{"name": "request-success-rate", "interval": "1m", "thresholdRange": map[string]any{"min": int64(99)}},
@@ -111,6 +120,10 @@ func prune(a *api) (stop func()) {
 
 // With the CRD of Flagger our record of a rollout is lost on the way. Nothing may be done without it.
 func TestOutdatedCRDIsToldAndStopsNothing(t *testing.T) {
+	synctest.Test(t, testOutdatedCRDIsToldAndStopsNothing)
+}
+
+func testOutdatedCRDIsToldAndStopsNothing(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	update := prune(a)
 	l := newLoop(t, a, 1).start()
@@ -140,6 +153,10 @@ func TestOutdatedCRDIsToldAndStopsNothing(t *testing.T) {
 
 // A status that the schema of the CRD refuses can't say so itself.
 func TestRefusedStatusIsToldInAnEvent(t *testing.T) {
+	synctest.Test(t, testRefusedStatusIsToldInAnEvent)
+}
+
+func testRefusedStatusIsToldInAnEvent(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := newLoop(t, a, 1)
 	a.failWith(func(call string) error {
@@ -164,6 +181,10 @@ func TestRefusedStatusIsToldInAnEvent(t *testing.T) {
 
 // An API server that refuses events keeps neither alerts nor webhooks from their receivers.
 func TestForbiddenEventsHoldUpNothing(t *testing.T) {
+	synctest.Test(t, testForbiddenEventsHoldUpNothing)
+}
+
+func testForbiddenEventsHoldUpNothing(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := newLoop(t, a, 1)
 	l.kube.PrependReactor("create", "events", func(clienttesting.Action) (bool, runtime.Object, error) {
@@ -183,6 +204,10 @@ func TestForbiddenEventsHoldUpNothing(t *testing.T) {
 
 // The event of a notice may take several attempts; the log is no place to count them.
 func TestNoticeIsLoggedOnceHoweverOftenItsEventFails(t *testing.T) {
+	synctest.Test(t, testNoticeIsLoggedOnceHoweverOftenItsEventFails)
+}
+
+func testNoticeIsLoggedOnceHoweverOftenItsEventFails(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := newLoop(t, a, 1)
 	var mu sync.Mutex
@@ -207,7 +232,9 @@ func TestNoticeIsLoggedOnceHoweverOftenItsEventFails(t *testing.T) {
 }
 
 // An error of the API server may quote a whole object. 32 of them would be more than etcd stores.
-func TestLongErrorsAreCut(t *testing.T) {
+func TestLongErrorsAreCut(t *testing.T) { synctest.Test(t, testLongErrorsAreCut) }
+
+func testLongErrorsAreCut(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := newLoop(t, a, 1)
 	a.failWith(func(call string) error {
@@ -249,7 +276,9 @@ func TestTimeForWebhooksDoesNotOverflow(t *testing.T) {
 	}
 }
 
-func TestReadinessSaysWhatItWaitsFor(t *testing.T) {
+func TestReadinessSaysWhatItWaitsFor(t *testing.T) { synctest.Test(t, testReadinessSaysWhatItWaitsFor) }
+
+func testReadinessSaysWhatItWaitsFor(t *testing.T) {
 	a := newAPI(t)
 	a.unserve("apps/v1")
 	l := newLoop(t, a, 1).start()
@@ -262,7 +291,9 @@ func TestReadinessSaysWhatItWaitsFor(t *testing.T) {
 }
 
 // A primary that nothing is left of is asked for with longer and longer pauses, and users learn why it does not come back.
-func TestLostPrimaryBacksOff(t *testing.T) {
+func TestLostPrimaryBacksOff(t *testing.T) { synctest.Test(t, testLostPrimaryBacksOff) }
+
+func testLostPrimaryBacksOff(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), canaryFor("podinfo"))
 	l := newLoop(t, a, 1)
 	a.failWith(func(call string) error {
