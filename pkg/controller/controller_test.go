@@ -507,8 +507,9 @@ func testB04_ChecksumThatIsSent(t *testing.T) {
 	a.edit(deploymentResource, "podinfo", "blue", "spec", "template", "metadata", "labels", "color")
 	l.untilPhase("podinfo", v1beta1.CanaryPhaseSucceeded)
 	l.atRest("podinfo")
-	of := fingerprint.WebhookChecksum(a.canary("podinfo").Status.LastAppliedSpec)
-	if !regexp.MustCompile("^[0-9a-f]{10}$").MatchString(of) {
+	status := a.canary("podinfo").Status
+	of := fingerprint.FlaggerChecksum(status.TrackedConfigs, status.LastAppliedSpec)
+	if !regexp.MustCompile("^[4-9bcdf]{1,10}$").MatchString(of) {
 		t.Fatalf("checksum %q", of)
 	}
 	began, calls := false, map[string]int{}

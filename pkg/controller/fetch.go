@@ -8,7 +8,6 @@ import (
 
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
-	"flagger.app/flagger/pkg/fingerprint"
 	"flagger.app/flagger/pkg/hook"
 	"flagger.app/flagger/pkg/rollout"
 )
@@ -110,7 +109,7 @@ func (c *Controller) callHooks(ctx context.Context, canary *v1beta1.Canary, n ro
 	ctx, cancel := context.WithTimeout(ctx, timeFor(hooks))
 	defer cancel()
 	answers := c.Hooks.CallAll(ctx, hooks, hook.Payload{
-		Name: canary.Name, Namespace: canary.Namespace, Phase: n.Phase, Checksum: fingerprint.WebhookChecksum(n.Revision),
+		Name: canary.Name, Namespace: canary.Namespace, Phase: n.Phase, Checksum: n.Checksum,
 	}, n.Key)
 	results := make([]rollout.HookResult, 0, len(answers))
 	for i, answer := range answers {

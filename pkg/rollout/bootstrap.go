@@ -123,8 +123,6 @@ func (p *pass) leadToPrimary() {
 		return
 	}
 	p.st.Promoted = p.st.Target.DeepCopy()
-	p.next.LastAppliedSpec = p.st.Target.Fingerprint
-	p.next.LastPromotedSpec = p.st.Target.Fingerprint
 	p.enter(v1beta1.CanaryPhaseInitialized, "")
 	n := p.normal("Initialization done! %s", p.canaryName())
 	alertWithDetails(n, v1beta1.SeverityInfo, "New %s detected, initialization completed.", p.c.Spec.TargetRef.Kind)
@@ -176,7 +174,8 @@ func (p *pass) unsettled() bool {
 // adopt makes a record for a status that another operator wrote, with that one write and no other.
 func adopt(p *pass) bool {
 	// A record without a target only holds what was told while the Canary could not be looked at.
-	if r := p.c.Status.Rollout; r != nil && r.Target != nil || p.inPhase("", v1beta1.CanaryPhaseInitializing) {
+	known := p.c.Status.Rollout != nil && p.c.Status.Rollout.Target != nil && !outdated(&p.c.Status)
+	if known || p.inPhase("", v1beta1.CanaryPhaseInitializing) {
 		return false
 	}
 	p.frozen, p.keepHealth = true, true
@@ -184,24 +183,24 @@ func adopt(p *pass) bool {
 	if now.Fingerprint == "" {
 		return true
 	}
-	unknown := &v1beta1.RevisionRef{Fingerprint: unknownRevision}
+	p.dropRecord()
+	unknown := func() *v1beta1.RevisionRef { return &v1beta1.RevisionRef{Fingerprint: unknownRevision} }
 	switch p.c.Status.Phase {
 	case v1beta1.CanaryPhaseFailed:
-		p.st.Target, p.st.Promoted = refTo(now), unknown
+		p.st.Target, p.st.Promoted = refTo(now), unknown()
 		if p.next.CanaryWeight == 100 && p.f.Target.Replicas > 0 {
 			p.st.ServingSide = v1beta1.ServingCanary
 		}
 	case v1beta1.CanaryPhaseInitialized, v1beta1.CanaryPhaseSucceeded, v1beta1.CanaryPhaseWaiting:
-		p.st.Target, p.st.Promoted = unknown, unknown
-		if p.isCopyOf(refTo(now)) {
+		p.st.Target, p.st.Promoted = unknown(), unknown()
+		if p.isCopyOf(refTo(now)) || p.promotedByFlagger() {
 			p.st.Target, p.st.Promoted = refTo(now), refTo(now)
 		}
 	default:
 		p.adoptRun(now)
-		p.st.Promoted = unknown
+		p.st.Promoted = unknown()
 	}
-	p.next.LastAppliedSpec = p.st.Target.Fingerprint
-	p.next.LastPromotedSpec = p.st.Promoted.Fingerprint
+	p.keepContract()
 	p.recordTarget()
 	p.recordRouting()
 	p.recordScaler()

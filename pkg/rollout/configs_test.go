@@ -18,12 +18,13 @@ func reads(content string) edit {
 	return func(f *Facts) {
 		f.Target.Revision.Configs, f.Primary.CopyConfigs = settings(content), settings(content)
 		f.Canary.Status.Rollout.Target.Configs, f.Canary.Status.Rollout.Promoted.Configs = settings(content), settings(content)
-		f.Canary.Status.LastAppliedSpec = f.Canary.Status.Rollout.Target.Fingerprint
 	}
 }
 
 func targetReads(content string) edit {
-	return func(f *Facts) { f.Target.Revision.Configs = settings(content) }
+	return func(f *Facts) {
+		f.Target.Revision.Configs, f.Target.Revision.FlaggerConfigs = settings(content), settings("flagger"+content)
+	}
 }
 
 func scalers(s ScalerFact) edit { return func(f *Facts) { f.Scaler = s } }
@@ -34,7 +35,7 @@ func TestConfigsBelongToTheRevision(t *testing.T) {
 		s.Rollout.CanaryDrainedAt = micro(now.Add(-time.Minute))
 	})
 	copies := []Action{EnsurePrimary{Revision: Revision{
-		Fingerprint: "v2:1", UID: "uid", Generation: 1, Counter: "1", Configs: settings("two"),
+		Fingerprint: "v2:1", UID: "uid", Generation: 1, Counter: "1", Configs: settings("two"), FlaggerHash: "flagger1",
 	}}}
 	const (
 		succeeded, failed     = v1beta1.CanaryPhaseSucceeded, v1beta1.CanaryPhaseFailed
@@ -86,7 +87,7 @@ func TestTrackedConfigsFollowLastAppliedSpec(t *testing.T) {
 		}
 		return *d.Status.TrackedConfigs
 	}
-	if got := of(Decide(facts(v1beta1.CanaryPhaseSucceeded, reads("one"), targetReads("two")))); !maps.Equal(got, settings("two")) {
+	if got := of(Decide(facts(v1beta1.CanaryPhaseSucceeded, reads("one"), targetReads("two")))); !maps.Equal(got, settings("flaggertwo")) {
 		t.Errorf("at the start: %v", got)
 	}
 	untracked := facts(v1beta1.CanaryPhaseSucceeded, reads("one"), func(f *Facts) { f.Target.Revision.Configs = nil })

@@ -34,8 +34,8 @@ type NeedHooks struct {
 	Type v1beta1.HookType
 	// Phase is sent in the payload.
 	Phase v1beta1.CanaryPhase
-	// Revision identifies what the answer is about; the checksum in the payload is its short form.
-	Revision string
+	// Revision identifies what the answer is about, Checksum names it in the payload.
+	Revision, Checksum string
 	// Key is the idempotency key of this effect, without the name of the hook.
 	Key string
 }

@@ -224,7 +224,6 @@ func (p *pass) letNewerGoOn() {
 		return
 	}
 	p.st.Promoted = p.st.Target.DeepCopy()
-	p.next.LastPromotedSpec = p.st.Target.Fingerprint
 	p.startOver()
 }
 
@@ -251,8 +250,6 @@ func (p *pass) succeed() {
 	p.st.Promoted = p.st.Target.DeepCopy()
 	p.st.ServingSide = ""
 	p.st.NextCheckAt = nil
-	p.next.LastAppliedSpec = p.st.Target.Fingerprint
-	p.next.LastPromotedSpec = p.st.Target.Fingerprint
 	p.next.Iterations = 0
 	p.enter(v1beta1.CanaryPhaseSucceeded, "")
 	if skipped {

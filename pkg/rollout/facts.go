@@ -182,6 +182,10 @@ type Revision struct {
 	// Configs maps "configmap/<name>" and "secret/<name>" to checksums of the tracked objects. Nil means that configs are not
 	// tracked, which is no change of any.
 	Configs map[string]string
+	// FlaggerHash and FlaggerConfigs are what Flagger would record in place of Fingerprint and Configs. They identify nothing
+	// here. The hash is empty when unknown.
+	FlaggerHash    string
+	FlaggerConfigs map[string]string
 }
 
 // ServicesFact tells whether the Services are as wanted.

@@ -1,7 +1,6 @@
 package rollout
 
 import (
-	"maps"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -38,7 +37,7 @@ func (p *pass) finish(rule string) Decision {
 	p.settleIgnored()
 	p.settlePromoted()
 	p.settleTransition()
-	p.settleConfigs()
+	p.settleContract()
 	p.settleClocks()
 	if p.c.DeletionTimestamp.IsZero() && !p.routedAway() {
 		// Whatever this pass was about, it has seen traffic that was thought to be gone.
@@ -241,18 +240,6 @@ func (p *pass) settleTransition() {
 	}
 }
 
-// settleConfigs keeps the field of the contract in step with the record: the configs of the revision that lastAppliedSpec names.
-func (p *pass) settleConfigs() {
-	if p.f.Target.Revision.Configs == nil || p.st.Target == nil || p.next.LastAppliedSpec != p.st.Target.Fingerprint {
-		return
-	}
-	p.next.TrackedConfigs = nil
-	if len(p.st.Target.Configs) > 0 {
-		configs := maps.Clone(p.st.Target.Configs)
-		p.next.TrackedConfigs = &configs
-	}
-}
-
 // maxOutbox bounds the outbox below what the schema admits, so that notices nobody can deliver never stop a rollout.
 const maxOutbox = 32
 
@@ -263,11 +250,12 @@ func (p *pass) settleOutbox(rule string) {
 		// A status that was lost must not lead to numbers that were told before.
 		p.st.Sequence = max(p.st.Sequence, p.f.Delivered)
 	}
+	subject := p.subject()
 	for i := range p.notices {
 		p.st.Sequence++
 		p.notices[i].Sequence = p.st.Sequence
 		p.notices[i].Rule = rule
-		p.notices[i].Revision = p.subject()
+		p.notices[i].Revision = subject
 	}
 	changed := len(p.notices) > 0 || !equality.Semantic.DeepEqual(p.next, p.comparable())
 	if changed || p.resting() || p.inPhase(v1beta1.CanaryPhaseWaiting) {

@@ -59,6 +59,8 @@ type pass struct {
 	heard bool
 	// frozen stops the repair of drifted objects.
 	frozen bool
+	// kept leaves Flagger's fields of the status as they are.
+	kept bool
 }
 
 func newPass(f *Facts) *pass {
@@ -224,6 +226,7 @@ func (p *pass) answers(t v1beta1.HookType) ([]HookResult, bool) {
 		Type:     t,
 		Phase:    phase,
 		Revision: revision,
+		Checksum: p.checksum(true),
 		Key: fmt.Sprintf("%s/%d/%s/%s/%d.%d.%d/%d", p.c.UID, p.st.Run, t, revision,
 			p.next.CanaryWeight, p.next.Iterations, p.next.FailedChecks, p.checkNumber(t)),
 	})

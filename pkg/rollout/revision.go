@@ -19,6 +19,7 @@ func refTo(r Revision) *v1beta1.RevisionRef {
 		Generation:  r.Generation,
 		Counter:     r.Counter,
 		Configs:     maps.Clone(r.Configs),
+		FlaggerHash: r.FlaggerHash,
 	}
 }
 
@@ -29,6 +30,7 @@ func revisionOf(ref *v1beta1.RevisionRef) Revision {
 		Generation:  ref.Generation,
 		Counter:     ref.Counter,
 		Configs:     maps.Clone(ref.Configs),
+		FlaggerHash: ref.FlaggerHash,
 	}
 }
 
@@ -62,10 +64,7 @@ func identity(template string, configs map[string]string) string {
 // subject names the revision that the notices of this pass are about. One that waits for its approval is not yet what the
 // status is about.
 func (p *pass) subject() string {
-	if p.st.Target == nil || p.next.Phase == v1beta1.CanaryPhaseWaiting {
-		return p.identity()
-	}
-	return identity(p.st.Target.Fingerprint, p.st.Target.Configs)
+	return p.checksum(p.st.Target == nil || p.next.Phase == v1beta1.CanaryPhaseWaiting)
 }
 
 // sameConfigs compares two sets of configs, of which the operator may keep no track by now.
@@ -122,12 +121,10 @@ func (p *pass) promotedUnnoticed() bool {
 
 // returnToPromoted notes that the target is back at what the primary serves, which is known by now.
 func (p *pass) returnToPromoted() {
-	p.st.Target = refTo(p.f.Target.Revision)
-	p.next.LastAppliedSpec = p.st.Target.Fingerprint
+	p.st.Target = p.present()
 	if promoted := p.st.Promoted; promoted.Fingerprint != p.st.Target.Fingerprint ||
 		!sameConfigs(p.f.Target.Revision, p.st.Target.Configs, promoted.Configs) {
 		p.st.Promoted = p.st.Target.DeepCopy()
-		p.next.LastPromotedSpec = p.st.Promoted.Fingerprint
 	}
 }
 

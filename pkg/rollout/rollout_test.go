@@ -11,12 +11,13 @@ import (
 
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/fingerprint"
 )
 
 var now = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
 func rev(name string, generation int64) Revision {
-	return Revision{Fingerprint: "v2:" + name, UID: "uid", Generation: generation, Counter: name}
+	return Revision{Fingerprint: "v2:" + name, UID: "uid", Generation: generation, Counter: name, FlaggerHash: "flagger" + name}
 }
 
 type edit func(*Facts)
@@ -50,6 +51,9 @@ func facts(phase v1beta1.CanaryPhase, edits ...edit) Facts {
 	}
 	for _, e := range edits {
 		e(&f)
+	}
+	if r := c.Status.Rollout; r != nil && r.Target != nil && r.Promoted != nil {
+		c.Status.LastAppliedSpec, c.Status.LastPromotedSpec = r.Target.FlaggerHash, r.Promoted.FlaggerHash
 	}
 	return f
 }
@@ -898,14 +902,14 @@ func TestNoticesNameTheirRevision(t *testing.T) {
 		want  string
 	}{
 		"change that has to wait": {facts(succeeded, targetRuns("2", 2), hook(v1beta1.ConfirmRolloutHook), answer(v1beta1.ConfirmRolloutHook, false)),
-			"confirm-rollout", "v2:2"},
-		"start":   {facts(succeeded, targetRuns("2", 2)), "start", "v2:2"},
-		"restart": {facts(progressing, running(10), targetRuns("3", 3)), "restart", "v2:3"},
-		"step":    {facts(progressing, running(10)), "advance", "v2:2"},
-		"cancel":  {facts(progressing, running(10), targetRuns("1", 3)), "cancel", "v2:1"},
+			"confirm-rollout", "flagger2"},
+		"start":   {facts(succeeded, targetRuns("2", 2)), "start", "flagger2"},
+		"restart": {facts(progressing, running(10), targetRuns("3", 3)), "restart", "flagger3"},
+		"step":    {facts(progressing, running(10)), "advance", "flagger2"},
+		"cancel":  {facts(progressing, running(10), targetRuns("1", 3)), "cancel", "flagger1"},
 		"target that can't be read": {facts(progressing, running(10), func(f *Facts) {
 			f.Target.Revision, f.Problem = Revision{}, &Problem{Reason: ReasonReadFailed, Message: "x", Unknown: true}
-		}), "blocked", "v2:2"},
+		}), "blocked", "flagger2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := Decide(c.facts)
@@ -913,8 +917,8 @@ func TestNoticesNameTheirRevision(t *testing.T) {
 				t.Fatalf("rule %s says %v", d.Rule, d.Status.Rollout.Outbox)
 			}
 			for _, n := range d.Status.Rollout.Outbox {
-				if n.Revision != c.want {
-					t.Errorf("%q is about %s, want %s", n.Message, n.Revision, c.want)
+				if want := fingerprint.FlaggerChecksum(nil, c.want); n.Revision != want {
+					t.Errorf("%q is about %s, want %s", n.Message, n.Revision, want)
 				}
 			}
 		})

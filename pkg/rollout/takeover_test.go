@@ -36,7 +36,7 @@ func TestTakenBackAfterTakeover(t *testing.T) {
 			if d.Rule != c.rule || d.Status.Phase != c.next {
 				t.Fatalf("rule %s leads to %s, want %s to %s", d.Rule, d.Status.Phase, c.rule, c.next)
 			}
-			named := d.Status.Rollout.Promoted.Fingerprint == "v2:1" && d.Status.LastPromotedSpec == "v2:1"
+			named := d.Status.Rollout.Promoted.Fingerprint == "v2:1" && d.Status.LastPromotedSpec == "flagger1"
 			if named != (c.rule != "start") {
 				t.Errorf("promoted %+v, %s", d.Status.Rollout.Promoted, d.Status.LastPromotedSpec)
 			}

@@ -32,8 +32,7 @@ func waitingRollback(p *pass) bool {
 	if !known || !fired {
 		return !known
 	}
-	p.st.Target = refTo(p.f.Target.Revision)
-	p.next.LastAppliedSpec = p.f.Target.Revision.Fingerprint
+	p.st.Target = p.present()
 	p.st.NextCheckAt = nil
 	p.closeFailed()
 	return true
@@ -98,10 +97,9 @@ func (p *pass) begin() {
 	p.leaveServingCanary()
 	p.enter(v1beta1.CanaryPhaseProgressing, "")
 	p.st.Run++
-	p.st.Target = refTo(p.f.Target.Revision)
+	p.st.Target = p.present()
 	p.st.NextCheckAt, p.st.NextRollbackCheckAt = nil, nil
 	p.st.Mirror = false
-	p.next.LastAppliedSpec = p.f.Target.Revision.Fingerprint
 	p.next.FailedChecks, p.next.Iterations = 0, 0
 	switch {
 	case p.canaryServes():
@@ -125,7 +123,6 @@ func (p *pass) leaveServingCanary() {
 	switch {
 	case p.inPhase(v1beta1.CanaryPhaseFailed) && p.st.Stage != stageRollback && p.isCopyOf(p.st.Target):
 		p.st.Promoted = p.st.Target.DeepCopy()
-		p.next.LastPromotedSpec = p.st.Promoted.Fingerprint
 	case p.st.Promoted == nil || !p.isCopyOf(p.st.Promoted):
 		return
 	}

@@ -147,9 +147,13 @@ func (d *deployment) workload(now time.Time, deadline time.Duration) rollout.Wor
 			UID:         fmt.Sprintf("uid-%s-%d", d.name, d.incarnation),
 			Generation:  d.generation,
 			Counter:     strconv.Itoa(d.counter),
+			FlaggerHash: flaggerHash(d.template),
 		},
 	}
 }
+
+// flaggerHash is how Flagger names a template.
+func flaggerHash(template string) string { return "flagger-" + template }
 
 // originOf is what a primary counts as a copy of: what is recorded about its template, or the target if that is the same.
 func (d *deployment) originOf(target *deployment) string {

@@ -52,7 +52,7 @@ func asServices(f *rollout.Facts) {
 func unscalable(w *rollout.Workload) rollout.Workload {
 	u := rollout.Workload{
 		Exists: w.Exists, Name: w.Name, Kind: "Service", Unscalable: true, Copy: w.Copy, Health: w.Health,
-		Revision: rollout.Revision{Fingerprint: w.Revision.Fingerprint},
+		Revision: rollout.Revision{Fingerprint: w.Revision.Fingerprint, FlaggerHash: w.Revision.FlaggerHash},
 	}
 	if w.Exists {
 		u.Replicas, u.Available = 1, min(1, w.Available)

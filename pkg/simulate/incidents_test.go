@@ -289,7 +289,7 @@ func TestA07_ChangeDuringBootstrapIsDeployed(t *testing.T) {
 		w.Ship("v2")
 		w.Run(2 * time.Hour)
 		serves(t, w, "v2")
-		if w.Status().LastPromotedSpec != "v2" {
+		if w.Status().LastPromotedSpec != flaggerHash("v2") {
 			t.Errorf("changed after %s: status claims %s", at, w.Status().LastPromotedSpec)
 		}
 		sound(t, w)
@@ -463,7 +463,7 @@ func TestA20_RevertIsACancelAndNoRollout(t *testing.T) {
 	w.Ship("v1")
 	rest(t, w, succeeded)
 	w.Run(time.Hour)
-	if w.Status().Rollout.Run != 1 || w.Status().LastPromotedSpec != "v1" || count(w.Events, "Copying") != 0 {
+	if w.Status().Rollout.Run != 1 || w.Status().LastPromotedSpec != flaggerHash("v1") || count(w.Events, "Copying") != 0 {
 		t.Errorf("run %d, promoted %s", w.Status().Rollout.Run, w.Status().LastPromotedSpec)
 	}
 	w.Ship("v2")
@@ -1684,8 +1684,8 @@ func TestB33_LostStatusTakesNothingAwayFromUsers(t *testing.T) {
 	untilWeight(t, w, 20)
 	w.canary.Status = v1beta1.CanaryStatus{}
 	untilPhase(t, w, initialized)
-	if w.primary.template != "v2" || w.Status().LastPromotedSpec != "v2" {
-		t.Errorf("primary runs %s, status claims %s", w.primary.template, w.Status().LastPromotedSpec)
+	if w.primary.template != "v2" || w.Status().Rollout.Promoted.Fingerprint != "v2" {
+		t.Errorf("primary runs %s, status claims %s", w.primary.template, w.Status().Rollout.Promoted.Fingerprint)
 	}
 	rest(t, w, succeeded)
 	serves(t, w, "v3")

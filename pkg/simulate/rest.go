@@ -35,6 +35,18 @@ func (w *World) checkQuiet(f *rollout.Facts) {
 	}
 	w.checkRoutes(f)
 	w.checkHealthy(f)
+	w.checkWayBack(f)
+}
+
+// checkWayBack demands that Flagger, should it be put back while a Canary rests, begins no rollout.
+func (w *World) checkWayBack(f *rollout.Facts) {
+	s, now := &w.canary.Status, f.Target.Revision.FlaggerHash
+	if rollout.UnderWay(s.Phase) || s.Rollout == nil || s.Rollout.Promoted == nil || s.Phase == v1beta1.CanaryPhaseWaiting {
+		return
+	}
+	if now != s.LastAppliedSpec && now != s.LastPromotedSpec {
+		w.violate(7, "at rest with %s, of which Flagger is told %s applied, %s promoted", now, s.LastAppliedSpec, s.LastPromotedSpec)
+	}
 }
 
 // checkServingPods demands that nothing goes to a canary without pods as long as the primary has some.

@@ -14,10 +14,11 @@ import (
 )
 
 // observeConfigs returns the checksums of the ConfigMaps and Secrets that the pods of a target read, with keys as in a
-// status. The result is not nil when there are none, and nil when they are not all known: what is missing is not what changed.
-func observeConfigs(namespace string, podSpec map[string]any, live router.Live) (map[string]string, *rollout.Problem) {
+// status: ours, and those that Flagger would have. Neither is nil when there are none, and both are when they are not all known: what
+// is missing is not what changed.
+func observeConfigs(namespace string, podSpec map[string]any, live router.Live) (configs, flaggers map[string]string, problem *rollout.Problem) {
 	var first problems
-	configs := map[string]string{}
+	configs, flaggers = map[string]string{}, map[string]string{}
 	needed := mandatory(podSpec)
 	keys := slices.SortedFunc(maps.Keys(needed), func(a, b configKey) int { return strings.Compare(a.String(), b.String()) })
 	for _, key := range keys {
@@ -29,13 +30,14 @@ func observeConfigs(namespace string, podSpec map[string]any, live router.Live) 
 		case obj == nil && needed[key]:
 			first.add(configNotFound(namespace, key))
 		case obj != nil && trackable(obj):
-			configs[key.String()] = digestOf(obj).all
+			d := digestOf(obj)
+			configs[key.String()], flaggers[key.String()] = d.all, d.data
 		}
 	}
 	if first.problem != nil {
-		return nil, first.problem
+		return nil, nil, first.problem
 	}
-	return configs, nil
+	return configs, flaggers, nil
 }
 
 func configNotFound(namespace string, key configKey) *rollout.Problem {

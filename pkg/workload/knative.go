@@ -57,6 +57,7 @@ func (k *knativeService) Observe(c *v1beta1.Canary, live router.Live, _ time.Tim
 	}
 	var first problems
 	first.add(observeRevision(&o.Target, live, c.Namespace, latest))
+	o.Target.Revision.FlaggerHash = fingerprint.FlaggerName(latest)
 	if primary := service.GetAnnotations()[knative.PrimaryAnnotation]; primary != "" {
 		first.add(observeRevision(&o.Primary, live, c.Namespace, primary))
 		o.Primary.Copy = o.Primary.Revision.Fingerprint

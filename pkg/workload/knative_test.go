@@ -70,6 +70,7 @@ func TestObserveKnative(t *testing.T) {
 			Unscalable: true, Health: rollout.Health{State: rollout.Ready}, Copy: named(t, "podinfo-1").Fingerprint,
 		},
 	}
+	want.Target.Revision.FlaggerHash = fingerprint.FlaggerName("podinfo-2")
 	if diff := cmp.Diff(want, o); diff != "" {
 		t.Errorf("observation (-want +got):\n%s", diff)
 	}

@@ -50,8 +50,9 @@ func (d *deployment) Observe(c *v1beta1.Canary, live router.Live, now time.Time)
 		return o, first.problem
 	}
 	first.add(o.observe(d.podKind, &o.Target, target, targetLimits(c), now))
+	o.Target.Revision.FlaggerHash = hashForFlagger(d.flaggerHash(target.Object))
 	if d.options.TrackConfigs {
-		o.Target.Revision.Configs, problem = observeConfigs(c.Namespace, mapAt(target.Object, podSpecPath()...), live)
+		o.Target.Revision.Configs, o.Target.Revision.FlaggerConfigs, problem = observeConfigs(c.Namespace, mapAt(target.Object, podSpecPath()...), live)
 		first.add(problem)
 	}
 	first.add(checkPrimaryName(c))
@@ -152,6 +153,15 @@ func templateFingerprint(d *unstructured.Unstructured) (string, error) {
 		return "", fmt.Errorf("%s: fingerprint: %w", described(d), err)
 	}
 	return hash, nil
+}
+
+// hashForFlagger is empty where Flagger would have no hash: it reads types of a version of Kubernetes, and fails at what they
+// can't hold.
+func hashForFlagger(hash string, err error) string {
+	if err != nil {
+		return ""
+	}
+	return hash
 }
 
 // checkOwner tells of a primary that something else controls.

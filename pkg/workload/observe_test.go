@@ -31,7 +31,7 @@ func TestObserve(t *testing.T) {
 		Target: rollout.Workload{
 			Exists: true, Name: "podinfo", Kind: "Deployment", Replicas: 3, Available: 3,
 			Revision: rollout.Revision{
-				Fingerprint: hash, UID: "5f4dcc3b-5aa7-4d0e-a5d6-1d8327deb882", Generation: 7, Counter: "4",
+				Fingerprint: hash, UID: "5f4dcc3b-5aa7-4d0e-a5d6-1d8327deb882", Generation: 7, Counter: "4", FlaggerHash: "55d7df6586",
 			},
 			Health: rollout.Health{State: rollout.Ready},
 		},

@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"flagger.app/flagger/pkg/fingerprint"
 	"flagger.app/flagger/pkg/rollout"
 	"flagger.app/flagger/pkg/router"
 )
@@ -21,6 +22,8 @@ type podKind struct {
 	// replicas is the wanted number of pods, available the field of the status that counts those that serve.
 	replicas  func(*unstructured.Unstructured) int64
 	available string
+	// flaggerHash is what Flagger records for the pod template.
+	flaggerHash func(raw map[string]any) (string, error)
 	// health is as deploymentHealth.
 	health func(*unstructured.Unstructured, healthLimits, time.Time) (rollout.Health, time.Time)
 	// adapt turns the pod spec of a target, in place, into that of its primary.
@@ -29,23 +32,25 @@ type podKind struct {
 
 func deploymentKind() podKind {
 	return podKind{
-		kind:      "Deployment",
-		resource:  schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"},
-		counted:   true,
-		replicas:  func(d *unstructured.Unstructured) int64 { return intAt(d.Object, 1, "spec", "replicas") },
-		available: "availableReplicas",
-		health:    deploymentHealth,
-		adapt:     spreadPrimary,
+		kind:        "Deployment",
+		resource:    schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"},
+		counted:     true,
+		replicas:    func(d *unstructured.Unstructured) int64 { return intAt(d.Object, 1, "spec", "replicas") },
+		available:   "availableReplicas",
+		flaggerHash: fingerprint.FlaggerDeployment,
+		health:      deploymentHealth,
+		adapt:       spreadPrimary,
 	}
 }
 
 func daemonSetKind() podKind {
 	return podKind{
-		kind:      "DaemonSet",
-		resource:  schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "daemonsets"},
-		replicas:  daemonSetReplicas,
-		available: "numberAvailable",
-		health:    daemonSetHealth,
+		kind:        "DaemonSet",
+		resource:    schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "daemonsets"},
+		replicas:    daemonSetReplicas,
+		available:   "numberAvailable",
+		flaggerHash: fingerprint.FlaggerDaemonSet,
+		health:      daemonSetHealth,
 		// The copy does not keep away from itself: at most one of its pods is on a node anyway.
 		adapt: func(podSpec map[string]any, _ string, _ []string) { unpark(podSpec) },
 	}

@@ -54,6 +54,7 @@ func (s *coreService) Observe(c *v1beta1.Canary, live router.Live, _ time.Time) 
 		return o, first.problem
 	}
 	first.add(observeService(&o.Target, target))
+	o.Target.Revision.FlaggerHash = hashForFlagger(fingerprint.FlaggerService(target.Object))
 	first.add(checkServiceName(c))
 	if err := services.CheckForeignCopy(c, target, primary); err != nil {
 		first.add(invalid("%s", err))

@@ -80,6 +80,7 @@ func TestObserveService(t *testing.T) {
 		Exists: true, Name: "podinfo", Kind: "Service", Revision: serviceRevision(t, blue), Replicas: 1, Available: 1,
 		Unscalable: true, Health: rollout.Health{State: rollout.Ready},
 	}
+	want.Revision.FlaggerHash = "5dffd79b6b"
 	if diff := cmp.Diff(want, o.Target); diff != "" {
 		t.Errorf("target (-want +got):\n%s", diff)
 	}

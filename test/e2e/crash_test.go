@@ -71,7 +71,7 @@ func (l *loaded) surviveKill(end v1beta1.CanaryPhase, image string, after time.D
 		return c.Status.Phase == end && c.Status.Rollout.Run > before && len(c.Status.Rollout.Outbox) == 0
 	})
 	l.Logf("%s: killed after %s", image, after)
-	if c.Status.Rollout.Promoted.Fingerprint != c.Status.LastPromotedSpec {
+	if c.Status.Rollout.Promoted.FlaggerHash != c.Status.LastPromotedSpec {
 		l.Errorf("status %+v", c.Status)
 	}
 	l.rests(promoted)

@@ -41,7 +41,7 @@ func TestPromotionAndRollback(tt *testing.T) {
 	if p, c := t.weights("istio"); p != 100 || c != 0 {
 		t.Errorf("routes end at %d/%d", p, c)
 	}
-	if done.Status.LastPromotedSpec != done.Status.Rollout.Target.Fingerprint {
+	if done.Status.LastPromotedSpec != done.Status.Rollout.Target.FlaggerHash {
 		t.Errorf("promoted %s, analyzed %s", done.Status.LastPromotedSpec, done.Status.Rollout.Target.Fingerprint)
 	}
 

@@ -329,19 +329,16 @@ func title(t v1beta1.HookType) string {
 
 func payloadOf(c *v1beta1.Canary, n *v1beta1.Notice) hook.Payload {
 	return hook.Payload{
-		Name: c.Name, Namespace: c.Namespace, Phase: n.Phase, Checksum: fingerprint.WebhookChecksum(revisionOf(c, n)),
+		Name: c.Name, Namespace: c.Namespace, Phase: n.Phase, Checksum: checksumOf(c, n),
 	}
 }
 
-// revisionOf is the revision that a notice is about. One that was written without it is taken to be about the present one.
-func revisionOf(c *v1beta1.Canary, n *v1beta1.Notice) string {
+// checksumOf names the revision that a notice is about. One that was written without it is taken to be about the present one.
+func checksumOf(c *v1beta1.Canary, n *v1beta1.Notice) string {
 	if n.Revision != "" {
-		return n.Revision
+		return fingerprint.WebhookChecksum(n.Revision)
 	}
-	if configs := c.Status.TrackedConfigs; configs != nil && len(*configs) > 0 {
-		return fingerprint.Revision(c.Status.LastAppliedSpec, *configs)
-	}
-	return c.Status.LastAppliedSpec
+	return fingerprint.FlaggerChecksum(c.Status.TrackedConfigs, c.Status.LastAppliedSpec)
 }
 
 // keyOfNotice lets receivers recognize a notice that is told again.

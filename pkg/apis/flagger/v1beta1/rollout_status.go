@@ -198,6 +198,11 @@ type RevisionRef struct {
 	// secret/<name> to checksum.
 	// +optional
 	Configs map[string]string `json:"configs,omitempty"`
+
+	// FlaggerHash is the hash by which Flagger knows the template. It stands in lastAppliedSpec or
+	// lastPromotedSpec of the status, unless Flagger has written that since.
+	// +optional
+	FlaggerHash string `json:"flaggerHash,omitempty"`
 }
 
 // Notice is one thing to tell: an event, an alert, or a call of hooks that decide nothing.
@@ -234,7 +239,7 @@ type Notice struct {
 	// +optional
 	Phase CanaryPhase `json:"phase,omitempty"`
 
-	// Revision that this is about, as told to webhooks.
+	// Revision that this is about: the checksum that webhooks are told.
 	// +optional
 	Revision string `json:"revision,omitempty"`
 }

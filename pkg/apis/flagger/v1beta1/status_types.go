@@ -102,15 +102,17 @@ type CanaryStatus struct {
 	PrimarySessionAffinityCookie string `json:"primarySessionAffinityCookie,omitempty"`
 
 	// TrackedConfigs are the ConfigMaps and Secrets of the last revision: configmap/<name> or
-	// secret/<name> to checksum.
+	// secret/<name> to checksum. It is written for Flagger, should it be put back.
 	// +optional
 	TrackedConfigs *map[string]string `json:"trackedConfigs,omitempty"`
 
-	// LastAppliedSpec identifies the last revision of the target that was seen.
+	// LastAppliedSpec is Flagger's hash of the last revision of the target that was seen. It is
+	// written for Flagger, should it be put back.
 	// +optional
 	LastAppliedSpec string `json:"lastAppliedSpec,omitempty"`
 
-	// LastPromotedSpec identifies the revision the primary runs.
+	// LastPromotedSpec is Flagger's hash of the revision the primary runs. It is written for
+	// Flagger, should it be put back.
 	// +optional
 	LastPromotedSpec string `json:"lastPromotedSpec,omitempty"`
 

@@ -28,11 +28,13 @@ type CanaryStatusApplyConfiguration struct {
 	// PrimarySessionAffinityCookie is the cookie of the primary, name=value.
 	PrimarySessionAffinityCookie *string `json:"primarySessionAffinityCookie,omitempty"`
 	// TrackedConfigs are the ConfigMaps and Secrets of the last revision: configmap/<name> or
-	// secret/<name> to checksum.
+	// secret/<name> to checksum. It is written for Flagger, should it be put back.
 	TrackedConfigs *map[string]string `json:"trackedConfigs,omitempty"`
-	// LastAppliedSpec identifies the last revision of the target that was seen.
+	// LastAppliedSpec is Flagger's hash of the last revision of the target that was seen. It is
+	// written for Flagger, should it be put back.
 	LastAppliedSpec *string `json:"lastAppliedSpec,omitempty"`
-	// LastPromotedSpec identifies the revision the primary runs.
+	// LastPromotedSpec is Flagger's hash of the revision the primary runs. It is written for
+	// Flagger, should it be put back.
 	LastPromotedSpec *string `json:"lastPromotedSpec,omitempty"`
 	// LastTransitionTime is when this status last changed.
 	LastTransitionTime *v1.Time `json:"lastTransitionTime,omitempty"`

@@ -27,7 +27,7 @@ type NoticeApplyConfiguration struct {
 	Hooks *flaggerv1beta1.HookType `json:"hooks,omitempty"`
 	// Phase the rollout was in, as told to webhooks.
 	Phase *flaggerv1beta1.CanaryPhase `json:"phase,omitempty"`
-	// Revision that this is about, as told to webhooks.
+	// Revision that this is about: the checksum that webhooks are told.
 	Revision *string `json:"revision,omitempty"`
 }
 

@@ -22,6 +22,9 @@ type RevisionRefApplyConfiguration struct {
 	// Configs are the checksums of the tracked ConfigMaps and Secrets: configmap/<name> or
 	// secret/<name> to checksum.
 	Configs map[string]string `json:"configs,omitempty"`
+	// FlaggerHash is the hash by which Flagger knows the template. It stands in lastAppliedSpec or
+	// lastPromotedSpec of the status, unless Flagger has written that since.
+	FlaggerHash *string `json:"flaggerHash,omitempty"`
 }
 
 // RevisionRefApplyConfiguration constructs a declarative configuration of the RevisionRef type for use with
@@ -73,5 +76,13 @@ func (b *RevisionRefApplyConfiguration) WithConfigs(entries map[string]string) *
 	for k, v := range entries {
 		b.Configs[k] = v
 	}
+	return b
+}
+
+// WithFlaggerHash sets the FlaggerHash field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the FlaggerHash field is set to the value of the last call.
+func (b *RevisionRefApplyConfiguration) WithFlaggerHash(value string) *RevisionRefApplyConfiguration {
+	b.FlaggerHash = &value
 	return b
 }
