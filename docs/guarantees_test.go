@@ -55,6 +55,38 @@ func testsBelow(t *testing.T, roots ...string) map[string]bool {
 	return tests
 }
 
+// proofs demands that each test that a cell names exists, and that it names one.
+func proofs(t *testing.T, tests map[string]bool, entry, cell string) {
+	t.Helper()
+	named := regexp.MustCompile("`([a-z0-9]+\\.(?:Test|Fuzz)\\w+)`").FindAllStringSubmatch(cell, -1)
+	if len(named) == 0 {
+		t.Errorf("%s names no test", entry)
+	}
+	for _, n := range named {
+		if !tests[n[1]] {
+			t.Errorf("%s names %s, which does not exist", entry, n[1])
+		}
+	}
+}
+
+// TestWaits holds the table of waits to the same.
+func TestWaits(t *testing.T) {
+	page, err := os.ReadFile("guarantees.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(page), "\n## What ends each wait\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	rows := regexp.MustCompile(`(?m)^\| ([A-Z].+\.) \| ([A-Z].+\.) \| (.+) \|$`).FindAllStringSubmatch(section, -1)
+	if !found || len(rows) == 0 || len(rows) != strings.Count(section, "\n| ")-1 {
+		t.Fatalf("%d rows of sentences in a table of %d", len(rows), strings.Count(section, "\n| ")-1)
+	}
+	tests := testsBelow(t, "../pkg", "../cmd", "../test")
+	for _, row := range rows {
+		proofs(t, tests, row[1], row[3])
+	}
+}
+
 // TestGuarantees fails when the page misses an entry, has one twice, or names a test that does not exist.
 func TestGuarantees(t *testing.T) {
 	page, err := os.ReadFile("guarantees.md")
@@ -63,23 +95,14 @@ func TestGuarantees(t *testing.T) {
 	}
 	tests := testsBelow(t, "../pkg", "../cmd", "../test")
 	row := regexp.MustCompile(`(?m)^\| ([A-D]-\d\d|Incident B\d+) \| (.+) \| (.+) \|$`)
-	name := regexp.MustCompile("`([a-z0-9]+\\.(?:Test|Fuzz)\\w+)`")
 	seen := map[string]int{}
 	for _, r := range row.FindAllStringSubmatch(string(page), -1) {
-		entry, sentence, proofs := r[1], r[2], r[3]
+		entry, sentence, cell := r[1], r[2], r[3]
 		seen[entry]++
 		if !strings.HasSuffix(sentence, ".") {
 			t.Errorf("%s: %q is no sentence", entry, sentence)
 		}
-		named := name.FindAllStringSubmatch(proofs, -1)
-		if len(named) == 0 {
-			t.Errorf("%s names no test", entry)
-		}
-		for _, n := range named {
-			if !tests[n[1]] {
-				t.Errorf("%s names %s, which does not exist", entry, n[1])
-			}
-		}
+		proofs(t, tests, entry, cell)
 	}
 	for _, entry := range entries() {
 		if seen[entry] != 1 {

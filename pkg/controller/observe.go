@@ -323,7 +323,7 @@ func (o *observer) observeRoutes() {
 	o.v.facts.Routes.InPlace = o.inPlace(o.c.mesh, o.mesh, wanted)
 	if read, err := p.Read(o.v.canary, o.mesh); err == nil {
 		o.v.facts.Routes.Known = true
-		o.v.facts.Routes.Settled, o.v.facts.Routes.Reason = read.Settled, read.Reason
+		o.v.facts.Routes.Settled, o.v.facts.Routes.Silent, o.v.facts.Routes.Reason = read.Settled, read.Silent, read.Reason
 		o.v.facts.Routes.CanaryWeight, o.v.facts.Routes.Mirror = read.Traffic.Canary, read.Traffic.Mirror
 		o.v.facts.Routes.Matched = read.Traffic.Matched
 	} else {

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -37,16 +38,29 @@ func served(f *Facts) (*v1beta1.CanaryAnalysis, []string) {
 	return &a, ignored
 }
 
-// settleIgnored keeps in sight what is ignored of the spec of a Canary that is healthy otherwise.
-func (p *pass) settleIgnored() {
+// notes are what users should know of a Canary that is healthy: what is ignored of its spec, and what nobody reports.
+func (p *pass) notes() []string {
+	if p.silence == "" {
+		return p.ignored
+	}
+	return append(slices.Clone(p.ignored), p.silence)
+}
+
+// settleNotes keeps in sight what users should know of a Canary that is healthy otherwise.
+func (p *pass) settleNotes() {
 	old := condition(p.next, v1beta1.HealthyType)
-	if !p.c.DeletionTimestamp.IsZero() || p.f.Problem != nil || p.f.Provider.Name == "" || old == nil && len(p.ignored) == 0 ||
+	if !p.c.DeletionTimestamp.IsZero() || p.f.Problem != nil || p.f.Provider.Name == "" || old == nil && len(p.notes()) == 0 ||
 		old != nil && old.Status != corev1.ConditionTrue {
 		return
 	}
-	reason := ReasonHealthy
+	if p.silence != "" {
+		p.tellUnreported()
+	}
+	reason, notes := ReasonHealthy, p.notes()
 	if len(p.ignored) > 0 {
 		reason = ReasonUnsupportedFields
+	} else if len(notes) > 0 {
+		reason = ReasonRoutesNotReported
 	}
-	p.setCondition(v1beta1.HealthyType, corev1.ConditionTrue, string(reason), strings.Join(p.ignored, "; "))
+	p.setCondition(v1beta1.HealthyType, corev1.ConditionTrue, string(reason), strings.Join(notes, "; "))
 }

@@ -137,15 +137,15 @@ func (p *pass) ensureScaler() {
 }
 
 // drained reports whether the target has been seen without traffic for as long as a route write may take to reach every
-// proxy. It keeps the time of the first such sight in the status.
+// proxy. It keeps the time of the first such sight in the status. Only a bootstrap, which takes nothing back, heeds a report that
+// the routes are not in force.
 func (p *pass) drained() bool {
 	if !p.leftByPreviousRoutes() || !p.routedAway() {
 		p.st.CanaryDrainedAt = nil
 		return false
 	}
-	if p.f.Provider.Routes && p.f.Provider.ReportsSettled && !p.f.Routes.Settled {
+	if p.inPhase(v1beta1.CanaryPhaseInitializing) && p.heldByReport() {
 		p.st.CanaryDrainedAt = nil
-		p.unsettled()
 		return false
 	}
 	return p.elapsed(&p.st.CanaryDrainedAt, p.f.Settings.PropagationDelay)
@@ -156,19 +156,6 @@ func (p *pass) routedAway() bool {
 	r := p.f.Routes
 	routed := !p.f.Provider.Routes || r.Known && r.InPlace && r.CanaryWeight == 0 && !r.Mirror
 	return routed && !p.previousRoutes() && p.f.Services.ApexInPlace && p.next.CanaryWeight == 0
-}
-
-// unsettled tells of routes that are not in force, once they have had the time that any route needs.
-func (p *pass) unsettled() bool {
-	if at := p.st.StageStartedAt; at != nil {
-		if usual := at.Add(p.f.Settings.PropagationDelay); p.f.Now.Before(usual) {
-			p.keepHealth = true
-			p.wakeAt(usual)
-			return false
-		}
-	}
-	p.fail(ReasonRoutesNotSettled, "routes of %s are not in force: %s", p.canaryName(), p.f.Routes.Reason)
-	return true
 }
 
 // adopt makes a record for a status that another operator wrote, with that one write and no other.

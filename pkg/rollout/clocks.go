@@ -88,6 +88,9 @@ func (p *pass) settleClocks() {
 	if c == nil {
 		return
 	}
+	if c.Routes != nil && !p.running() && !p.denied() {
+		c.Routes = nil
+	}
 	over := c.Run != p.st.Run || c.Stage != p.clockStage()
 	if over || c.Canary == nil && c.Primary == nil && c.Routes == nil && c.Change == nil && c.Blocked == nil {
 		p.st.UnreadySince = nil

@@ -231,12 +231,12 @@ func (p *pass) letNewerGoOn() {
 // the target has moved on, its new revision may be what mends the primary.
 func (p *pass) primaryFellBack() {
 	h := p.f.Primary.Health
-	dead := p.f.Primary.Available == 0 && p.f.Provider.Routes || h.State == Stuck && p.reportedInStage(h) ||
-		p.expired(&p.clocks().Primary)
+	overdue := p.expired(&p.clocks().Primary)
+	dead := p.f.Primary.Available == 0 && p.f.Provider.Routes || h.State == Stuck && p.reportedInStage(h)
 	switch {
 	case p.moved():
 		p.startOver()
-	case dead && p.f.Target.Health.State == Ready:
+	case dead && p.f.Target.Health.State == Ready, overdue:
 		p.failPromotion("primary not ready: " + h.Reason)
 	default:
 		p.st.CanaryDrainedAt = nil

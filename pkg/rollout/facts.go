@@ -98,6 +98,7 @@ const (
 	ReasonPrimaryNotReady   ProblemReason = "PrimaryNotReady"
 	ReasonCanaryNotReady    ProblemReason = "CanaryNotReady"
 	ReasonRoutesNotSettled  ProblemReason = "RoutesNotSettled"
+	ReasonRoutesNotReported ProblemReason = "RoutesNotReported"
 	ReasonCheckFailed       ProblemReason = "CheckFailed"
 	ReasonWaitingForGate    ProblemReason = "WaitingForApproval"
 	ReasonWaitingForTurn    ProblemReason = "WaitingForTurn"
@@ -224,9 +225,10 @@ type RoutesFact struct {
 	Known bool
 	// InPlace is whether every object equals what the status wants.
 	InPlace bool
-	// Settled is whether the data plane is known to follow; Reason says why not.
-	Settled bool
-	Reason  string
+	// Settled is whether the data plane is known to follow; Reason says why not. Silent is whether that is only because nobody
+	// reports on the routes as they are: such a report may never come.
+	Settled, Silent bool
+	Reason          string
 	// CanaryWeight, Mirror and Matched are what is routed now.
 	CanaryWeight    int32
 	Mirror, Matched bool

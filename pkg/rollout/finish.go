@@ -32,9 +32,10 @@ func (p *pass) finish(rule string) Decision {
 		p.restoreCopies()
 		p.retireCopies()
 		p.ownPrimary()
+		p.watchDenied()
 	}
 	p.settleHealth()
-	p.settleIgnored()
+	p.settleNotes()
 	p.settlePromoted()
 	p.settleTransition()
 	p.settleContract()
@@ -149,10 +150,11 @@ func (p *pass) settleHealth() {
 	p.setCondition(v1beta1.HealthyType, corev1.ConditionFalse, string(p.problem.Reason), p.problem.Message)
 }
 
-// toldLately is whether a wait that counts its pods was told of within the last interval. Fifty pods that start one by one are
-// no fifty events.
+// toldLately is whether a wait whose words change was told of within the last interval. Fifty pods that start one by one are no
+// fifty events.
 func (p *pass) toldLately(old *v1beta1.CanaryCondition) bool {
-	counts := p.problem.Reason == ReasonCanaryNotReady || p.problem.Reason == ReasonPrimaryNotReady || p.problem.Reason == ReasonApplyFailed
+	counts := p.problem.Reason == ReasonCanaryNotReady || p.problem.Reason == ReasonPrimaryNotReady ||
+		p.problem.Reason == ReasonApplyFailed || p.problem.Reason == ReasonRoutesNotSettled
 	if !counts || p.told || old == nil || old.Status != corev1.ConditionFalse || old.Reason != string(p.problem.Reason) {
 		return false
 	}

@@ -39,6 +39,8 @@ type pass struct {
 	// a is the analysis as far as the provider can serve it, ignored tells of the rest.
 	a       *v1beta1.CanaryAnalysis
 	ignored []string
+	// silence says that nobody reports on the routes, empty when somebody does.
+	silence string
 	next    *v1beta1.CanaryStatus
 	st      *v1beta1.RolloutStatus
 
@@ -75,6 +77,7 @@ func newPass(f *Facts) *pass {
 		// The clock was set back, or is that of another process. What the stage waits for must not wait for the difference.
 		p.st.StageStartedAt = micro(f.Now)
 	}
+	p.silence = p.unreported()
 	if p.running() || p.inPhase(v1beta1.CanaryPhasePromoting) && p.sendsToCanary() {
 		p.adoptAudience()
 	}

@@ -49,7 +49,7 @@ func (p *pass) isPresent(r v1beta1.RoutingRef) bool {
 
 // retire takes the next step of the removal of previous routes and Services.
 func (p *pass) retire() {
-	if !slices.ContainsFunc(p.st.Routing, func(r v1beta1.RoutingRef) bool { return !p.isPresent(r) && !r.Released }) || !p.presentInForce() {
+	if !slices.ContainsFunc(p.st.Routing, func(r v1beta1.RoutingRef) bool { return !p.isPresent(r) && !r.Released }) || !p.presentInPlace() || p.heldByReport() {
 		p.st.RetiringSince = nil
 		p.forgetReleased()
 		return
@@ -64,13 +64,13 @@ func (p *pass) retire() {
 	}
 }
 
-// presentInForce is whether whoever still used the previous Services and routes has the present ones to go to.
-func (p *pass) presentInForce() bool {
+// presentInPlace is whether whoever still used the previous Services and routes has the present ones to go to.
+func (p *pass) presentInPlace() bool {
 	if !p.f.Services.BackendsInPlace || !p.f.Services.ApexInPlace {
 		return false
 	}
 	r := p.f.Routes
-	return !p.f.Provider.Routes || r.Known && r.InPlace && (!p.f.Provider.ReportsSettled || r.Settled)
+	return !p.f.Provider.Routes || r.Known && r.InPlace
 }
 
 // leftByPreviousRoutes is whether no previous routes lead anywhere any more. Where they can't be read, nobody knows.

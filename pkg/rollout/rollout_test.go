@@ -565,11 +565,16 @@ func TestDecideRunning(t *testing.T) {
 			want{rule: "retreat", stage: stageRollback, actions: []Action{EnsureRoutes{}}}},
 		"A-19 a retreat drains": {
 			facts(progressing, running(0), stage(stageRollback)), want{rule: "retreat", stage: stageRollback, wake: now.Add(3 * time.Second)}},
-		"a route that is not in force is not drained": {
+		"a retreat does not depend on a report": {
 			facts(progressing, running(0), stage(stageRollback), func(f *Facts) {
 				f.Provider.ReportsSettled, f.Routes.Settled, f.Routes.Reason = true, false, "not accepted"
 			}),
-			want{rule: "retreat", stage: stageRollback, reason: ReasonRoutesNotSettled, says: []string{"not accepted"}}},
+			want{rule: "retreat", stage: stageRollback, reason: ReasonRoutesNotSettled, wake: now.Add(3 * time.Second), says: []string{"not accepted"}}},
+		"nobody reports on the routes": {
+			facts(progressing, running(10), func(f *Facts) {
+				f.Provider.ReportsSettled, f.Routes.Settled, f.Routes.Silent, f.Routes.Reason = true, false, true, "no report"
+			}),
+			want{rule: "advance", weight: 20, wake: later, actions: []Action{EnsureRoutes{}}, says: []string{"Advance", "nobody reports"}}},
 		"drained long enough": {
 			facts(progressing, running(0), stage(stageRollback), func(f *Facts) { f.Canary.Status.Rollout.CanaryDrainedAt = micro(now.Add(-3 * time.Second)) }),
 			want{rule: "retreat", stage: stageRollback, actions: []Action{ScaleTargetToZero{}}}},
@@ -756,7 +761,7 @@ func TestDecideRunning(t *testing.T) {
 				f.Provider.ReportsSettled, f.Routes.Settled = true, false
 				f.Canary.Status.Rollout.StageStartedAt = micro(now.Add(-601 * time.Second))
 			}),
-			want{rule: "finalising", phase: progressing, says: []string{"Restarting analysis", "not in force"}, reason: ReasonRoutesNotSettled}},
+			want{rule: "finalising", phase: progressing, says: []string{"Restarting analysis"}}},
 		"a failed promotion where nothing routes leaves all as it is": {
 			facts(promotingTo, running(0), func(f *Facts) {
 				f.Primary.Copy = "v2:2"
@@ -818,6 +823,26 @@ func TestBootstrap(t *testing.T) {
 		"drained": {
 			facts(initializing, underway(stageRouting), status(func(s *v1beta1.CanaryStatus) { s.Rollout.CanaryDrainedAt = micro(now.Add(-3 * time.Second)) })),
 			want{rule: "bootstrap", phase: initializing, actions: []Action{ScaleTargetToZero{}}}},
+		"a report that says no keeps the target": {
+			facts(initializing, underway(stageRouting), func(f *Facts) {
+				f.Provider.ReportsSettled, f.Routes.Settled, f.Routes.Reason = true, false, "not accepted"
+				f.Canary.Status.Rollout.CanaryDrainedAt = micro(now.Add(-time.Minute))
+			}),
+			want{rule: "bootstrap", phase: initializing, stage: stageRouting, reason: ReasonRoutesNotSettled, wake: now.Add(600 * time.Second),
+				says: []string{"not accepted"}}},
+		"and not for ever": {
+			facts(initializing, underway(stageRouting), clocks(v1beta1.UnreadySince{Routes: micro(now.Add(-601 * time.Second))}), func(f *Facts) {
+				f.Provider.ReportsSettled, f.Routes.Settled, f.Routes.Reason = true, false, "not accepted"
+				f.Canary.Status.Rollout.CanaryDrainedAt = micro(now.Add(-3 * time.Second))
+			}),
+			want{rule: "bootstrap", phase: initializing, stage: stageRouting, actions: []Action{ScaleTargetToZero{}}, reason: ReasonRoutesNotSettled,
+				says: []string{"not accepted"}}},
+		"a report that never comes keeps nothing": {
+			facts(initializing, underway(stageRouting), func(f *Facts) {
+				f.Provider.ReportsSettled, f.Routes.Settled, f.Routes.Silent = true, false, true
+				f.Canary.Status.Rollout.CanaryDrainedAt = micro(now.Add(-3 * time.Second))
+			}),
+			want{rule: "bootstrap", phase: initializing, stage: stageRouting, actions: []Action{ScaleTargetToZero{}}}},
 		"a primary that is deleted meanwhile is made again": {
 			facts(initializing, underway(stageRouting), func(f *Facts) { f.Primary = Workload{Name: "podinfo-primary"} }),
 			want{rule: "bootstrap", phase: initializing, stage: stageCopying, actions: []Action{EnsurePrimary{Revision: rev("1", 1)}}}},

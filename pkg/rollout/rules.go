@@ -233,6 +233,9 @@ func routesNotSettled(p *pass) bool {
 		return false
 	}
 	if !p.f.Routes.InPlace {
+		if p.primaryLost() {
+			return true
+		}
 		p.keepHealth = p.f.ApplyError == ""
 		if p.changeRefused() {
 			p.exceedDeadline(p.f.ApplyError)
@@ -240,12 +243,25 @@ func routesNotSettled(p *pass) bool {
 		return true
 	}
 	p.clocks().Change = nil
-	if !p.f.Provider.ReportsSettled || p.f.Routes.Settled {
+	if !p.denied() {
 		p.stop(&p.clocks().Routes)
 		return false
 	}
-	if p.unsettled() && p.expired(&p.clocks().Routes) {
-		p.exceedDeadline(p.problem.Message)
+	if p.tellDenied() && p.expired(&p.clocks().Routes) {
+		p.exceedDeadline(p.deniedText())
+	}
+	return true
+}
+
+// primaryLost is whether routes that somebody changed can't be repaired because the primary, which is to get more, has no pods.
+// When those don't come for as long as the deadline, the canary, which has some, gets all requests.
+func (p *pass) primaryLost() bool {
+	if p.hasCapacity() || p.f.Primary.Available > 0 || p.canaryServes() {
+		return false
+	}
+	if p.f.Primary.Health.State == Stuck || p.expired(&p.clocks().Primary) {
+		p.normal("%s has no ready pods, routing all traffic to canary", p.primaryName())
+		p.letCanaryServe()
 	}
 	return true
 }

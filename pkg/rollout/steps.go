@@ -27,7 +27,7 @@ func preRollout(p *pass) bool {
 	p.analyzed()
 	if p.st.Stage == "" {
 		p.normal("Starting canary analysis for %s", p.targetName())
-		for _, w := range slices.Concat(strategyOf(p.f, p.a).warnings, p.ignored, analysis.Warnings(p.c)) {
+		for _, w := range slices.Concat(strategyOf(p.f, p.a).warnings, p.notes(), analysis.Warnings(p.c)) {
 			p.warning("%s", w)
 		}
 		p.st.Stage = stagePreRollout
@@ -210,6 +210,10 @@ func (p *pass) stepTaken() {
 	p.recordAudience()
 	p.enter(v1beta1.CanaryPhaseProgressing, stageAnalysis)
 	p.pace()
+	if due := p.routesDue(); p.f.Provider.Routes && due.After(p.st.NextCheckAt.Time) {
+		// What is measured sooner is not about this step.
+		p.st.NextCheckAt = micro(due)
+	}
 }
 
 // stepABTest leads the matched users to the canary for a number of iterations.

@@ -106,6 +106,9 @@ type Observed struct {
 	Traffic Traffic
 	// Settled is whether the data plane has taken over the objects, as far as the provider can report it.
 	Settled bool
+	// Silent is set when Settled is false only because reports are missing that may never come. A report that says no, or
+	// that is about an earlier state of the objects, is none of these.
+	Silent bool
 	// Reason says what is missing when Settled is false.
 	Reason string
 }

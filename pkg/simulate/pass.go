@@ -45,7 +45,8 @@ func (w *World) observe() rollout.Facts {
 		Primary:  primary,
 		Services: rollout.ServicesFact{BackendsInPlace: w.backends, ApexInPlace: w.apex},
 		Routes: rollout.RoutesFact{
-			Known: w.routes, InPlace: w.routes && w.routed == want, Settled: w.routes && !w.unsettled, Reason: "not accepted",
+			Known: w.routes, InPlace: w.routes && w.routed == want,
+			Settled: w.routes && !w.unsettled && !w.silent && w.nextReport().IsZero(), Silent: w.silent, Reason: "not accepted",
 			CanaryWeight: w.routed.CanaryWeight, Mirror: w.routed.Mirror, Matched: w.routed.Matched,
 		},
 		Previous:   w.previousFacts(),
@@ -267,7 +268,7 @@ func (w *World) apply(a rollout.Action) {
 	case rollout.EnsureApexService:
 		w.apex, w.taken = true, true
 	case rollout.EnsureRoutes:
-		w.routed, w.routes = w.wanted(), true
+		w.routed, w.routes, w.routedAt = w.wanted(), true, w.now
 	case rollout.EnsurePrimary:
 		w.copyPrimary(a.Revision.Fingerprint)
 	case rollout.ScaleTargetUp:

@@ -107,7 +107,7 @@ func (s *schedule) pods(version string) {
 
 // answers change what metrics, hooks and proxies say.
 func (s *schedule) answers(version string) {
-	switch s.below(6) {
+	switch s.below(8) {
 	case 0:
 		s.failing[version] = !s.failing[version]
 	case 1:
@@ -120,6 +120,10 @@ func (s *schedule) answers(version string) {
 		s.w.unsettled = !s.w.unsettled
 	case 5:
 		s.down = !s.down
+	case 6:
+		s.w.silent = !s.w.silent
+	case 7:
+		s.w.late = time.Duration(s.below(200)) * time.Second
 	}
 }
 

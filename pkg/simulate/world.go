@@ -57,8 +57,12 @@ type World struct {
 	// routed is what the routing objects say.
 	routed rollout.TrafficState
 	routes bool
-	// unsettled makes the proxies report that they don't follow the routing objects.
-	unsettled bool
+	// unsettled makes the gateway report that it does not follow the routing objects, silent makes it report nothing. Late is how
+	// long it takes to report that it does; until then its report is about what was routed before.
+	unsettled, silent bool
+	late              time.Duration
+	// routedAt is when the routing objects were written last.
+	routedAt time.Time
 	// previous are the Services and routes under previous names.
 	previous previous
 	// zeroSince is since when neither the apex Service nor a route leads to the target.
@@ -323,10 +327,18 @@ func (w *World) atRest() bool {
 
 func (w *World) nextEvent() time.Time {
 	next := w.wake
-	for _, t := range []time.Time{w.target.nextChange(w.now, w.deadline()), w.primary.nextChange(w.now, w.deadline())} {
+	for _, t := range []time.Time{w.target.nextChange(w.now, w.deadline()), w.primary.nextChange(w.now, w.deadline()), w.nextReport()} {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
 			next = t
 		}
 	}
 	return next
+}
+
+// nextReport is when the gateway reports on the routes as they are. Zero means never, or that it has.
+func (w *World) nextReport() time.Time {
+	if at := w.routedAt.Add(w.late); w.routes && at.After(w.now) {
+		return at
+	}
+	return time.Time{}
 }

@@ -135,7 +135,7 @@ func valueOr[T any](value *T, fallback T) *T {
 }
 
 // Read takes the traffic from the rule that has both backends and, where there are several, comes last: those before it
-// only pin clients. The route is settled when each parent has accepted this generation of it.
+// only pin clients. The route is settled when each parent has accepted this generation of it; only reports that exist can say no.
 func (p *Provider) Read(c *v1beta1.Canary, live router.Live) (router.Observed, error) {
 	ref := p.ref(c.Namespace, router.NamesOf(c).Apex)
 	o, err := router.MustGet(live, ref)
@@ -153,8 +153,9 @@ func (p *Provider) Read(c *v1beta1.Canary, live router.Live) (router.Observed, e
 	if p.limited {
 		return router.Observed{Traffic: traffic, Settled: true}, nil
 	}
-	reason := pending(route)
-	return router.Observed{Traffic: traffic, Settled: reason == "", Reason: reason}, nil
+	observed := settled(route)
+	observed.Traffic = traffic
+	return observed, nil
 }
 
 func decode(o *unstructured.Unstructured) (*gatewayv1.HTTPRoute, error) {

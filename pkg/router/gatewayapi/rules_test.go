@@ -181,31 +181,44 @@ func TestFaults(t *testing.T) {
 
 func TestSettled(t *testing.T) {
 	report := func(name string, generation int64, accepted metav1.ConditionStatus) gatewayv1.RouteParentStatus {
-		namespace := gatewayv1.Namespace("infra")
+		namespace, section := gatewayv1.Namespace("infra"), gatewayv1.SectionName("https")
+		parent := gatewayv1.ParentReference{Name: gatewayv1.ObjectName(name), Namespace: &namespace}
+		if name == "second" {
+			parent.SectionName = &section
+		}
 		return gatewayv1.RouteParentStatus{
-			ParentRef: gatewayv1.ParentReference{Name: gatewayv1.ObjectName(name), Namespace: &namespace},
+			ParentRef: parent,
 			Conditions: []metav1.Condition{{
 				Type: "Accepted", Status: accepted, ObservedGeneration: generation, Reason: "Reason", Message: "why",
 			}},
 		}
 	}
+	const unreported = "HTTPRoute podinfo.test: no controller has reported on it for "
 	tests := map[string]struct {
 		reports []gatewayv1.RouteParentStatus
+		silent  bool
 		reason  string
 	}{
-		"accepted":        {[]gatewayv1.RouteParentStatus{report("gateway", 2, "True")}, ""},
-		"nothing":         {nil, "HTTPRoute podinfo.test: Gateway gateway has not accepted the route yet"},
-		"another gateway": {[]gatewayv1.RouteParentStatus{report("other", 2, "True")}, "HTTPRoute podinfo.test: Gateway gateway has not accepted the route yet"},
-		"old generation":  {[]gatewayv1.RouteParentStatus{report("gateway", 1, "True")}, "HTTPRoute podinfo.test: Gateway gateway has seen generation 1 of 2 of the route"},
-		"refused":         {[]gatewayv1.RouteParentStatus{report("gateway", 2, "False")}, "HTTPRoute podinfo.test: Gateway gateway does not accept the route: Reason: why"},
+		"accepted":               {[]gatewayv1.RouteParentStatus{report("gateway", 2, "True"), report("second", 2, "True")}, false, ""},
+		"nothing":                {nil, true, unreported + "Gateway gateway, Gateway second/https"},
+		"another gateway":        {[]gatewayv1.RouteParentStatus{report("other", 2, "False")}, true, unreported + "Gateway gateway, Gateway second/https"},
+		"one of two":             {[]gatewayv1.RouteParentStatus{report("gateway", 2, "True")}, true, unreported + "Gateway second/https"},
+		"no generation":          {[]gatewayv1.RouteParentStatus{report("gateway", 0, "True"), report("second", 2, "True")}, true, unreported + "Gateway gateway"},
+		"refused, no generation": {[]gatewayv1.RouteParentStatus{report("gateway", 0, "False")}, false, "HTTPRoute podinfo.test: Gateway gateway does not accept the route: Reason: why"},
+		"old generation":         {[]gatewayv1.RouteParentStatus{report("gateway", 1, "True")}, false, "HTTPRoute podinfo.test: Gateway gateway has seen generation 1 of 2 of the route"},
+		"refused":                {[]gatewayv1.RouteParentStatus{report("gateway", 2, "False")}, false, "HTTPRoute podinfo.test: Gateway gateway does not accept the route: Reason: why"},
+		"refused by the second":  {[]gatewayv1.RouteParentStatus{report("second", 2, "False")}, false, "HTTPRoute podinfo.test: Gateway second/https does not accept the route: Reason: why"},
 		"stale report of a controller that is gone": {
-			[]gatewayv1.RouteParentStatus{report("gateway", 1, "False"), report("gateway", 2, "True")}, "",
+			[]gatewayv1.RouteParentStatus{report("gateway", 1, "False"), report("gateway", 2, "True"), report("second", 2, "True")}, false, "",
 		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			c := conformance.Podinfo()
 			withGateway(c)
+			second := c.Spec.Service.GatewayRefs[0]
+			second.Name, second.SectionName = "second", new("https")
+			c.Spec.Service.GatewayRefs = append(c.Spec.Service.GatewayRefs, second)
 			provider := gatewayapi.New(gatewayapi.Options{})
 			store := conformance.NewStore(nil)
 			objects, err := provider.Render(c, router.Traffic{Primary: 100}, store)
@@ -224,7 +237,7 @@ func TestSettled(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := router.Observed{
-				Traffic: router.Traffic{Primary: 100}, Settled: test.reason == "", Reason: test.reason,
+				Traffic: router.Traffic{Primary: 100}, Settled: test.reason == "", Silent: test.silent, Reason: test.reason,
 			}
 			if diff := cmp.Diff(want, observed); diff != "" {
 				t.Errorf("Read() (-want +got):\n%s", diff)

@@ -14,7 +14,7 @@ import (
 
 // Options choose what the pretended mesh can do.
 type Options struct {
-	// ReportsSettled makes a route settled only once status.observedGeneration is its generation.
+	// ReportsSettled makes a route settled only once status.observedGeneration is its generation. Without one it is silent.
 	ReportsSettled bool
 }
 
@@ -114,7 +114,7 @@ func (p *Provider) Read(c *v1beta1.Canary, live router.Live) (router.Observed, e
 	}
 	observed := router.Observed{Traffic: t, Settled: true}
 	if seen := observedGeneration(o); p.options.ReportsSettled && seen < o.GetGeneration() {
-		observed.Settled = false
+		observed.Settled, observed.Silent = false, seen == 0
 		observed.Reason = fmt.Sprintf("%s: generation %d of %d is in force", object, seen, o.GetGeneration())
 	}
 	return observed, nil

@@ -77,7 +77,7 @@ func (Provider) Render(c *v1beta1.Canary, t router.Traffic, sources router.Live)
 	}}, nil
 }
 
-// Read takes the weights from the status: it says what Knative routes now.
+// Read takes the weights from the spec. What the status says of them is the report: it may be late, or never come.
 func (Provider) Read(c *v1beta1.Canary, live router.Live) (router.Observed, error) {
 	ref := target(c)
 	service, err := router.MustGet(live, ref)
@@ -88,22 +88,30 @@ func (Provider) Read(c *v1beta1.Canary, live router.Live) (router.Observed, erro
 	if primary == "" {
 		return router.Observed{}, fmt.Errorf("%s: the annotation %s is missing", ref, PrimaryAnnotation)
 	}
-	entries, _, err := unstructured.NestedSlice(service.Object, "status", "traffic")
+	traffic, ok := splitIn(service, primary, "spec")
+	if !ok {
+		return router.Observed{}, fmt.Errorf("%s: spec.traffic is not split between the latest revision and %s", ref, primary)
+	}
+	o := report(service)
+	o.Traffic = traffic
+	if routed, ok := splitIn(service, primary, "status"); o.Settled && (!ok || routed != traffic) {
+		o.Settled, o.Reason = false, "status.traffic is not as spec.traffic wants it"
+	}
+	return o, nil
+}
+
+// splitIn returns the split that spec.traffic asks for, or that status.traffic reports. It is false for any other traffic.
+func splitIn(service *unstructured.Unstructured, primary, field string) (router.Traffic, bool) {
+	entries, _, err := unstructured.NestedSlice(service.Object, field, "traffic")
 	if err != nil {
-		return router.Observed{}, fmt.Errorf("%s: %w", ref, err)
+		return router.Traffic{}, false
 	}
 	canaryWeight, hasCanary := percentOf(entries, func(e map[string]any) bool { return e["latestRevision"] == true })
 	primaryWeight, hasPrimary := percentOf(entries, func(e map[string]any) bool {
 		// The latest revision may be the primary as well, and is then listed under both roles.
 		return e["latestRevision"] != true && e["revisionName"] == primary
 	})
-	if !hasCanary || !hasPrimary || canaryWeight+primaryWeight != 100 {
-		return router.Observed{}, fmt.Errorf("%s: status.traffic is not split between the latest revision and %s", ref, primary)
-	}
-	o := router.Observed{Traffic: router.Traffic{Primary: primaryWeight, Canary: canaryWeight}}
-	o.Reason = unsettled(service)
-	o.Settled = o.Reason == ""
-	return o, nil
+	return router.Traffic{Primary: primaryWeight, Canary: canaryWeight}, hasCanary && hasPrimary && canaryWeight+primaryWeight == 100
 }
 
 // percentOf returns the share of the first entry that fits. One without percent gets no traffic.
@@ -119,15 +127,18 @@ func percentOf(entries []any, fits func(map[string]any) bool) (int32, bool) {
 	return 0, false
 }
 
-// unsettled says why the routes of a Service are not in force, empty when they are.
-func unsettled(service *unstructured.Unstructured) string {
-	observed, _, err := unstructured.NestedInt64(service.Object, "status", "observedGeneration")
-	if err != nil || observed < service.GetGeneration() {
-		return "Knative has not seen the newest change of the Service"
+// report is what Knative says of the routes of a Service.
+func report(service *unstructured.Unstructured) router.Observed {
+	observed, found, err := unstructured.NestedInt64(service.Object, "status", "observedGeneration")
+	switch {
+	case err == nil && !found:
+		return router.Observed{Silent: true, Reason: "Knative has not reported on the Service"}
+	case err != nil || observed < service.GetGeneration():
+		return router.Observed{Reason: "Knative has not seen the newest change of the Service"}
 	}
 	conditions, _, err := unstructured.NestedSlice(service.Object, "status", "conditions")
 	if err != nil {
-		return fmt.Sprintf("status.conditions: %v", err)
+		return router.Observed{Reason: fmt.Sprintf("status.conditions: %v", err)}
 	}
 	for _, item := range conditions {
 		condition, ok := item.(map[string]any)
@@ -135,9 +146,9 @@ func unsettled(service *unstructured.Unstructured) string {
 			continue
 		}
 		if condition["status"] == "True" {
-			return ""
+			return router.Observed{Settled: true}
 		}
-		return fmt.Sprintf("RoutesReady is %v: %v", condition["status"], condition["message"])
+		return router.Observed{Reason: fmt.Sprintf("RoutesReady is %v: %v", condition["status"], condition["message"])}
 	}
-	return "the condition RoutesReady is missing"
+	return router.Observed{Silent: true, Reason: "the condition RoutesReady is missing"}
 }

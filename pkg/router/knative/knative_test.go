@@ -148,7 +148,7 @@ func TestA14_NoPrimary(t *testing.T) {
 	}
 }
 
-// whatever Knative reports, it is read or refused.
+// whatever the traffic is, it is read or refused.
 func TestA14_OddTraffic(t *testing.T) {
 	entry := func(latest any, name string, percent any) map[string]any {
 		e := map[string]any{"revisionName": name}
@@ -176,7 +176,7 @@ func TestA14_OddTraffic(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			service := router.NewObject(ref, nil, map[string]string{knative.PrimaryAnnotation: "podinfo-00001"}, nil)
-			service.Object["status"] = map[string]any{"traffic": c.traffic}
+			service.Object["spec"] = map[string]any{"traffic": c.traffic}
 			s := conformance.NewStore(nil)
 			if err := s.Put(ref, service); err != nil {
 				t.Fatal(err)
@@ -193,13 +193,16 @@ func TestSettled(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(status map[string]any)
 		reason string
+		silent bool
 	}{
 		"older generation": {func(s map[string]any) { s["observedGeneration"] = int64(0) },
-			"Knative has not seen the newest change of the Service"},
+			"Knative has not seen the newest change of the Service", false},
 		"routes not ready": {func(s map[string]any) {
 			s["conditions"] = []any{map[string]any{"type": "RoutesReady", "status": "Unknown", "message": "Ingress has not yet been reconciled."}}
-		}, "RoutesReady is Unknown: Ingress has not yet been reconciled."},
-		"no conditions": {func(s map[string]any) { delete(s, "conditions") }, "the condition RoutesReady is missing"},
+		}, "RoutesReady is Unknown: Ingress has not yet been reconciled.", false},
+		"no conditions": {func(s map[string]any) { delete(s, "conditions") }, "the condition RoutesReady is missing", true},
+		"no report":     {func(s map[string]any) { clear(s) }, "Knative has not reported on the Service", true},
+		"other traffic": {func(s map[string]any) { s["traffic"] = []any{} }, "status.traffic is not as spec.traffic wants it", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := store(t, "podinfo-00001")
@@ -207,8 +210,9 @@ func TestSettled(t *testing.T) {
 			follow(t, s, "podinfo-00002")
 			edit(t, s, func(u *unstructured.Unstructured) { c.change(u.Object["status"].(map[string]any)) })
 			got, err := knative.New().Read(canary(), s)
-			if err != nil || got.Settled || got.Reason != c.reason {
-				t.Errorf("Read() = %+v, %v; want %q", got, err, c.reason)
+			want := router.Observed{Traffic: router.Traffic{Primary: 90, Canary: 10}, Silent: c.silent, Reason: c.reason}
+			if err != nil || got != want {
+				t.Errorf("Read() = %+v, %v; want %+v", got, err, want)
 			}
 		})
 	}
