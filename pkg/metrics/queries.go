@@ -114,6 +114,14 @@ func isMesh(name string) bool {
 	return false
 }
 
+// meshOfSMI is the mesh that counts the requests of a TrafficSplit: the one named after the version, where it is known.
+func meshOfSMI(name string) string {
+	if mesh := name[strings.LastIndex(name, ":")+1:]; mesh == v1beta1.LinkerdProvider || mesh == v1beta1.OsmProvider {
+		return mesh
+	}
+	return v1beta1.IstioProvider
+}
+
 // observerFor finds the queries for the name that ObserverName returns.
 func observerFor(name string) (observer, error) {
 	name = strings.TrimSuffix(name, serviceSuffix)
@@ -125,7 +133,7 @@ func observerFor(name string) (observer, error) {
 	case strings.HasPrefix(name, "gatewayapi"), name == v1beta1.KubernetesProvider:
 		name = "http"
 	case strings.HasPrefix(name, "smi:"):
-		name = "istio"
+		name = meshOfSMI(name)
 	case name == "http":
 		name = ""
 	}

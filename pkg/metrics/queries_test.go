@@ -91,6 +91,8 @@ func TestObserverName(t *testing.T) {
 		"gateway API v1":             {"gatewayapi:v1", "", "Deployment", "gatewayapi:v1", "http_request_duration_seconds_count"},
 		"gateway API v1beta1":        {"gatewayapi:v1beta1", "", "Deployment", "gatewayapi:v1beta1", "http_request_duration_seconds_count"},
 		"smi":                        {"smi:v1alpha1", "", "Deployment", "smi:v1alpha1", "istio_requests_total"},
+		"#27 smi of linkerd":         {"smi:v1alpha2:linkerd", "", "Deployment", "smi:v1alpha2:linkerd", "response_total"},
+		"#27 smi of osm":             {"smi:v1alpha2:osm", "", "Deployment", "smi:v1alpha2:osm", "osm_request_total"},
 		"osm":                        {"osm", "", "Deployment", "osm", "osm_request_total"},
 		"skipper":                    {"skipper", "", "Deployment", "skipper", "skipper_response_duration_seconds_bucket"},
 		"traefik":                    {"traefik", "", "Deployment", "traefik", "traefik_service_request_duration_seconds_bucket"},

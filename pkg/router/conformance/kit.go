@@ -28,6 +28,8 @@ type Case struct {
 	Sources func(*v1beta1.Canary) []*unstructured.Unstructured
 	// Match is what an A/B test of this provider can ask for. Default: several headers and query parameters.
 	Match []v1beta1.AnalysisMatch
+	// Adapt changes what the scenarios have set into what this provider accepts.
+	Adapt func(*v1beta1.Canary)
 	// NamedBy is the field that the names of the objects come from. Default: spec.service.name.
 	NamedBy string
 	// CRDs is where the schemas of the provider's kinds are. Without it they go unchecked.
@@ -67,7 +69,7 @@ func Podinfo() *v1beta1.Canary {
 // canary returns a Canary as this provider needs it.
 func (c *Case) canary(change ...func(*v1beta1.Canary)) *v1beta1.Canary {
 	canary := Podinfo()
-	for _, apply := range append([]func(*v1beta1.Canary){c.Shape}, change...) {
+	for _, apply := range slices.Concat([]func(*v1beta1.Canary){c.Shape}, change, []func(*v1beta1.Canary){c.Adapt}) {
 		if apply != nil {
 			apply(canary)
 		}

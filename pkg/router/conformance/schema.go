@@ -27,9 +27,16 @@ import (
 type CRDs struct {
 	// Module is a Go module. Version is empty for a module that this one depends on.
 	Module, Version string
-	// File is the path in it of a file with CustomResourceDefinitions.
+	// Origin is the project and its version where it is no Go module that can be had. File is then one in the folder that the
+	// environment variable CRDS names.
+	Origin string
+	// File is the path of a file with CustomResourceDefinitions. More are read along with it.
 	File string
+	More []string
 }
+
+// folder is the environment variable that names a folder with CRDs.
+const folder = "FLAGGER_CRDS"
 
 // Schemas admit objects by kind, as the API server does.
 type Schemas map[schema.GroupVersionKind]*admission
@@ -40,22 +47,36 @@ type admission struct {
 	rules      *cel.Validator
 }
 
-// LoadSchemas reads the CRDs of a module. The test is skipped when the module can't be had, for example offline.
+// LoadSchemas reads the CRDs of a project. The test is skipped when they can't be had, for example offline.
 func LoadSchemas(t *testing.T, from CRDs) Schemas {
 	t.Helper()
-	dir, err := moduleDir(t, from)
-	if err != nil {
-		t.Skipf("module %s %s: %v", from.Module, from.Version, err)
-	}
-	raw, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(from.File)))
-	if err != nil {
-		t.Fatal(err)
+	dir := os.Getenv(folder)
+	if from.Module != "" {
+		var err error
+		if dir, err = moduleDir(t, from); err != nil {
+			t.Skipf("module %s %s: %v", from.Module, from.Version, err)
+		}
+	} else if dir == "" {
+		t.Skipf("the CRDs of %s are in no Go module: set %s to a folder that has them in %s", from.Origin, folder, from.File)
 	}
 	schemas := Schemas{}
+	for _, file := range append([]string{from.File}, from.More...) {
+		raw, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(file)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		schemas.add(t, file, raw)
+	}
+	return schemas
+}
+
+// add reads the definitions in a file.
+func (s Schemas) add(t *testing.T, file string, raw []byte) {
+	t.Helper()
 	for _, document := range bytes.Split(raw, []byte("\n---")) {
 		crd := &apiextensionsv1.CustomResourceDefinition{}
 		if err := yaml.Unmarshal(document, crd); err != nil {
-			t.Fatalf("%s: %v", from.File, err)
+			t.Fatalf("%s: %v", file, err)
 		}
 		for i := range crd.Spec.Versions {
 			version := &crd.Spec.Versions[i]
@@ -63,12 +84,11 @@ func LoadSchemas(t *testing.T, from CRDs) Schemas {
 			if err != nil {
 				t.Fatalf("%s %s: %v", crd.Name, version.Name, err)
 			}
-			schemas[schema.GroupVersionKind{
+			s[schema.GroupVersionKind{
 				Group: crd.Spec.Group, Version: version.Name, Kind: crd.Spec.Names.Kind,
 			}] = a
 		}
 	}
-	return schemas
 }
 
 // moduleDir asks the go command, which downloads a module that isn't there.

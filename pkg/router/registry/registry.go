@@ -8,12 +8,15 @@ import (
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
+	"flagger.app/flagger/pkg/router/apisix"
 	"flagger.app/flagger/pkg/router/contour"
 	"flagger.app/flagger/pkg/router/gatewayapi"
 	"flagger.app/flagger/pkg/router/istio"
 	"flagger.app/flagger/pkg/router/knative"
 	"flagger.app/flagger/pkg/router/kubernetes"
 	"flagger.app/flagger/pkg/router/nginx"
+	"flagger.app/flagger/pkg/router/skipper"
+	"flagger.app/flagger/pkg/router/smi"
 	"flagger.app/flagger/pkg/router/traefik"
 )
 
@@ -36,11 +39,20 @@ type entry struct {
 	name     string
 	isPrefix bool
 	provider router.Provider
+	// forMesh is the provider of a name that goes on with a colon and a mesh.
+	forMesh func(mesh string) router.Provider
 }
 
 // New returns the registry of all providers. This list is the only place that names them.
 func New(config Config) *Registry {
+	split := func(name string, version smi.Version) entry {
+		forMesh := func(mesh string) router.Provider {
+			return smi.New(version, smi.Options{Mesh: mesh, Unowned: config.Unowned})
+		}
+		return entry{name: name, provider: forMesh(""), forMesh: forMesh}
+	}
 	return &Registry{entries: []entry{
+		{name: v1beta1.ApisixProvider, provider: apisix.New(apisix.Options{Unowned: config.Unowned})},
 		{name: v1beta1.ContourProvider, provider: contour.New(contour.Options{
 			IngressClass: config.IngressClass, Unowned: config.Unowned,
 		})},
@@ -54,9 +66,15 @@ func New(config Config) *Registry {
 		{name: v1beta1.IstioProvider, provider: istio.New(istio.Options{Unowned: config.Unowned})},
 		{name: v1beta1.KnativeProvider, provider: knative.New()},
 		{name: v1beta1.KubernetesProvider, provider: kubernetes.New()},
+		{name: v1beta1.LinkerdProvider, provider: smi.New(smi.V1Alpha1, smi.Options{Mesh: "linkerd", Unowned: config.Unowned})},
 		{name: v1beta1.NGINXProvider, provider: nginx.New(nginx.Options{
 			AnnotationsPrefix: config.AnnotationsPrefix, Unowned: config.Unowned,
 		})},
+		{name: v1beta1.OsmProvider, provider: smi.New(smi.V1Alpha2, smi.Options{Mesh: "osm", Unowned: config.Unowned})},
+		{name: v1beta1.SkipperProvider, provider: skipper.New(skipper.Options{Unowned: config.Unowned})},
+		split(v1beta1.SMIV1Alpha1Provider, smi.V1Alpha1),
+		split(v1beta1.SMIV1Alpha2Provider, smi.V1Alpha2),
+		split(v1beta1.SMIV1Alpha3Provider, smi.V1Alpha3),
 		{name: v1beta1.TraefikProvider, provider: traefik.New(traefik.Options{Unowned: config.Unowned})},
 	}}
 }
@@ -77,6 +95,9 @@ func (r *Registry) Provider(name string) (router.Provider, error) {
 	for _, e := range r.entries {
 		if name == e.name || (e.isPrefix && strings.HasPrefix(name, e.name)) {
 			return e.provider, nil
+		}
+		if mesh, ok := strings.CutPrefix(name, e.name+":"); ok && e.forMesh != nil && mesh != "" {
+			return e.forMesh(mesh), nil
 		}
 	}
 	return nil, fmt.Errorf("there is no provider %q: use one of %s", name, strings.Join(r.Names(), ", "))

@@ -44,9 +44,36 @@ func TestVersionsOfGatewayAPI(t *testing.T) {
 	}
 }
 
+// The mesh of a TrafficSplit stands after its version, and makes a difference for Istio.
+func TestMeshesOfSMI(t *testing.T) {
+	r := registry.New(registry.Config{})
+	c := conformance.Podinfo()
+	c.Spec.Service.Gateways = []string{"public"}
+	for name, want := range map[string]struct {
+		version  string
+		gateways bool
+	}{
+		"linkerd": {"v1alpha1", false}, "osm": {"v1alpha2", false}, "smi:v1alpha1": {"v1alpha1", false}, "smi:v1alpha2:istio": {"v1alpha2", true},
+		"smi:v1alpha3:istio": {"v1alpha3", true}, "smi:v1alpha1:linkerd": {"v1alpha1", false},
+	} {
+		provider, err := r.Provider(name)
+		if err != nil {
+			t.Errorf("Provider(%q): %v", name, err)
+			continue
+		}
+		objects, err := provider.Render(c, router.Traffic{Primary: 100}, conformance.NewStore(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o := objects[0]; o.Ref.Resource.Version != want.version || (len(o.Wanted.GetAnnotations()) > 0) != want.gateways {
+			t.Errorf("%s: %s %v, want %+v", name, o.Ref.Resource, o.Wanted.GetAnnotations(), want)
+		}
+	}
+}
+
 func Test22_UnknownNamesAreErrors(t *testing.T) {
 	r := registry.New(registry.Config{})
-	for _, name := range []string{"", "gatewayapi", "appmesh:v1beta1", "crossover", "Istio", "istio2", "NGINX", "gloo"} {
+	for _, name := range []string{"", "gatewayapi", "appmesh:v1beta1", "crossover", "Istio", "istio2", "NGINX", "gloo", "smi:v1alpha4", "smi:v1alpha1:", "smi"} {
 		_, err := r.Provider(name)
 		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q", name)) || !strings.Contains(err.Error(), strings.Join(r.Names(), ", ")) {
 			t.Errorf("Provider(%q): %v, want an error that lists all names", name, err)
@@ -80,6 +107,7 @@ func podinfo() *v1beta1.Canary {
 	c := conformance.Podinfo()
 	c.Spec.Service.GatewayRefs = []v1beta1.ParentReference{{Name: "gateway"}}
 	c.Spec.IngressRef = &v1beta1.LocalObjectReference{APIVersion: "networking.k8s.io/v1", Kind: "Ingress", Name: "podinfo"}
+	c.Spec.RouteRef = &v1beta1.LocalObjectReference{APIVersion: "apisix.apache.org/v2", Kind: "ApisixRoute", Name: "podinfo"}
 	return c
 }
 
@@ -93,6 +121,17 @@ spec:
   rules:
   - host: app.example.com
     http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: podinfo, port: {number: 9898}}}}]}
+`,
+	"ApisixRoute": `
+apiVersion: apisix.apache.org/v2
+kind: ApisixRoute
+metadata: {name: podinfo, namespace: test, labels: {team: a}}
+spec:
+  http:
+  - name: method
+    match: {hosts: [app.example.com], paths: [/*]}
+    backends: [{serviceName: podinfo, servicePort: 9898}]
+    plugins: [{name: prometheus, enable: true, config: {prefer_name: true}}]
 `,
 }
 

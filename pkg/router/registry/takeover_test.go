@@ -29,6 +29,23 @@ const metadata = `
 
 // flaggers are the objects that Flagger 1.44 leaves behind an idle Canary, as the API server stores them.
 var flaggers = map[string][]string{
+	"apisix": {`
+apiVersion: apisix.apache.org/v2
+kind: ApisixRoute
+metadata:
+  name: podinfo-podinfo-canary
+  namespace: test
+  labels: {team: a}
+  ownerReferences:
+  - {apiVersion: flagger.app/v1beta1, kind: Canary, name: podinfo, uid: 9a3f, controller: true, blockOwnerDeletion: true}
+spec:
+  http:
+  - name: method
+    priority: 10000
+    match: {hosts: [app.example.com], paths: [/*]}
+    backends: [{serviceName: podinfo-primary, servicePort: 9898, weight: 100}, {serviceName: podinfo-canary, servicePort: 9898, weight: 0}]
+    plugins: [{name: prometheus, enable: true, config: {prefer_name: true}}]
+`},
 	"contour": {`
 apiVersion: projectcontour.io/v1
 kind: HTTPProxy
@@ -104,6 +121,42 @@ spec:
   rules:
   - host: app.example.com
     http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: podinfo-canary, port: {number: 9898}}}}]}
+`},
+	"linkerd": {`
+apiVersion: split.smi-spec.io/v1alpha1
+kind: TrafficSplit
+metadata:
+  name: podinfo
+  namespace: test
+  ownerReferences:
+  - {apiVersion: flagger.app/v1beta1, kind: Canary, name: podinfo, uid: 9a3f, controller: true, blockOwnerDeletion: true}
+spec:
+  service: podinfo
+  backends:
+  - {service: podinfo-canary, weight: "0"}
+  - {service: podinfo-primary, weight: "100"}
+`},
+	"skipper": {`
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: podinfo-canary
+  namespace: test
+  annotations:
+    kubernetes.io/ingress.class: nginx
+    helm.toolkit.fluxcd.io/driftDetection: disabled
+    kustomize.toolkit.fluxcd.io/reconcile: disabled
+    zalando.org/backend-weights: '{"podinfo-canary":0,"podinfo-primary":100}'
+    zalando.org/skipper-predicate: False()
+  ownerReferences:
+  - {apiVersion: flagger.app/v1beta1, kind: Canary, name: podinfo, uid: 9a3f, controller: true, blockOwnerDeletion: true}
+spec:
+  rules:
+  - host: app.example.com
+    http:
+      paths:
+      - {path: /, pathType: Prefix, backend: {service: {name: podinfo-primary, port: {number: 9898}}}}
+      - {path: /, pathType: Prefix, backend: {service: {name: podinfo-canary, port: {number: 9898}}}}
 `},
 	"traefik": {`
 apiVersion: traefik.io/v1alpha1

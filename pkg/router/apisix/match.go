@@ -1,0 +1,86 @@
+package apisix
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/router"
+)
+
+// expressions returns, for each match of the analysis, the conditions that a request has to meet, all of them. They are sorted
+// by name, so that two renderings are equal.
+func expressions(c *v1beta1.Canary) ([][]any, error) {
+	var all [][]any
+	for i := range c.GetAnalysis().Match {
+		m, field := &c.GetAnalysis().Match[i], fmt.Sprintf("spec.analysis.match[%d]", i)
+		switch {
+		case len(m.SourceLabels) > 0:
+			return nil, &router.FieldError{Field: field + ".sourceLabels", Message: "APISIX can't match the labels of the client: match headers or query parameters instead"}
+		case len(m.Headers)+len(m.QueryParams) == 0:
+			return nil, &router.FieldError{Field: field, Message: "has no condition, so that every request would meet it: add headers or queryParams, or remove it"}
+		}
+		var conditions []any
+		for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
+			conditions = append(conditions, expression("Header", name, m.Headers[name]))
+		}
+		for _, name := range slices.Sorted(maps.Keys(m.QueryParams)) {
+			conditions = append(conditions, expression("Query", name, m.QueryParams[name]))
+		}
+		all = append(all, conditions)
+	}
+	return all, nil
+}
+
+func expression(scope, name string, m v1beta1.StringMatch) map[string]any {
+	op, value := "RegexMatch", ".*"
+	switch {
+	case m.Exact != "":
+		op, value = "Equal", m.Exact
+	case m.Prefix != "":
+		value = "^" + regexp.QuoteMeta(m.Prefix)
+	case m.Suffix != "":
+		value = regexp.QuoteMeta(m.Suffix) + "$"
+	case m.Regex != "":
+		value = m.Regex
+	}
+	return map[string]any{"subject": map[string]any{"scope": scope, "name": name}, "op": op, "value": value}
+}
+
+// Advise warns of a route whose requests the built-in metrics can't tell apart. They look for the name of the route, which APISIX
+// exports only if the plugin prometheus is told to.
+func (p *Provider) Advise(c *v1beta1.Canary, sources router.Live) []string {
+	if !slices.ContainsFunc(c.GetAnalysis().Metrics, isBuiltIn) {
+		return nil
+	}
+	source, err := p.source(c, sources)
+	if err != nil {
+		return nil
+	}
+	rules, err := rulesOf(c, source)
+	if err != nil || !slices.ContainsFunc(rules, lacksNames) {
+		return nil
+	}
+	return []string{fmt.Sprintf("Built-in metrics have no values for ApisixRoute %s.%s: enable the plugin prometheus with "+
+		"prefer_name: true in its rule for Service %s", source.GetName(), source.GetNamespace(), router.NamesOf(c).Apex)}
+}
+
+func isBuiltIn(m v1beta1.CanaryMetric) bool {
+	return m.TemplateRef == nil && m.Query == "" &&
+		(m.Name == v1beta1.MetricRequestSuccessRate || m.Name == v1beta1.MetricRequestDuration)
+}
+
+// lacksNames is whether the metrics of a rule come without its name.
+func lacksNames(rule map[string]any) bool {
+	plugins, _ := rule["plugins"].([]any) //nolint:errcheck // what is no list has no plugins
+	return !slices.ContainsFunc(plugins, func(item any) bool {
+		plugin, ok := item.(map[string]any)
+		if !ok || plugin["name"] != "prometheus" || plugin["enable"] != true {
+			return false
+		}
+		config, ok := plugin["config"].(map[string]any)
+		return ok && config["prefer_name"] == true
+	})
+}
