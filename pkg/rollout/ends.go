@@ -61,6 +61,8 @@ func (p *pass) leaveUnfitCanary() bool {
 		return false
 	}
 	switch {
+	case p.pausedChange():
+		p.normal("%s was changed while it is paused, routing all traffic to primary", p.targetName())
 	case p.moved():
 		p.normal("New revision of %s detected, routing all traffic to primary", p.targetName())
 	case p.lostAudience():
@@ -75,8 +77,12 @@ func (p *pass) leaveUnfitCanary() bool {
 // copyAgain repeats a copy that was not carried out, or that somebody undid. When the target has moved on meanwhile, the
 // analyzed revision is gone and the newer one has to be analyzed.
 func (p *pass) copyAgain() {
-	if p.moved() {
+	switch {
+	case p.superseded():
 		p.startOver()
+		return
+	case p.pausedChange():
+		p.holdPaused()
 		return
 	}
 	if p.next.Phase != v1beta1.CanaryPhasePromoting || p.st.Stage == stageLeadingBack {
@@ -215,7 +221,7 @@ func finalising(p *pass) bool {
 // letNewerGoOn ends a promotion whose last routes don't come into force when a newer revision waits for its turn. The primary
 // serves what was promoted.
 func (p *pass) letNewerGoOn() {
-	if !p.moved() || p.st.StageStartedAt == nil {
+	if !p.superseded() || p.st.StageStartedAt == nil {
 		return
 	}
 	deadline := p.st.StageStartedAt.Add(p.deadline())
@@ -234,7 +240,7 @@ func (p *pass) primaryFellBack() {
 	overdue := p.expired(&p.clocks().Primary)
 	dead := p.f.Primary.Available == 0 && p.f.Provider.Routes || h.State == Stuck && p.reportedInStage(h)
 	switch {
-	case p.moved():
+	case p.superseded():
 		p.startOver()
 	case dead && p.f.Target.Health.State == Ready, overdue:
 		p.failPromotion("primary not ready: " + h.Reason)

@@ -112,6 +112,7 @@ const (
 	ReasonConfigNotFound    ProblemReason = "ConfigNotFound"
 	ReasonScalerNotFound    ProblemReason = "ScalerNotFound"
 	ReasonPrimaryChanged    ProblemReason = "PrimaryChanged"
+	ReasonTargetPaused      ProblemReason = "TargetPaused"
 )
 
 // Problem is one obstacle, in the words that the user sees in the Healthy condition and in an event.
@@ -152,6 +153,8 @@ type Workload struct {
 	Revision Revision
 	// Replicas is the wanted number of pods, Available how many serve.
 	Replicas, Available int32
+	// Paused is whether its controller was told to leave the pods at the template that they have.
+	Paused bool
 	// Unscalable workloads have no pods of their own that could be taken away or given back: there is nothing to scale.
 	Unscalable bool
 	// Health is about the pods of Revision and never Ready with zero replicas.
@@ -178,7 +181,8 @@ type Revision struct {
 	// UID and Generation are those of the workload object.
 	UID        string
 	Generation int64
-	// Counter is the revision number that the Deployment controller keeps, empty where there is none.
+	// Counter is the revision number that the Deployment controller has given to this very template, empty where there is none, or
+	// none yet.
 	Counter string
 	// Configs maps "configmap/<name>" and "secret/<name>" to checksums of the tracked objects. Nil means that configs are not
 	// tracked, which is no change of any.

@@ -25,6 +25,7 @@ func (p *pass) finish(rule string) Decision {
 		p.recordTarget()
 		p.recordRouting()
 		p.recordScaler()
+		p.recordCounter()
 	}
 	p.repair()
 	if !p.frozen {
@@ -141,7 +142,8 @@ func (p *pass) settleHealth() {
 	}
 	if !p.told {
 		kind := "Warning"
-		if p.problem.Reason == ReasonSuspended || p.problem.Reason == ReasonWaitingForTurn {
+		if p.problem.Reason == ReasonSuspended || p.problem.Reason == ReasonWaitingForTurn ||
+			p.problem.Reason == ReasonTargetPaused {
 			kind = "Normal"
 		}
 		n := p.event(kind, "%s", p.problem.Message)

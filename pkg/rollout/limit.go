@@ -26,12 +26,17 @@ func waitForTurn(p *pass) bool {
 	if !p.f.OthersFirst || !p.resting() && !p.inPhase(v1beta1.CanaryPhaseWaiting) {
 		return false
 	}
+	p.keepWaiting()
+	p.fail(ReasonWaitingForTurn, "New revision of %s detected, waiting to be rolled out: no more than %d rollouts run at the same time "+
+		"(flag -max-concurrent-rollouts)", p.targetName(), p.f.Settings.MaxRollouts)
+	return true
+}
+
+// keepWaiting looks after a Canary whose change waits.
+func (p *pass) keepWaiting() {
 	p.leaveDeadCanary()
 	if p.inPhase(v1beta1.CanaryPhaseWaiting) && p.rollbackHooks() && p.due() {
 		// The hook that may refuse the revision goes on to be asked once in an interval.
 		p.pace()
 	}
-	p.fail(ReasonWaitingForTurn, "New revision of %s detected, waiting to be rolled out: no more than %d rollouts run at the same time "+
-		"(flag -max-concurrent-rollouts)", p.targetName(), p.f.Settings.MaxRollouts)
-	return true
 }

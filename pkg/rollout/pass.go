@@ -73,6 +73,7 @@ func newPass(f *Facts) *pass {
 		p.next.Rollout = &v1beta1.RolloutStatus{}
 	}
 	p.st = p.next.Rollout
+	p.rename()
 	if at := p.st.StageStartedAt; at != nil && at.After(f.Now) && !p.resting() {
 		// The clock was set back, or is that of another process. What the stage waits for must not wait for the difference.
 		p.st.StageStartedAt = micro(f.Now)

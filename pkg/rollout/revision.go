@@ -36,7 +36,8 @@ func revisionOf(ref *v1beta1.RevisionRef) Revision {
 
 // same tells whether what was recorded is what the target asks for now. It takes every witness to call a revision changed:
 // an object that was not written since, or whose controller counts the same revision, has not changed, even if a newer
-// operator computes another hash for it. What can't be read has not changed either.
+// operator computes another hash for it, or a newer API server shows another default. What can't be read has not changed either.
+// Whatever acts on a revision knows it by its fingerprint alone; rename keeps the two in step.
 func same(now Revision, recorded *v1beta1.RevisionRef) bool {
 	if now.Fingerprint == "" {
 		return true
@@ -51,6 +52,34 @@ func same(now Revision, recorded *v1beta1.RevisionRef) bool {
 		return false
 	}
 	return recorded.Generation == now.Generation || recorded.Counter != "" && recorded.Counter == now.Counter
+}
+
+// rename gives the revision that a rollout is about the fingerprint that it has by now, when it is the same with another one.
+// Nothing could be copied under the former. At rest nothing is, and no write is worth it.
+func (p *pass) rename() {
+	now, was := p.f.Target.Revision.Fingerprint, p.st.Target
+	if was == nil || now == "" || p.resting() || now == was.Fingerprint || !same(p.f.Target.Revision, was) {
+		return
+	}
+	for _, record := range []*v1beta1.RevisionRef{p.st.Promoted, was} {
+		if record != nil && record.Fingerprint == was.Fingerprint {
+			record.Fingerprint = now
+		}
+	}
+}
+
+// recordCounter notes the number that the controller gave to a revision after it was recorded, with a change of the phase, so that
+// it costs no write.
+func (p *pass) recordCounter() {
+	now := p.f.Target.Revision
+	if now.Counter == "" || p.next.Phase == p.c.Status.Phase {
+		return
+	}
+	for _, record := range []*v1beta1.RevisionRef{p.st.Target, p.st.Promoted} {
+		if record != nil && record.Fingerprint == now.Fingerprint && string(record.UID) == now.UID {
+			record.Counter = now.Counter
+		}
+	}
 }
 
 // identity names a revision to the outside.

@@ -26,11 +26,13 @@ func chain() []rule {
 		{"settled", settled},
 		{"change-withdrawn", changeWithdrawn},
 		{"waiting-rollback", waitingRollback},
+		{"waiting-paused", waitingPaused},
 		{"still-waiting", stillWaiting},
 		{"confirm-rollout", confirmRollout},
 		{"wait-for-turn", waitForTurn},
 		{"start", start},
 		{"cancel", cancel},
+		{"paused", pausedUnderWay},
 		{"restart", restart},
 		{"retreat", retreat},
 		{"threshold", threshold},
@@ -160,7 +162,7 @@ func reverted(p *pass) bool {
 // settled has nothing to do: this is where an idle Canary ends. Only while the metric providers were found missing does it
 // ask again.
 func settled(p *pass) bool {
-	if !p.resting() || p.moved() {
+	if !p.resting() || p.superseded() {
 		return false
 	}
 	reason := p.healthReason()
@@ -178,6 +180,9 @@ func settled(p *pass) bool {
 	}
 	p.watchPrimary()
 	p.watchContent()
+	if p.problem == nil && !p.keepHealth && p.pausedChange() {
+		p.failPaused()
+	}
 	return true
 }
 

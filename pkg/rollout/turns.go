@@ -145,7 +145,7 @@ func cancel(p *pass) bool {
 
 // restart drops the verdicts on a revision that a newer one replaces.
 func restart(p *pass) bool {
-	if !p.running() || !p.moved() {
+	if !p.running() || !p.superseded() {
 		return false
 	}
 	p.startOver()

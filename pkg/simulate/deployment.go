@@ -44,6 +44,9 @@ type deployment struct {
 	patient bool
 	// copyOf is the recorded origin of a primary, written the template that the record is about.
 	copyOf, written string
+	// paused makes the Deployment controller leave the pods at the template that they had when it was set.
+	paused bool
+	held   string
 }
 
 func (d *deployment) setTemplate(now time.Time, template string) {
@@ -52,8 +55,33 @@ func (d *deployment) setTemplate(now time.Time, template string) {
 	}
 	d.template = template
 	d.generation++
-	d.counter++
+	if !d.paused {
+		d.counter++
+	}
 	d.progressedAt = now
+}
+
+// pause sets spec.paused. What was changed meanwhile is rolled out, and counted as a revision, when it is taken back.
+func (d *deployment) pause(now time.Time, paused bool) {
+	if d.paused == paused || !d.exists {
+		return
+	}
+	if paused {
+		d.held = d.template
+	} else if d.held != d.template {
+		d.counter++
+	}
+	d.paused = paused
+	d.generation++
+	d.progressedAt = now
+}
+
+// rolled is the template that new pods get.
+func (d *deployment) rolled() string {
+	if d.paused {
+		return d.held
+	}
+	return d.template
 }
 
 func (d *deployment) scale(now time.Time, replicas int32) {
@@ -74,13 +102,14 @@ func (d *deployment) reconcile(now time.Time, behaviors map[string]Behavior) {
 	if !d.exists {
 		return
 	}
-	fresh := d.count(func(p pod) bool { return p.template == d.template })
+	template := d.rolled()
+	fresh := d.count(func(p pod) bool { return p.template == template })
 	for ; fresh < d.replicas; fresh++ {
-		b := behaviors[d.template]
-		d.pods = append(d.pods, pod{template: d.template, readyAt: now.Add(b.Startup), never: b.Broken || d.faulty})
+		b := behaviors[template]
+		d.pods = append(d.pods, pod{template: template, readyAt: now.Add(b.Startup), never: b.Broken || d.faulty})
 	}
-	ready := d.count(func(p pod) bool { return p.template == d.template && p.ready(now) })
-	old := d.count(func(p pod) bool { return p.template != d.template })
+	ready := d.count(func(p pod) bool { return p.template == template && p.ready(now) })
+	old := d.count(func(p pod) bool { return p.template != template })
 	for old > 0 && old+ready > d.replicas {
 		d.removeOld()
 		old--
@@ -90,7 +119,7 @@ func (d *deployment) reconcile(now time.Time, behaviors map[string]Behavior) {
 
 func (d *deployment) removeOld() {
 	for i := range d.pods {
-		if d.pods[i].template != d.template {
+		if d.pods[i].template != d.rolled() {
 			d.pods = append(d.pods[:i:i], d.pods[i+1:]...)
 			return
 		}
@@ -135,8 +164,13 @@ func (d *deployment) workload(now time.Time, deadline time.Duration) rollout.Wor
 	if !d.exists {
 		return rollout.Workload{Name: d.name, Kind: "Deployment"}
 	}
+	counter := strconv.Itoa(d.counter)
+	if d.paused {
+		counter = ""
+	}
 	return rollout.Workload{
 		Exists:    true,
+		Paused:    d.paused,
 		Name:      d.name,
 		Kind:      "Deployment",
 		Replicas:  d.replicas,
@@ -146,7 +180,7 @@ func (d *deployment) workload(now time.Time, deadline time.Duration) rollout.Wor
 			Fingerprint: d.template,
 			UID:         fmt.Sprintf("uid-%s-%d", d.name, d.incarnation),
 			Generation:  d.generation,
-			Counter:     strconv.Itoa(d.counter),
+			Counter:     counter,
 			FlaggerHash: flaggerHash(d.template),
 		},
 	}
@@ -175,7 +209,7 @@ func (d *deployment) health(now time.Time, deadline time.Duration) rollout.Healt
 	switch {
 	case d.replicas == 0:
 		return rollout.Health{State: rollout.Waiting, Reason: wait + "scaled to zero"}
-	case !d.patient && ready < d.replicas && !now.Before(d.progressedAt.Add(deadline)):
+	case !d.patient && !d.paused && ready < d.replicas && !now.Before(d.progressedAt.Add(deadline)):
 		return rollout.Health{State: rollout.Stuck, Since: d.progressedAt.Add(deadline),
 			Reason: fmt.Sprintf("deployment %q exceeded its progress deadline", d.name)}
 	case fresh < d.replicas:

@@ -63,3 +63,10 @@ func withoutNulls(value any) any {
 	}
 	return value
 }
+
+// boolAt is false where there is none.
+func boolAt(obj map[string]any, path ...string) bool {
+	value, _, _ := unstructured.NestedFieldNoCopy(obj, path...)
+	b, _ := value.(bool)
+	return b
+}

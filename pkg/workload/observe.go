@@ -124,8 +124,9 @@ func (o *Observation) observe(k podKind, w *rollout.Workload, d *unstructured.Un
 	*w = rollout.Workload{
 		Exists: true, Name: d.GetName(), Kind: k.kind,
 		Revision: rollout.Revision{
-			UID: string(d.GetUID()), Generation: d.GetGeneration(), Counter: d.GetAnnotations()[counterAnnotation],
+			UID: string(d.GetUID()), Generation: d.GetGeneration(), Counter: counterOf(d),
 		},
+		Paused:    boolAt(d.Object, "spec", "paused"),
 		Replicas:  int32(k.replicas(d)),
 		Available: int32(intAt(d.Object, 0, "status", k.available)),
 		Health:    health,
@@ -136,6 +137,15 @@ func (o *Observation) observe(k podKind, w *rollout.Workload, d *unstructured.Un
 	}
 	w.Revision.Fingerprint = hash
 	return nil
+}
+
+// counterOf is the number of the revision that a Deployment asks for. Its controller counts a template only when it rolls it out:
+// neither while the Deployment is paused nor before it has seen the last change of it does the number say anything.
+func counterOf(d *unstructured.Unstructured) string {
+	if boolAt(d.Object, "spec", "paused") || intAt(d.Object, 0, "status", "observedGeneration") < d.GetGeneration() {
+		return ""
+	}
+	return d.GetAnnotations()[counterAnnotation]
 }
 
 func podLabels(d *unstructured.Unstructured) map[string]string {

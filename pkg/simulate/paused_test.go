@@ -1,0 +1,49 @@
+package simulate
+
+import (
+	"testing"
+	"time"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// Pause sets spec.paused of the target.
+func (w *World) Pause(paused bool) {
+	w.note("somebody sets spec.paused of the target to %t", paused)
+	w.target.pause(w.now, paused)
+	w.settleCluster()
+}
+
+// A target that is paused and then edited asks for nothing until it is resumed: its pods stay what they are, and what was analyzed
+// is gone from it. Users are told so, requests go to the primary, and the run does not wait for ever.
+func TestIncidentB11_EditOfAPausedTargetWaitsForItsResumption(t *testing.T) {
+	everyPhase(t, nil, func(t *testing.T, w *World, phase v1beta1.CanaryPhase) {
+		copied := w.primary.template == "v2"
+		w.Pause(true)
+		w.Ship("v3")
+		w.Run(time.Minute)
+		if got := message(w, v1beta1.HealthyType); condition(w, v1beta1.HealthyType) != "TargetPaused" {
+			t.Errorf("phase %s, Healthy says %s: %s", w.Status().Phase, condition(w, v1beta1.HealthyType), got)
+		}
+		if w.routed.SendsToCanary() {
+			t.Errorf("routed %+v", w.routed)
+		}
+		w.Run(time.Hour)
+		statuses, run := w.statuses, w.Status().Rollout.Run
+		w.Run(24 * time.Hour)
+		if end := w.Status().Phase; w.statuses != statuses || end == progressing || end == promoting || end == finalising {
+			t.Errorf("phase %s after an hour, %d writes of the status in a day", end, w.statuses-statuses)
+		}
+		if copied {
+			serves(t, w, "v2")
+		} else {
+			serves(t, w, "v1")
+		}
+		w.Pause(false)
+		rest(t, w, succeeded)
+		if w.Status().Rollout.Run != run+1 {
+			t.Errorf("run %d after %d", w.Status().Rollout.Run, run)
+		}
+		serves(t, w, "v3")
+	})
+}
