@@ -123,7 +123,7 @@ func stageOf(s *v1beta1.CanaryStatus) string {
 func (c *Controller) carryOut(ctx context.Context, v *view, stored *v1beta1.Canary, d rollout.Decision) error {
 	for _, action := range d.Actions {
 		if err := c.apply(ctx, v, stored, action); err != nil {
-			if !isConflict(err) && ctx.Err() == nil {
+			if (!isConflict(err) || c.queue.Stubborn(v.key)) && ctx.Err() == nil {
 				v.memory.applyError = shortened(err.Error())
 			}
 			return err

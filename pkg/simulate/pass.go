@@ -15,6 +15,7 @@ var (
 	errKilled = errors.New("killed")
 	errFault  = errors.New("the API server is not available")
 	errLost   = errors.New("the revision is neither what the target is at now nor stored")
+	errMoved  = errors.New("the target is at another revision by now")
 )
 
 // observe gathers the facts as a controller would.
@@ -68,6 +69,7 @@ func (w *World) Pass() bool {
 		return false
 	}
 	w.checkLoop()
+	w.passes++
 	f := w.observe()
 	if w.opts.Adapt != nil {
 		w.opts.Adapt(&f)
@@ -92,18 +94,33 @@ func (w *World) Pass() bool {
 		w.settleCluster()
 		return true
 	case err != nil:
-		w.applyError = err.Error()
-		w.wake = w.now.Add(time.Second)
+		w.backOff(err)
 		w.settleCluster()
 		return false
 	}
-	w.applyError = ""
+	w.applyError, w.failures = "", 0
 	w.settleCluster()
 	again := stale || wrote || w.delivered != told || len(d.Actions) > 0 || f.ApplyError != ""
 	if !again {
 		w.checkQuiet(&f)
 	}
 	return again
+}
+
+// backOff plans the next pass after one that failed, as the queue of the controller does: at once after a conflict, which may be
+// about an old picture of the cluster, and ever later. A conflict that goes on is told like any other failure.
+func (w *World) backOff(err error) {
+	const most = time.Minute
+	pause := time.Second
+	if errors.Is(err, errMoved) {
+		pause = 20 * time.Millisecond
+	}
+	pause = min(pause<<min(w.failures, 16), most)
+	w.failures++
+	if !errors.Is(err, errMoved) || w.failures > 7 {
+		w.applyError = err.Error()
+	}
+	w.wake = w.now.Add(pause)
 }
 
 // makeStale lets the pass see the cluster as the pass before saw it, as caches do that have not yet heard of a write. They
@@ -190,11 +207,15 @@ func (w *World) carryOut(d *rollout.Decision) (wrote bool, err error) {
 		}
 	}
 	for _, a := range d.Actions {
+		w.calls++
 		if w.refuse != nil && w.refuse(a) {
 			return wrote, errFault
 		}
 		if w.lost(a) {
 			return wrote, errLost
+		}
+		if w.moved(a) {
+			return wrote, errMoved
 		}
 		if err := w.write(func() { w.apply(a) }); err != nil {
 			return wrote, err
@@ -209,6 +230,7 @@ func (w *World) storeStatus(d *rollout.Decision) {
 	w.canary.Status = *d.Status.DeepCopy()
 	s := &w.canary.Status
 	w.statuses++
+	w.calls++
 	if old.Rollout != nil && s.Rollout != nil && old.Rollout.Run != s.Rollout.Run {
 		// What was found out about a revision in an earlier run says nothing about this one.
 		w.judged = map[string]int{}
@@ -294,13 +316,16 @@ func (w *World) lost(a rollout.Action) bool {
 	return r != nil && r.Promoted != nil && r.Promoted.Fingerprint == e.Revision.Fingerprint
 }
 
-// copyPrimary copies the target to the primary if the target still is at the revision that was meant. A primary that is gone
-// is rebuilt from the copy that was stored when it was written last, which has at least one pod.
+// moved is whether the revision that is to be copied is not that of the target any more. A primary that is gone is rebuilt from
+// the copy that was stored when it was written last.
+func (w *World) moved(a rollout.Action) bool {
+	e, ok := a.(rollout.EnsurePrimary)
+	rebuilt := ok && !w.primary.exists && w.stored[e.Revision.Fingerprint] > 0
+	return ok && w.target.template != e.Revision.Fingerprint && !rebuilt
+}
+
+// copyPrimary makes the primary a copy of the target, or of what was stored of it, which has at least one pod.
 func (w *World) copyPrimary(fingerprint string) {
-	rebuilt := !w.primary.exists && w.stored[fingerprint] > 0
-	if w.target.template != fingerprint && !rebuilt {
-		return
-	}
 	if !w.primary.exists {
 		replicas := max(1, w.target.replicas, w.stored[fingerprint])
 		w.primary = deployment{name: w.primary.name, exists: true, replicas: replicas, progressedAt: w.now, faulty: w.primary.faulty}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/rollout"
 )
 
 // Pause sets spec.paused of the target.
@@ -46,4 +47,57 @@ func TestIncidentB11_EditOfAPausedTargetWaitsForItsResumption(t *testing.T) {
 		}
 		serves(t, w, "v3")
 	})
+}
+
+// Two rules for "same revision" made a promotion of what was gone from the target go on for ever: the change was none to those who
+// decided, and was one to those who copied.
+func TestIncidentB11_EditOfAPausedTargetBeforeTheCopy(t *testing.T) {
+	for name, undo := range map[string]bool{"resumed": false, "undone": true} {
+		t.Run(name, func(t *testing.T) {
+			w := ready(t, podinfo())
+			w.Ship("v2")
+			w.refuse = func(a rollout.Action) bool { _, copies := a.(rollout.EnsurePrimary); return copies }
+			untilPhase(t, w, promoting)
+			w.Pause(true)
+			w.Ship("v3")
+			w.refuse = nil
+			passes, calls := w.passes, w.calls
+			w.Run(5 * time.Minute)
+			if w.passes-passes > 20 || w.calls-calls > 20 || condition(w, v1beta1.HealthyType) != "TargetPaused" {
+				t.Errorf("%d passes and %d calls in 5 minutes, phase %s, Healthy says %s", w.passes-passes, w.calls-calls, w.Status().Phase,
+					condition(w, v1beta1.HealthyType))
+			}
+			if w.routed.SendsToCanary() {
+				t.Errorf("routed %+v", w.routed)
+			}
+			want := "v3"
+			if undo {
+				want = "v2"
+				w.Ship(want)
+			}
+			w.Pause(false)
+			rest(t, w, succeeded)
+			serves(t, w, want)
+			sound(t, w)
+		})
+	}
+}
+
+// A target that is paused before its Canary exists, or at rest, keeps nobody waiting in vain.
+func TestPausedTargetAtRest(t *testing.T) {
+	w := world(podinfo())
+	w.Pause(true)
+	rest(t, w, initialized)
+	if got := condition(w, v1beta1.HealthyType); got != "Healthy" {
+		t.Errorf("Healthy says %s of a target that nobody has changed", got)
+	}
+	w.Ship("v2")
+	w.Run(time.Minute)
+	if w.Status().Phase != initialized || condition(w, v1beta1.HealthyType) != "TargetPaused" {
+		t.Errorf("phase %s, Healthy says %s", w.Status().Phase, condition(w, v1beta1.HealthyType))
+	}
+	w.Pause(false)
+	rest(t, w, succeeded)
+	serves(t, w, "v2")
+	sound(t, w)
 }

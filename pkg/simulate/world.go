@@ -99,8 +99,11 @@ type World struct {
 	// asked are the questions to webhooks, posted counts the calls of webhooks that decide nothing.
 	asked  []rollout.NeedHooks
 	posted int
-	// statuses counts the writes of the status.
-	statuses int
+	// statuses counts the writes of the status, passes the passes, calls the writes that were tried: those of the status, and the
+	// actions, each of which reads what it writes.
+	statuses, passes, calls int
+	// failures counts the passes in a row that failed.
+	failures int
 
 	// taken is whether clients were ever led to the primary.
 	taken bool

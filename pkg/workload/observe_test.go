@@ -31,8 +31,9 @@ func TestObserve(t *testing.T) {
 		Target: rollout.Workload{
 			Exists: true, Name: "podinfo", Kind: "Deployment", Replicas: 3, Available: 3,
 			Revision: rollout.Revision{
-				Fingerprint: hash, UID: "5f4dcc3b-5aa7-4d0e-a5d6-1d8327deb882", Generation: 7, Counter: "4", FlaggerHash: "55d7df6586",
+				Fingerprint: hash, UID: "5f4dcc3b-5aa7-4d0e-a5d6-1d8327deb882", Generation: 7, FlaggerHash: "55d7df6586",
 			},
+			Paused: true,
 			Health: rollout.Health{State: rollout.Ready},
 		},
 		Primary: rollout.Workload{
@@ -394,5 +395,26 @@ func TestKinds(t *testing.T) {
 	}
 	if diff := cmp.Diff([]router.Ref{deploymentKind().ref("", "")}, kinds.Resources()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// The Deployment controller counts a template when it rolls it out, and not before.
+func TestIncidentB11_CounterIsThatOfTheTemplate(t *testing.T) {
+	for name, c := range map[string]struct {
+		paused   bool
+		observed int64
+		want     string
+	}{
+		"rolled out":       {false, 7, "4"},
+		"paused":           {true, 7, ""},
+		"not yet observed": {false, 6, ""},
+	} {
+		obj := set(t, target(t), c.paused, "spec", "paused")
+		set(t, obj, c.observed, "status", "observedGeneration")
+		_, d := cluster(obj)
+		o, problem := d.Observe(canary(), live{"podinfo": obj}, now)
+		if problem != nil || o.Target.Revision.Counter != c.want || o.Target.Paused != c.paused {
+			t.Errorf("%s: counter %q, paused %t, problem %+v", name, o.Target.Revision.Counter, o.Target.Paused, problem)
+		}
 	}
 }

@@ -7,7 +7,7 @@
 //   - Remind: a pass itself has changed something. As Add, but a key whose last pass failed stays in its pause; otherwise a
 //     failure that is written into a status in ever other words would call for the next pass at once.
 //   - by its time: after a pass the key has at most one next time. Succeeded sets it to what the pass asked for, Failed to a pause
-//     that doubles from a second to a minute, Conflicted to a pause that doubles from 20 milliseconds to a second. The last
+//     that doubles from a second to a minute, Conflicted to a pause that doubles from 20 milliseconds to a minute. The last
 //     one to be set holds.
 //
 // However often a key is asked for, it waits once, and it is never at work twice at a time. One that is asked for while it is at

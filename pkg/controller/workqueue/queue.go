@@ -16,8 +16,10 @@ const (
 	firstRetry    = time.Second
 	lastRetry     = time.Minute
 	firstConflict = 20 * time.Millisecond
-	lastConflict  = time.Second
 )
+
+// stubborn is after how many conflicts in a row, which took about two seconds, a conflict is no accident any more.
+const stubborn = 7
 
 // shortestWake is the least time until a pass that another pass asked for. It bounds what a rule could burn that asks for
 // the next pass again and again without getting anywhere.
@@ -126,9 +128,10 @@ func (q *Queue) Failed(key string) time.Duration {
 	return q.retry(key, firstRetry, lastRetry)
 }
 
-// Conflicted brings a key back at once: somebody else has written the object, and the informers are about to tell.
+// Conflicted brings a key back at once: somebody else has written the object, and the informers are about to tell. One that goes on
+// is a failure like any other, whatever the server calls it: its pauses grow as far as those of Failed.
 func (q *Queue) Conflicted(key string) time.Duration {
-	return q.retry(key, firstConflict, lastConflict)
+	return q.retry(key, firstConflict, lastRetry)
 }
 
 func (q *Queue) retry(key string, first, last time.Duration) time.Duration {
@@ -150,6 +153,14 @@ func (q *Queue) Failing(key string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.failures[key] > 0
+}
+
+// Stubborn is whether a key has met so many conflicts in a row that no picture of the cluster can be that old: what conflicts is
+// then the wish and not its moment.
+func (q *Queue) Stubborn(key string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.failures[key] >= stubborn
 }
 
 // Drop forgets everything about a key whose Canary is gone.

@@ -164,6 +164,27 @@ func TestConflictComesBackAtOnce(t *testing.T) {
 	take(t, q)
 }
 
+// A conflict that comes again and again is no accident: it costs as little as any failure that goes on.
+func TestIncidentB11_StubbornConflictsArePaused(t *testing.T) {
+	q, _ := newTestQueue()
+	for range 6 {
+		q.Conflicted("a")
+	}
+	if q.Stubborn("a") {
+		t.Error("six conflicts are too many")
+	}
+	for range 8 {
+		q.Conflicted("a")
+	}
+	if pause := q.Conflicted("a"); pause < lastRetry || !q.Stubborn("a") {
+		t.Errorf("pause %s, stubborn %t", pause, q.Stubborn("a"))
+	}
+	q.Succeeded("a", time.Time{})
+	if q.Stubborn("a") {
+		t.Error("stubborn after a success")
+	}
+}
+
 func TestKeyIsNotHandedOutTwiceAtATime(t *testing.T) {
 	q, _ := newTestQueue()
 	q.Add("a")
