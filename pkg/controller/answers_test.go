@@ -111,27 +111,3 @@ func TestEventsSurviveAServerThatIsNotReadyForThem(t *testing.T) {
 		}))
 	}
 }
-
-// A resource that is served and can't be listed must not be asked for without a pause.
-func TestUnknownResourceIsNotAskedForInALoop(t *testing.T) {
-	synctest.Test(t, testUnknownResourceIsNotAskedForInALoop)
-}
-
-func testUnknownResourceIsNotAskedForInALoop(t *testing.T) {
-	a := newAPI(t, service("1"))
-	var lists atomic.Int32
-	a.client.PrependReactor("list", "services", func(clienttesting.Action) (bool, runtime.Object, error) {
-		return lists.Add(1) <= 5, nil, unknownResource()
-	})
-	w := watch(t, a)
-	w.ensure(serviceResource, "test/podinfo")
-	eventually(t, "a pause", func() bool { return w.clock.HasWaiters() })
-	if n := lists.Load(); n != 1 {
-		t.Errorf("%d lists without a pause", n)
-	}
-	eventually(t, "the resource to be read", func() bool {
-		w.clock.Step(watchAgain)
-		state, _ := w.ensure(serviceResource, "test/podinfo")
-		return state == synced
-	})
-}

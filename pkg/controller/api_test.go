@@ -2,7 +2,6 @@ package controller
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -14,18 +13,23 @@ import (
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/discovery"
-	fakediscovery "k8s.io/client-go/discovery/fake"
 	"k8s.io/client-go/dynamic/fake"
 	clienttesting "k8s.io/client-go/testing"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/controller/cache"
+	"flagger.app/flagger/pkg/controller/cache/cachetest"
+	"flagger.app/flagger/pkg/router/services"
 	"flagger.app/flagger/pkg/workload"
+)
+
+var (
+	canaryResource  = cache.CanaryResource
+	serviceResource = services.Ref("", "").Resource
 )
 
 var deploymentResource = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
@@ -39,14 +43,14 @@ type api struct {
 	mu      sync.Mutex
 	version int
 	calls   []string
-	served  map[string]*metav1.APIResourceList
+	served  *cachetest.Discovery
 	// fail answers a call with an error, described as "verb resource[/subresource]".
 	fail func(call string) error
 }
 
 func newAPI(t *testing.T, objects ...*unstructured.Unstructured) *api {
 	t.Helper()
-	a := &api{t: t, version: 100, served: map[string]*metav1.APIResourceList{}}
+	a := &api{t: t, version: 100, served: cachetest.NewDiscovery()}
 	a.serve("v1", "services", "configmaps")
 	a.serve("autoscaling/v2", "horizontalpodautoscalers")
 	a.serve("keda.sh/v1alpha1", "scaledobjects")
@@ -74,40 +78,10 @@ func newAPI(t *testing.T, objects ...*unstructured.Unstructured) *api {
 
 // serve makes the discovery know resources.
 func (a *api) serve(groupVersion string, resources ...string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	list := &metav1.APIResourceList{GroupVersion: groupVersion}
-	for _, r := range resources {
-		list.APIResources = append(list.APIResources, metav1.APIResource{Name: r, Namespaced: true})
-	}
-	a.served[groupVersion] = list
+	a.served.Serve(groupVersion, resources...)
 }
 
-// unserve makes the discovery forget a group.
-func (a *api) unserve(groupVersion string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.served, groupVersion)
-}
-
-// servedDiscovery answers from served.
-type servedDiscovery struct {
-	*fakediscovery.FakeDiscovery
-	api *api
-}
-
-func (d servedDiscovery) ServerResourcesForGroupVersion(groupVersion string) (*metav1.APIResourceList, error) {
-	d.api.mu.Lock()
-	defer d.api.mu.Unlock()
-	if list, ok := d.api.served[groupVersion]; ok {
-		return list, nil
-	}
-	return nil, apierrors.NewNotFound(schema.GroupResource{}, groupVersion)
-}
-
-func (a *api) cluster() Cluster {
-	return Cluster{Dynamic: a.client, Discovery: servedDiscovery{&fakediscovery.FakeDiscovery{Fake: &clienttesting.Fake{}}, a}}
-}
+func (a *api) cluster() Cluster { return Cluster{Dynamic: a.client, Discovery: a.served} }
 
 func (a *api) react(action clienttesting.Action) (bool, runtime.Object, error) {
 	call := action.GetVerb() + " " + action.GetResource().Resource
@@ -246,7 +220,7 @@ func (a *api) get(resource schema.GroupVersionResource, name string) *unstructur
 
 func (a *api) canary(name string) *v1beta1.Canary {
 	a.t.Helper()
-	c, err := decode(a.get(canaryResource, name))
+	c, err := cache.Decode(a.get(canaryResource, name))
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -297,6 +271,14 @@ func eventually(t testing.TB, what string, ok func() bool) {
 			t.Fatalf("waited in vain for: %s", what)
 		}
 	}
+}
+
+func service(version string) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Service"}}
+	u.SetNamespace("test")
+	u.SetName("podinfo")
+	u.SetResourceVersion(version)
+	return u
 }
 
 // readyDeployment is a Deployment whose controller has nothing left to do.
@@ -400,11 +382,4 @@ func closed(c <-chan struct{}) bool {
 	default:
 		return false
 	}
-}
-
-// failingDiscovery can't reach the API server.
-type failingDiscovery struct{ discovery.DiscoveryInterface }
-
-func (failingDiscovery) ServerResourcesForGroupVersion(string) (*metav1.APIResourceList, error) {
-	return nil, errors.New("no route to host")
 }

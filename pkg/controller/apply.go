@@ -39,9 +39,9 @@ func (c *Controller) apply(ctx context.Context, v *view, stored *v1beta1.Canary,
 		}
 		return c.applyObjects(ctx, v, c.mesh, stored, wanted)
 	case rollout.AddFinalizer:
-		return c.canaries.setFinalizer(ctx, v.key, stored.UID, true)
+		return c.canaries.SetFinalizer(ctx, v.key, stored.UID, true)
 	case rollout.RemoveFinalizer:
-		return c.canaries.setFinalizer(ctx, v.key, stored.UID, false)
+		return c.canaries.SetFinalizer(ctx, v.key, stored.UID, false)
 	case rollout.RevertRouting:
 		return c.revertRouting(ctx, v)
 	case rollout.RestoreTarget:
@@ -52,7 +52,7 @@ func (c *Controller) apply(ctx context.Context, v *view, stored *v1beta1.Canary,
 	case rollout.EnsurePrimaryScaler:
 		if v.facts.Primary.Replicas > 0 {
 			// A primary without pods gets some only from the autoscaler that took them away.
-			if err := workload.RetireOtherScalers(ctx, c.main.client, stored); err != nil {
+			if err := workload.RetireOtherScalers(ctx, c.main.Client(), stored); err != nil {
 				return err
 			}
 		}

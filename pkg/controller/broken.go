@@ -10,9 +10,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/client-go/tools/cache"
+	toolscache "k8s.io/client-go/tools/cache"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/controller/cache"
 	"flagger.app/flagger/pkg/controller/outbox"
 	"flagger.app/flagger/pkg/controller/workqueue"
 	"flagger.app/flagger/pkg/rollout"
@@ -20,7 +21,7 @@ import (
 
 // reportUndecodable tells the author of a Canary that does not fit our types. No retry can help, only an edit, so the only
 // failure is that of telling.
-func (c *Controller) reportUndecodable(ctx context.Context, key string, cause errUndecodable) error {
+func (c *Controller) reportUndecodable(ctx context.Context, key string, cause cache.UndecodableError) error {
 	return c.reportBroken(ctx, key, rollout.ReasonInvalidSpec, fmt.Sprintf("the Canary can't be read: %v", cause))
 }
 
@@ -39,8 +40,8 @@ const reasonOutdatedCRD rollout.ProblemReason = "OutdatedCRD"
 func (c *Controller) reportUnstored(ctx context.Context, v *view, cause error) error {
 	var told error
 	switch {
-	case errors.Is(cause, errOutdatedCRD):
-		told = c.reportBroken(ctx, v.key, reasonOutdatedCRD, errOutdatedCRD.Error())
+	case errors.Is(cause, cache.ErrOutdatedCRD):
+		told = c.reportBroken(ctx, v.key, reasonOutdatedCRD, cache.ErrOutdatedCRD.Error())
 	case apierrors.IsInvalid(cause), apierrors.IsForbidden(cause), apierrors.IsRequestEntityTooLargeError(cause):
 		// What the status can't say, an event can. Its name follows from its text, so it is one however often this is tried.
 		message := shortened(cause.Error())
@@ -54,15 +55,10 @@ func (c *Controller) reportUnstored(ctx context.Context, v *view, cause error) e
 // reportBroken puts a message into the Healthy condition and an event without decoding the Canary. It writes once per
 // message.
 func (c *Controller) reportBroken(ctx context.Context, key string, reason rollout.ProblemReason, message string) error {
-	item, exists, err := c.canaries.informer.GetIndexer().GetByKey(key)
-	if err != nil || !exists {
+	u, err := c.canaries.Object(key)
+	if err != nil || u == nil {
 		return err
 	}
-	u, ok := item.(*unstructured.Unstructured)
-	if !ok {
-		return nil
-	}
-	u = c.main.written.newest(keyOfObject(canaryResource, u), u)
 	conditions, changed := withUnhealthy(u, reason, message, metav1.NewTime(c.Clock.Now()))
 	if !changed {
 		return nil
@@ -74,7 +70,7 @@ func (c *Controller) reportBroken(ctx context.Context, key string, reason rollou
 	told := c.publisher.Events.Create(ctx, owner, outbox.Event{
 		Type: corev1.EventTypeWarning, Message: message, Sequence: u.GetGeneration(), Part: string(reason) + "/" + message,
 	})
-	if err := c.canaries.patchStatus(ctx, u, map[string]any{"conditions": conditions}); err != nil {
+	if err := c.canaries.PatchStatus(ctx, u, map[string]any{"conditions": conditions}); err != nil {
 		return err
 	}
 	return told
@@ -111,7 +107,7 @@ func withUnhealthy(u *unstructured.Unstructured, reason rollout.ProblemReason, m
 
 // keyParts splits a key; a key without a namespace can't occur, since Canaries are namespaced.
 func keyParts(key string) (namespace, name string) {
-	parsed, err := cache.ParseObjectName(key)
+	parsed, err := toolscache.ParseObjectName(key)
 	if err != nil {
 		return "", key
 	}

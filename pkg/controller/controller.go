@@ -9,16 +9,16 @@ import (
 
 	"go.uber.org/zap"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/cache"
+	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/controller/cache"
 	"flagger.app/flagger/pkg/controller/outbox"
 	"flagger.app/flagger/pkg/controller/workqueue"
 	"flagger.app/flagger/pkg/notify"
@@ -82,8 +82,8 @@ type Controller struct {
 
 	queue     *workqueue.Queue
 	workers   *workqueue.Workers
-	index     *index
-	canaries  *canaries
+	index     *cache.Index
+	canaries  *cache.Canaries
 	main      *site
 	mesh      *site
 	workloads *workload.Kinds
@@ -94,12 +94,10 @@ type Controller struct {
 	known map[string]*memory
 }
 
-// site is a cluster with its caches.
+// site is a cluster as the Controller reads and writes it.
 type site struct {
-	written   *written
-	informers *informers
-	applier   *router.Applier
-	client    dynamic.Interface
+	*cache.Cluster
+	applier *router.Applier
 }
 
 // memory is what a process knows of a Canary besides its status. Losing it costs a repetition at the most.
@@ -123,7 +121,7 @@ func New(cfg Config) (*Controller, error) {
 	c := &Controller{
 		Config: cfg,
 		queue:  workqueue.NewQueue(cfg.Clock),
-		index:  newIndex(),
+		index:  cache.NewIndex(),
 		known:  map[string]*memory{},
 	}
 	c.workers = workqueue.NewWorkers(c.queue, cfg.Workers)
@@ -132,61 +130,42 @@ func New(cfg Config) (*Controller, error) {
 	if cfg.Mesh != nil {
 		c.mesh = c.newSite(*cfg.Mesh)
 	}
-	c.workloads = workload.NewKinds(c.main.client, cfg.Workload)
+	c.workloads = workload.NewKinds(c.main.Client(), cfg.Workload)
 	c.publisher = outbox.New(outbox.Config{
 		Kube: cfg.Kube, Hooks: cfg.Hooks, Notifier: cfg.Notifier, Clock: cfg.Clock, Log: cfg.Log,
 		EventWebhook: cfg.EventWebhook, ClusterName: cfg.Settings.ClusterName, Delivered: c.queue.Remind,
 	})
 	var err error
-	if c.canaries, err = newCanaries(cfg.Main.Dynamic, c.main.written, cfg.Namespace, c.onCanary); err != nil {
+	if c.canaries, err = cache.NewCanaries(c.main.Cluster, toolscache.Indexers{byTurn: cache.IndexBy(turnOf)}, c.onCanary); err != nil {
 		return nil, err
 	}
-	c.limit = newLimit(cfg.Settings.MaxRollouts, c.canaries.informer.GetIndexer(), c.queue)
+	c.limit = newLimit(cfg.Settings.MaxRollouts, c.canaries.Indexer(), c.queue)
 	return c, nil
 }
 
 func (c *Controller) newSite(cluster Cluster) *site {
-	w := newWritten(c.Clock)
-	s := &site{written: w, client: recordingClient{cluster.Dynamic, w}}
-	s.informers = &informers{
-		client:    cluster.Dynamic,
-		discovery: cluster.Discovery,
-		clock:     c.Clock,
-		namespace: c.Namespace,
-		onState:   c.onResource,
-		onEvent: func(resource schema.GroupVersionResource, old, current *unstructured.Unstructured) {
-			c.onObject(w, resource, old, current)
-		},
-	}
-	s.applier = router.NewApplier(s.client, s)
-	return s
-}
-
-// Get returns the newest known state of an object, nil if it does not exist. It implements router.Live.
-func (s *site) Get(ref router.Ref) (*unstructured.Unstructured, error) {
-	o := keyOfRef(ref)
-	cached, err := s.informers.get(o)
-	if err != nil {
-		return nil, err
-	}
-	return s.written.newest(o, cached), nil
+	cached := cache.NewCluster(cache.Config{
+		Client: cluster.Dynamic, Discovery: cluster.Discovery, Clock: c.Clock, Namespace: c.Namespace,
+		OnEvent: c.onObject, OnState: c.onResource,
+	})
+	return &site{Cluster: cached, applier: router.NewApplier(cached.Client(), cached)}
 }
 
 // Watch fills the caches and keeps them up to date until ctx ends. It returns when it is done. It writes nothing, so every
 // process may do it.
 func (c *Controller) Watch(ctx context.Context) {
 	var wait sync.WaitGroup
-	c.main.informers.start(ctx, &wait)
+	c.main.Start(ctx, &wait)
 	if c.mesh != c.main {
-		c.mesh.informers.start(ctx, &wait)
+		c.mesh.Start(ctx, &wait)
 	}
 	for _, ref := range c.baseResources() {
-		c.main.informers.ensure(ref.Resource, "")
+		c.main.Ensure(ref.Resource, "")
 	}
-	wait.Go(func() { c.canaries.informer.RunWithContext(ctx) })
+	wait.Go(func() { c.canaries.Run(ctx) })
 	<-ctx.Done()
-	c.main.informers.stop()
-	c.mesh.informers.stop()
+	c.main.Stop()
+	c.mesh.Stop()
 	wait.Wait()
 }
 
@@ -195,11 +174,11 @@ func (c *Controller) Synced() bool { return c.Ready() == nil }
 
 // Ready returns nil when the caches that every Canary needs are filled, and what they wait for when not.
 func (c *Controller) Ready() error {
-	if !c.canaries.informer.HasSynced() {
+	if !c.canaries.HasSynced() {
 		return errors.New("the list of canaries.flagger.app is not read yet")
 	}
 	for _, ref := range c.baseResources() {
-		if err := c.main.informers.ready(ref.Resource); err != nil {
+		if err := c.main.Ready(ref.Resource); err != nil {
 			return err
 		}
 	}
@@ -216,10 +195,10 @@ func (c *Controller) baseResources() []router.Ref {
 // it returns. Clients should let writes that were begun be answered.
 func (c *Controller) Run(ctx context.Context) error {
 	// A process that becomes the leader late has been watching for long: all Canaries are due.
-	if !cache.WaitForCacheSync(ctx.Done(), c.Synced) {
+	if !toolscache.WaitForCacheSync(ctx.Done(), c.Synced) {
 		return nil
 	}
-	for _, key := range c.canaries.informer.GetIndexer().ListKeys() {
+	for _, key := range c.canaries.Indexer().ListKeys() {
 		c.queue.Add(key)
 	}
 	var wait sync.WaitGroup
@@ -305,7 +284,7 @@ func (c *Controller) forget(key string) {
 	delete(c.known, key)
 	c.mu.Unlock()
 	c.queue.Drop(key)
-	c.index.forget(key)
+	c.index.Forget(key)
 	c.publisher.Forget(key)
 	c.limit.forget(key, c.Clock.Now())
 	if m != nil {

@@ -28,6 +28,7 @@ import (
 
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/controller/cache"
 	"flagger.app/flagger/pkg/controller/outbox"
 	"flagger.app/flagger/pkg/fingerprint"
 	"flagger.app/flagger/pkg/hook"
@@ -481,11 +482,11 @@ func TestB34_NewCanaries(t *testing.T) {
 	younger.SetCreationTimestamp(metav1.NewTime(time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)))
 	elder.Object["spec"].(map[string]any)["service"].(map[string]any)["name"] = "podinfo"
 	twin := twinOf("podinfo")
-	if precedence(younger, elder) >= 0 || precedence(elder, younger) <= 0 {
+	if cache.Precedence(younger, elder) >= 0 || cache.Precedence(elder, younger) <= 0 {
 		t.Error("the elder goes before the one whose target has the name")
 	}
 	twin.SetCreationTimestamp(elder.GetCreationTimestamp())
-	if precedence(twin, younger) >= 0 {
+	if cache.Precedence(twin, younger) >= 0 {
 		t.Error("of two Canaries for one target the younger goes first")
 	}
 }
@@ -732,9 +733,7 @@ func testC01_DeletedCanaryIsForgotten(t *testing.T) {
 	l.until("to be forgotten", func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.index.mu.Lock()
-		defer l.index.mu.Unlock()
-		return len(l.known) == 0 && l.publisher.Len() == 0 && len(l.index.objects) == 0
+		return len(l.known) == 0 && l.publisher.Len() == 0 && l.index.Len() == 0
 	})
 	a.reset()
 	l.clock.Step(time.Hour)

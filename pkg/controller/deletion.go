@@ -2,16 +2,9 @@ package controller
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-
-	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
 	"flagger.app/flagger/pkg/router/services"
 )
@@ -75,31 +68,4 @@ func (c *Controller) revertRouting(ctx context.Context, v *view) error {
 		return err
 	}
 	return c.mesh.applier.Delete(ctx, v.canary, v.handover.remaining)
-}
-
-// setFinalizer adds or removes our finalizer; those of others stay. It fails with a conflict if somebody else has changed the
-// Canary since it was last seen.
-func (s *canaries) setFinalizer(ctx context.Context, key string, uid types.UID, present bool) error {
-	_, u, err := s.get(key)
-	if u == nil || u.GetUID() != uid {
-		return err
-	}
-	finalizers := slices.DeleteFunc(slices.Clone(u.GetFinalizers()), func(f string) bool { return f == v1beta1.Finalizer })
-	if present {
-		finalizers = append(finalizers, v1beta1.Finalizer)
-	}
-	if slices.Equal(finalizers, u.GetFinalizers()) {
-		return nil
-	}
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"finalizers": finalizers, "resourceVersion": u.GetResourceVersion(),
-	}})
-	if err != nil {
-		return err
-	}
-	_, err = s.resource(u).Patch(ctx, u.GetName(), types.MergePatchType, patch, metav1.PatchOptions{})
-	if err != nil && (present || !apierrors.IsNotFound(err)) {
-		return fmt.Errorf("canary %s.%s finalizers patch error: %w", u.GetName(), u.GetNamespace(), err)
-	}
-	return nil
 }

@@ -106,7 +106,7 @@ func testDeletionWaitsForWhatCouldNotBeRead(t *testing.T) {
 	now := metav1.Now()
 	canary := &v1beta1.Canary{ObjectMeta: metav1.ObjectMeta{Name: "podinfo", Namespace: "test", DeletionTimestamp: &now}}
 	canary.Spec.RevertOnDeletion = true
-	live := &touchLive{l.main, l.index, "test/podinfo", map[objectKey]struct{}{}}
+	live := l.index.Reads("test/podinfo").Of(l.main)
 	o := &observer{c: l.Controller, v: &view{canary: canary}, main: live, mesh: live}
 	o.invalid("spec.service.port: set it")
 	o.observeReverted()
@@ -120,7 +120,7 @@ func testDeletionWaitsForWhatCouldNotBeRead(t *testing.T) {
 func (l *loop) untilSeen(name string) {
 	l.t.Helper()
 	eventually(l.t, "the cache to follow", func() bool {
-		item, exists, err := l.canaries.informer.GetIndexer().GetByKey("test/" + name)
+		item, exists, err := l.canaries.Indexer().GetByKey("test/" + name)
 		return err == nil && exists && item.(*unstructured.Unstructured).GetResourceVersion() == l.api.get(canaryResource, name).GetResourceVersion()
 	})
 }

@@ -5,6 +5,7 @@
 //
 //	observe -> rollout.Decide -> (fetch what it needs, observe again, Decide) -> write status -> apply actions -> publish
 //
-// Everything that a pass reads comes from informers, so a Canary at rest costs the API server nothing. Objects that the
-// operator itself has written are read back from the answer of the write until the informers have caught up.
+// Three subjects have packages of their own: cache is what a pass reads, workqueue when it comes and who runs it, outbox how
+// its outcome is told. What is left here is the pass itself, and what spans the passes of all Canaries: who waits for whom (limit)
+// and who acts at all (lease).
 package controller

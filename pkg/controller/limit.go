@@ -8,9 +8,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/client-go/tools/cache"
+	toolscache "k8s.io/client-go/tools/cache"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/controller/cache"
 	"flagger.app/flagger/pkg/controller/workqueue"
 	"flagger.app/flagger/pkg/rollout"
 )
@@ -28,7 +29,7 @@ const (
 // survives a restart; only the starts of this process that the cache does not show yet are kept here.
 type limit struct {
 	max      int
-	canaries cache.Indexer
+	canaries toolscache.Indexer
 	// failing is whether the last pass of a Canary failed: it does not keep others from their turn.
 	failing func(key string) bool
 	// wake asks for a pass.
@@ -40,7 +41,7 @@ type limit struct {
 	failed map[string]time.Time
 }
 
-func newLimit(most int, canaries cache.Indexer, q *workqueue.Queue) *limit {
+func newLimit(most int, canaries toolscache.Indexer, q *workqueue.Queue) *limit {
 	return &limit{
 		max: most, canaries: canaries, failing: q.Failing, wake: q.Add,
 		starting: map[string]struct{}{}, failed: map[string]time.Time{},
@@ -88,7 +89,7 @@ func (p place) compare(q place) int {
 
 // placeOf is the place of a Canary whose change was seen at now, or before if its status says so.
 func (l *limit) placeOf(u *unstructured.Unstructured, now time.Time) place {
-	p := place{since: now, key: keyOf(u)}
+	p := place{since: now, key: cache.Key(u)}
 	if turnOf(u) != turnWaiting {
 		return p
 	}
@@ -142,7 +143,7 @@ func (l *limit) queue(now time.Time) []place {
 	items, _ := l.canaries.ByIndex(byTurn, turnWaiting)
 	var all []place
 	for _, item := range items {
-		if u, ok := item.(*unstructured.Unstructured); ok && !l.failing(keyOf(u)) {
+		if u, ok := item.(*unstructured.Unstructured); ok && !l.failing(cache.Key(u)) {
 			all = append(all, l.placeOf(u, now))
 		}
 	}
@@ -233,7 +234,7 @@ func (l *limit) onCanary(old, current *unstructured.Unstructured, now time.Time)
 		after = turnOf(current)
 	}
 	if after == turnRunning {
-		l.shown(keyOf(current))
+		l.shown(cache.Key(current))
 	}
 	if before != after {
 		l.wakeNext(now)

@@ -18,10 +18,11 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	clienttesting "k8s.io/client-go/testing"
-	"k8s.io/client-go/tools/cache"
+	toolscache "k8s.io/client-go/tools/cache"
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/controller/cache"
 	"flagger.app/flagger/pkg/controller/workqueue"
 	"flagger.app/flagger/pkg/rollout"
 )
@@ -223,7 +224,7 @@ func turns(t *testing.T, n int, canaries ...*unstructured.Unstructured) (*limit,
 	t.Helper()
 	woken := &[]string{}
 	q := workqueue.NewQueue(clocktesting.NewFakeClock(time.Unix(0, 0)))
-	l := newLimit(n, cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{byTurn: indexBy(turnOf)}), q)
+	l := newLimit(n, toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, toolscache.Indexers{byTurn: cache.IndexBy(turnOf)}), q)
 	l.failing = func(key string) bool { return strings.Contains(key, "broken") }
 	l.wake = func(key string) { *woken = append(*woken, key) }
 	for _, u := range canaries {

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/controller/cache"
 	"flagger.app/flagger/pkg/rollout"
 	"flagger.app/flagger/pkg/router"
 	"flagger.app/flagger/pkg/router/services"
@@ -50,7 +51,7 @@ type view struct {
 // Whatever is wrong with the Canary or could not be read is a fact as well; an error means that there is nothing to decide
 // on.
 func (c *Controller) observe(key string) (*view, error) {
-	canary, object, err := c.canaries.get(key)
+	canary, object, err := c.canaries.Get(key)
 	if err != nil || canary == nil {
 		return nil, err
 	}
@@ -71,19 +72,15 @@ func (c *Controller) observe(key string) (*view, error) {
 	if canary.GetAnalysis().SessionAffinity != nil {
 		v.facts.Nonces = [2]string{nonce(), nonce()}
 	}
-	touched := map[objectKey]struct{}{}
-	o := &observer{
-		c: c, v: v,
-		main: &touchLive{c.main, c.index, key, touched},
-		mesh: &touchLive{c.mesh, c.index, key, touched},
-	}
+	reads := c.index.Reads(key)
+	o := &observer{c: c, v: v, main: reads.Of(c.main), mesh: reads.Of(c.mesh)}
 	o.problem(problem)
 	o.observe()
 	if o.asleep {
 		return nil, errAsleep
 	}
 	v.facts.Contended = m.contentions.problem()
-	c.index.keep(key, touched)
+	reads.Keep()
 	return v, nil
 }
 
@@ -107,31 +104,12 @@ func (v *view) sameQuestion(later *view) bool {
 		maps.Equal(v.facts.Target.Revision.Configs, later.facts.Target.Revision.Configs)
 }
 
-// touchLive is a router.Live that notes what a pass looks at, so that a change of it wakes the Canary.
-type touchLive struct {
-	router.Live
-	index   *index
-	key     string
-	touched map[objectKey]struct{}
-}
-
-func (l *touchLive) Get(ref router.Ref) (*unstructured.Unstructured, error) {
-	l.touch(ref)
-	return l.Live.Get(ref)
-}
-
-func (l *touchLive) touch(ref router.Ref) {
-	o := keyOfRef(ref)
-	l.touched[o] = struct{}{}
-	l.index.add(l.key, o)
-}
-
 // observer fills one view. The steps go on after a problem where they can: traffic may have to be led away from a target
 // that is gone.
 type observer struct {
 	c          *Controller
 	v          *view
-	main, mesh *touchLive
+	main, mesh *cache.Reader
 	// asleep is set when a cache is not filled yet.
 	asleep bool
 	// unknown is the first read that failed.
@@ -184,11 +162,11 @@ func (o *observer) failed(err error) {
 // ready makes sure that the resources are watched, and reports whether they can be read.
 func (o *observer) ready(s *site, refs []router.Ref, remedy string) bool {
 	for _, ref := range refs {
-		state, reason := s.informers.ensure(ref.Resource, o.v.key)
+		state, reason := s.Ensure(ref.Resource, o.v.key)
 		switch {
-		case state == synced:
+		case state == cache.Synced:
 			continue
-		case state == missing:
+		case state == cache.Missing:
 			o.problem(&rollout.Problem{Reason: rollout.ReasonInvalidSpec, Message: reason + ": " + remedy})
 		case reason != "":
 			o.problem(&rollout.Problem{Reason: rollout.ReasonReadFailed, Message: reason, Unknown: true})
@@ -269,9 +247,9 @@ func (v *view) servicesInput() services.Input {
 }
 
 // inPlace is whether the objects are as wanted.
-func (o *observer) inPlace(s *site, live *touchLive, wanted []router.Object) bool {
+func (o *observer) inPlace(s *site, live *cache.Reader, wanted []router.Object) bool {
 	for i := range wanted {
-		live.touch(wanted[i].Ref)
+		live.Touch(wanted[i].Ref)
 	}
 	changes, err := s.applier.Diff(o.v.canary, wanted)
 	o.failed(err)
@@ -368,16 +346,16 @@ func (o *observer) checkSpec() {
 // checkRivals refuses a Canary that wants the target or the Service of one that takes precedence: the two would undo each other's
 // work.
 func (o *observer) checkRivals() {
-	rivals, err := o.c.canaries.rivals(o.v.object)
+	rivals, err := o.c.canaries.Rivals(o.v.object)
 	o.failed(err)
-	first := slices.IndexFunc(rivals, func(rival *unstructured.Unstructured) bool { return precedence(rival, o.v.object) < 0 })
+	first := slices.IndexFunc(rivals, func(rival *unstructured.Unstructured) bool { return cache.Precedence(rival, o.v.object) < 0 })
 	if first < 0 {
 		return
 	}
 	o.v.refused = true
 	rival := rivals[first]
 	field, what := "spec.targetRef", fmt.Sprintf("target %s/%s", o.v.canary.Spec.TargetRef.Kind, o.v.canary.Spec.TargetRef.Name)
-	if targetOf(rival) != targetOf(o.v.object) {
+	if !cache.SameTarget(rival, o.v.object) {
 		field, what = "spec.service.name", "Service "+router.NamesOf(o.v.canary).Apex
 	}
 	o.problem(&rollout.Problem{Reason: rollout.ReasonDuplicateTarget, Message: fmt.Sprintf(

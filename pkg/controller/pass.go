@@ -10,13 +10,14 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/controller/cache"
 	"flagger.app/flagger/pkg/rollout"
 )
 
 // pass brings one Canary as far as it can get now, and says when to look again.
 func (c *Controller) pass(ctx context.Context, key string) (time.Time, error) {
 	v, err := c.observe(key)
-	var undecodable errUndecodable
+	var undecodable cache.UndecodableError
 	switch {
 	case errors.As(err, &undecodable):
 		c.limit.withdraw(key, c.Clock.Now())
@@ -95,14 +96,14 @@ func (c *Controller) decide(ctx context.Context, v *view) (*view, rollout.Decisi
 
 // store writes the status if it differs, and returns the Canary with its new status.
 func (c *Controller) store(ctx context.Context, v *view, d rollout.Decision) (*v1beta1.Canary, error) {
-	differs, err := statusDiffers(&v.canary.Status, &d.Status)
+	differs, err := cache.StatusDiffers(&v.canary.Status, &d.Status)
 	if err != nil {
 		return nil, named(v.canary, err)
 	}
 	if !differs {
 		return v.canary, nil
 	}
-	if err := c.canaries.writeStatus(ctx, v.object, &d.Status); err != nil {
+	if err := c.canaries.WriteStatus(ctx, v.object, &d.Status); err != nil {
 		return nil, err
 	}
 	stored := v.canary.DeepCopy()

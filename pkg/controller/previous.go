@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/controller/cache"
 	"flagger.app/flagger/pkg/rollout"
 	"flagger.app/flagger/pkg/router"
 	"flagger.app/flagger/pkg/router/services"
@@ -54,7 +55,7 @@ func (o *observer) observeCopies() {
 // observeUnusedCopies leaves out those that were looked at since the last promotion.
 func (o *observer) observeUnusedCopies(copier workload.Copier) {
 	owned := func(ref router.Ref) []*unstructured.Unstructured {
-		return o.c.main.informers.owned(ref.Resource, o.v.canary.UID)
+		return o.c.main.Owned(ref.Resource, o.v.canary.UID)
 	}
 	unused, err := copier.UnusedCopies(o.v.canary, owned, o.main)
 	o.failed(err)
@@ -117,7 +118,7 @@ func (o *observer) previousFact(r v1beta1.RoutingRef, apex string) rollout.Previ
 		return fact
 	}
 	// What another Canary has taken over by now is its own.
-	taken, err := o.c.canaries.leadsService(o.v.object, r.Service)
+	taken, err := o.c.canaries.LeadsService(o.v.object, r.Service)
 	if err == nil && r.Provider != "" {
 		fact.Routes, err = o.previousRoutes(r, taken)
 	}
@@ -139,10 +140,10 @@ func (o *observer) previousRoutes(r v1beta1.RoutingRef, taken bool) (bool, error
 	}
 	gone := map[string]bool{}
 	for _, ref := range p.Resources() {
-		state, _ := o.c.mesh.informers.ensure(ref.Resource, o.v.key)
-		if state == missing {
+		state, _ := o.c.mesh.Ensure(ref.Resource, o.v.key)
+		if state == cache.Missing {
 			gone[ref.Kind] = true
-		} else if err := o.c.mesh.informers.ready(ref.Resource); err != nil {
+		} else if err := o.c.mesh.Ready(ref.Resource); err != nil {
 			return false, err
 		}
 	}
@@ -187,8 +188,8 @@ func (o *observer) observePreviousScalers(record []v1beta1.ScalerRef) {
 		if !ok {
 			continue
 		}
-		state, _ := o.c.main.informers.ensure(copied.Resource, o.v.key)
-		if state == missing {
+		state, _ := o.c.main.Ensure(copied.Resource, o.v.key)
+		if state == cache.Missing {
 			continue
 		}
 		if err := o.observePreviousScaler(s, source, copied); err != nil {
@@ -212,7 +213,7 @@ func (o *observer) observePreviousScaler(previous v1beta1.ScalerRef, source, cop
 		return err
 	}
 	// What another Canary refers to by now is told what to do by that one.
-	taken, err := o.c.canaries.refersToScaler(o.v.object, previous)
+	taken, err := o.c.canaries.RefersToScaler(o.v.object, previous)
 	if err == nil && !taken {
 		o.v.previous.paused = append(o.v.previous.paused, source)
 	}
@@ -222,7 +223,7 @@ func (o *observer) observePreviousScaler(previous v1beta1.ScalerRef, source, cop
 // resumePreviousScalers carries out rollout.ResumePreviousScalers.
 func (c *Controller) resumePreviousScalers(ctx context.Context, v *view) error {
 	for _, ref := range v.previous.paused {
-		if err := workload.ResumePreviousScaler(ctx, c.main.client, ref); err != nil {
+		if err := workload.ResumePreviousScaler(ctx, c.main.Client(), ref); err != nil {
 			return err
 		}
 	}

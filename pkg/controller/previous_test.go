@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/controller/cache/cachetest"
 	"flagger.app/flagger/pkg/rollout"
 )
 
@@ -319,7 +321,9 @@ func TestB31_PreviousRoutesThatCannotBeRead(t *testing.T) {
 func testB31_PreviousRoutesThatCannotBeRead(t *testing.T) {
 	a := newAPI(t, readyDeployment("podinfo", 2), usersService("podinfo"), revertible("podinfo"))
 	l := routedBefore(t, a)
-	l.mesh = l.newSite(Cluster{Dynamic: a.client, Discovery: failingDiscovery{}})
+	unreachable := cachetest.NewDiscovery()
+	unreachable.Fail(errors.New("no route to host"))
+	l.mesh = l.newSite(Cluster{Dynamic: a.client, Discovery: unreachable})
 	l.start()
 	a.edit(deploymentResource, "podinfo", "podinfo:2", "spec", "template", "metadata", "annotations", "image")
 	const text = "no route to host"

@@ -132,7 +132,7 @@ func (c *Controller) applyToWorkload(ctx context.Context, v *view, stored *v1bet
 	case rollout.ScaleTargetToZero:
 		err = v.target.ScaleToZero(ctx, stored)
 	case rollout.PauseTarget:
-		err = workload.PauseScaler(ctx, c.main.client, stored)
+		err = workload.PauseScaler(ctx, c.main.Client(), stored)
 	case rollout.RestoreCopies:
 		err = v.restoreCopies(ctx, stored)
 	default:
@@ -236,7 +236,7 @@ func (c *Controller) meetOpponents(ctx context.Context, v *view) {
 		}
 		manager := ""
 		if len(found.fields) > 0 {
-			u, err := found.site.client.Resource(ref.Resource).Namespace(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+			u, err := found.site.Client().Resource(ref.Resource).Namespace(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
 			if err != nil {
 				c.logger(v.key).Debug("who changes an object of ours is not known", zap.Stringer("object", ref), zap.Error(err))
 			} else {

@@ -216,7 +216,7 @@ func testIncidentB14_DecisionsAreNotHeld(t *testing.T) {
 	ref := services.Ref("test", "extra")
 	canary := &v1beta1.Canary{ObjectMeta: metav1.ObjectMeta{Name: "podinfo", Namespace: "test", UID: "uid"}}
 	v := &view{key: "test/podinfo", canary: canary, memory: &memory{contentions: contentions{}}, started: l.clock.Now()}
-	o := &observer{c: l.Controller, v: v, main: &touchLive{l.main, l.index, v.key, map[objectKey]struct{}{}}}
+	o := &observer{c: l.Controller, v: v, main: l.index.Reads(v.key).Of(l.main)}
 	wanted := func(value string) []router.Object {
 		return []router.Object{{
 			Ref: ref, Wanted: router.NewObject(ref, nil, nil, map[string]any{"sessionAffinity": value}),

@@ -280,7 +280,7 @@ func TestReadinessSaysWhatItWaitsFor(t *testing.T) { synctest.Test(t, testReadin
 
 func testReadinessSaysWhatItWaitsFor(t *testing.T) {
 	a := newAPI(t)
-	a.unserve("apps/v1")
+	a.served.Unserve("apps/v1")
 	l := newLoop(t, a, 1).start()
 	eventually(t, "the cause", func() bool {
 		err := l.Ready()

@@ -6,6 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"flagger.app/flagger/pkg/controller/cache"
 	"flagger.app/flagger/pkg/workload"
 )
 
@@ -14,9 +15,8 @@ func (c *Controller) onCanary(old, current *unstructured.Unstructured) {
 	present := current
 	if current == nil {
 		present = old
-		c.main.written.forget(keyOfObject(canaryResource, old))
 	}
-	key := keyOf(present)
+	key := cache.Key(present)
 	c.limit.onCanary(old, current, c.Clock.Now())
 	if old != nil && current != nil && sameWishes(old, current) {
 		if !sameField(old, current, "status", "rollout", "routing") {
@@ -37,25 +37,24 @@ func (c *Controller) onCanary(old, current *unstructured.Unstructured) {
 }
 
 func (c *Controller) wakeRivals(u *unstructured.Unstructured) {
-	rivals, err := c.canaries.rivals(u)
+	rivals, err := c.canaries.Rivals(u)
 	if err != nil {
 		c.Log.Sugar().Errorf("canary %s/%s: looking for others with the same target: %v", u.GetNamespace(), u.GetName(), err)
 	}
 	for _, rival := range rivals {
-		c.queue.Add(keyOf(rival))
+		c.queue.Add(cache.Key(rival))
 	}
 }
 
 // onObject is called for every change of any other object.
-func (c *Controller) onObject(w *written, resource schema.GroupVersionResource, old, current *unstructured.Unstructured) {
+func (c *Controller) onObject(resource schema.GroupVersionResource, old, current *unstructured.Unstructured) {
 	present := current
 	if current == nil {
 		present = old
-		w.forget(keyOfObject(resource, old))
 	}
 	newRevision := old != nil && current != nil && !sameField(old, current, "spec", "template")
 	newConfig := old != nil && current != nil && !workload.SameConfig(old, current)
-	for _, key := range c.index.lookup(keyOfObject(resource, present)) {
+	for _, key := range c.index.Lookup(cache.KeyOfObject(resource, present)) {
 		c.queue.Add(key)
 		if newConfig || newRevision && c.isTarget(key, present.GetName()) {
 			c.interrupt(key, func(g generations) bool { return newConfig || g.target != present.GetGeneration() })
@@ -65,7 +64,7 @@ func (c *Controller) onObject(w *written, resource schema.GroupVersionResource, 
 
 // onResource is called when a resource became readable, or stopped being so.
 func (c *Controller) onResource(resource schema.GroupVersionResource, waiters []string) {
-	for _, key := range append(waiters, c.index.lookupResource(resource)...) {
+	for _, key := range append(waiters, c.index.LookupResource(resource)...) {
 		if key != "" {
 			c.queue.Add(key)
 		}

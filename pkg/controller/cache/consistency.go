@@ -1,4 +1,4 @@
-package controller
+package cache
 
 import (
 	"context"
@@ -20,13 +20,13 @@ import (
 // object that was written and deleted while the watch was broken: no event tells of it.
 const writtenFor = 30 * time.Second
 
-// written remembers what the API server answered to our own writes until the informers show it, so that a pass never
+// consistency remembers what the API server answered to our own writes until the informers show it, so that a pass never
 // decides on a state older than its predecessor's writes.
-type written struct {
+type consistency struct {
 	clock clock.PassiveClock
 
 	mu      sync.Mutex
-	objects map[objectKey]answer
+	objects map[ObjectKey]answer
 }
 
 type answer struct {
@@ -34,41 +34,48 @@ type answer struct {
 	at     time.Time
 }
 
-func newWritten(c clock.PassiveClock) *written {
-	return &written{clock: c, objects: map[objectKey]answer{}}
+func newConsistency(c clock.PassiveClock) *consistency {
+	return &consistency{clock: c, objects: map[ObjectKey]answer{}}
 }
 
-func (w *written) record(resource schema.GroupVersionResource, u *unstructured.Unstructured) {
+func (c *consistency) record(resource schema.GroupVersionResource, u *unstructured.Unstructured) {
 	if u == nil {
 		return
 	}
 	u = u.DeepCopy()
 	unstructured.RemoveNestedField(u.Object, "metadata", "managedFields")
 	u = workload.Summarize(u)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.objects[keyOfObject(resource, u)] = answer{object: u, at: w.clock.Now()}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.objects[KeyOfObject(resource, u)] = answer{object: u, at: c.clock.Now()}
 }
 
 // newest returns the newer of an informer's object, nil if it has none, and of what was last written.
-func (w *written) newest(o objectKey, cached *unstructured.Unstructured) *unstructured.Unstructured {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	a, ok := w.objects[o]
+func (c *consistency) newest(o ObjectKey, cached *unstructured.Unstructured) *unstructured.Unstructured {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a, ok := c.objects[o]
 	if !ok {
 		return cached
 	}
-	if w.clock.Since(a.at) > writtenFor || !newer(a.object, cached) {
-		delete(w.objects, o)
+	if c.clock.Since(a.at) > writtenFor || !newer(a.object, cached) {
+		delete(c.objects, o)
 		return cached
 	}
 	return a.object
 }
 
-func (w *written) forget(o objectKey) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.objects, o)
+// onEvent follows a change that an informer tells of: what was deleted is not read back.
+func (c *consistency) onEvent(resource schema.GroupVersionResource, old, current *unstructured.Unstructured) {
+	if current == nil {
+		c.forget(KeyOfObject(resource, old))
+	}
+}
+
+func (c *consistency) forget(o ObjectKey) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.objects, o)
 }
 
 // newer is whether a is a later version than b of the same resource. Versions that can't be compared are not.
@@ -80,15 +87,15 @@ func newer(a, b *unstructured.Unstructured) bool {
 	return err == nil && order > 0
 }
 
-// recordingClient hands every answer to a write to written.
+// recordingClient hands every answer to a write to a consistency.
 type recordingClient struct {
 	dynamic.Interface
-	written *written
+	consistency *consistency
 }
 
 func (c recordingClient) Resource(resource schema.GroupVersionResource) dynamic.NamespaceableResourceInterface {
 	all := c.Interface.Resource(resource)
-	return recordingNamespaceable{recordingResource{all, resource, c.written}, all}
+	return recordingNamespaceable{recordingResource{all, resource, c.consistency}, all}
 }
 
 type recordingNamespaceable struct {
@@ -97,18 +104,18 @@ type recordingNamespaceable struct {
 }
 
 func (r recordingNamespaceable) Namespace(namespace string) dynamic.ResourceInterface {
-	return recordingResource{r.all.Namespace(namespace), r.resource, r.written}
+	return recordingResource{r.all.Namespace(namespace), r.resource, r.consistency}
 }
 
 type recordingResource struct {
 	dynamic.ResourceInterface
-	resource schema.GroupVersionResource
-	written  *written
+	resource    schema.GroupVersionResource
+	consistency *consistency
 }
 
 func (r recordingResource) keep(u *unstructured.Unstructured, err error) (*unstructured.Unstructured, error) {
 	if err == nil {
-		r.written.record(r.resource, u)
+		r.consistency.record(r.resource, u)
 	}
 	return u, err
 }

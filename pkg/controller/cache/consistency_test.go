@@ -1,4 +1,4 @@
-package controller
+package cache
 
 import (
 	"context"
@@ -26,8 +26,8 @@ func service(version string) *unstructured.Unstructured {
 }
 
 func TestOwnWritesAreReadBackUntilTheCacheShowsThem(t *testing.T) {
-	w := newWritten(clocktesting.NewFakeClock(time.Unix(0, 0)))
-	o := keyOfObject(serviceResource, service("1"))
+	w := newConsistency(clocktesting.NewFakeClock(time.Unix(0, 0)))
+	o := KeyOfObject(serviceResource, service("1"))
 	w.record(serviceResource, service("10"))
 	for _, step := range []struct {
 		name   string
@@ -47,8 +47,8 @@ func TestOwnWritesAreReadBackUntilTheCacheShowsThem(t *testing.T) {
 }
 
 func TestDeletedObjectIsNotReadBack(t *testing.T) {
-	w := newWritten(clocktesting.NewFakeClock(time.Unix(0, 0)))
-	o := keyOfObject(serviceResource, service("1"))
+	w := newConsistency(clocktesting.NewFakeClock(time.Unix(0, 0)))
+	o := KeyOfObject(serviceResource, service("1"))
 	w.record(serviceResource, service("10"))
 	w.forget(o)
 	if got := w.newest(o, nil); got != nil {
@@ -58,8 +58,8 @@ func TestDeletedObjectIsNotReadBack(t *testing.T) {
 
 func TestMissedDeletionIsBelievedAfterAWhile(t *testing.T) {
 	clock := clocktesting.NewFakeClock(time.Unix(0, 0))
-	w := newWritten(clock)
-	o := keyOfObject(serviceResource, service("1"))
+	w := newConsistency(clock)
+	o := KeyOfObject(serviceResource, service("1"))
 	w.record(serviceResource, service("10"))
 	clock.Step(writtenFor + time.Second)
 	if got := w.newest(o, nil); got != nil {
@@ -89,13 +89,13 @@ func TestEveryWriteIsRecorded(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWritten(clocktesting.NewFakeClock(time.Unix(0, 0)))
+			w := newConsistency(clocktesting.NewFakeClock(time.Unix(0, 0)))
 			client := recordingClient{fake.NewSimpleDynamicClient(runtime.NewScheme(), service("1")), w}
 			u := service("2")
 			if err := write(client, u); err != nil {
 				t.Fatal(err)
 			}
-			if w.newest(keyOfObject(serviceResource, u), nil) == nil {
+			if w.newest(KeyOfObject(serviceResource, u), nil) == nil {
 				t.Fatal("the answer was not recorded")
 			}
 		})

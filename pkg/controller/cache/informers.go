@@ -1,4 +1,4 @@
-package controller
+package cache
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/dynamic/dynamicinformer"
-	"k8s.io/client-go/tools/cache"
+	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -31,16 +31,16 @@ const (
 	watchAgain = time.Second
 )
 
-// availability is whether a resource can be read.
-type availability int
+// Availability is whether a resource can be read.
+type Availability int
 
 const (
-	// syncing resources are being listed; whoever asked is woken when that is done.
-	syncing availability = iota
-	// synced resources can be read from the cache.
-	synced
-	// missing resources are not served; whoever asked is woken when they are.
-	missing
+	// Syncing resources are being listed; whoever asked is woken when that is done.
+	Syncing Availability = iota
+	// Synced resources can be read from the cache.
+	Synced
+	// Missing resources are not served; whoever asked is woken when they are.
+	Missing
 )
 
 // informers watches the resources that somebody asked for, as unstructured objects. They start when first asked for, survive
@@ -64,68 +64,68 @@ type informers struct {
 
 // watched is one resource that somebody asked for.
 type watched struct {
-	state    availability
+	state    Availability
 	reason   string
-	informer cache.SharedIndexInformer
+	informer toolscache.SharedIndexInformer
 	waiters  map[string]struct{}
 }
 
-// start lets the informers run until the context ends. They must not be asked for anything before.
-func (i *informers) start(ctx context.Context, wait *sync.WaitGroup) {
+// Start lets the informers run until the context ends. They must not be asked for anything before.
+func (i *informers) Start(ctx context.Context, wait *sync.WaitGroup) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.run, i.wait = ctx, wait
 	i.resources = map[schema.GroupVersionResource]*watched{}
 }
 
-// stop keeps new informers from being started, so that the wait for the others can come to an end.
-func (i *informers) stop() {
+// Stop keeps new informers from being started, so that the wait for the others can come to an end.
+func (i *informers) Stop() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.stopped = true
 }
 
-// ensure makes sure that a resource is watched and tells whether it can be read. If not, the reason says why, and the key is
+// Ensure makes sure that a resource is watched and tells whether it can be read. If not, the reason says why, and the key is
 // woken when that changes.
-func (i *informers) ensure(resource schema.GroupVersionResource, key string) (availability, string) {
+func (i *informers) Ensure(resource schema.GroupVersionResource, key string) (Availability, string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	w, ok := i.resources[resource]
 	if !ok && i.stopped {
-		return syncing, "the operator is stopping"
+		return Syncing, "the operator is stopping"
 	}
 	if !ok {
 		w = &watched{waiters: map[string]struct{}{}}
 		i.resources[resource] = w
 		i.wait.Go(func() { i.watch(i.run, resource, w) })
 	}
-	if w.state != synced {
+	if w.state != Synced {
 		w.waiters[key] = struct{}{}
 	}
 	return w.state, w.reason
 }
 
-// ready returns nil when a resource can be read, and why not otherwise.
-func (i *informers) ready(resource schema.GroupVersionResource) error {
+// Ready returns nil when a resource can be read, and why not otherwise.
+func (i *informers) Ready(resource schema.GroupVersionResource) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	w, ok := i.resources[resource]
 	switch {
-	case !ok || w.state != synced && w.reason == "":
+	case !ok || w.state != Synced && w.reason == "":
 		return fmt.Errorf("the list of %s is not read yet", resource.GroupResource())
-	case w.state != synced:
+	case w.state != Synced:
 		return errors.New(w.reason)
 	}
 	return nil
 }
 
 // get returns an object as the informer last saw it, nil if it does not exist.
-func (i *informers) get(o objectKey) (*unstructured.Unstructured, error) {
-	store := i.store(o.resource)
+func (i *informers) get(o ObjectKey) (*unstructured.Unstructured, error) {
+	store := i.store(o.Resource)
 	if store == nil {
-		return nil, fmt.Errorf("%s are not watched yet", o.resource.GroupResource())
+		return nil, fmt.Errorf("%s are not watched yet", o.Resource.GroupResource())
 	}
-	item, exists, err := store.GetByKey(cache.NewObjectName(o.namespace, o.name).String())
+	item, exists, err := store.GetByKey(toolscache.NewObjectName(o.Namespace, o.Name).String())
 	if err != nil || !exists {
 		return nil, err
 	}
@@ -133,10 +133,10 @@ func (i *informers) get(o objectKey) (*unstructured.Unstructured, error) {
 }
 
 // store is what an informer holds, nil while that can't be read.
-func (i *informers) store(resource schema.GroupVersionResource) cache.Indexer {
+func (i *informers) store(resource schema.GroupVersionResource) toolscache.Indexer {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if w, ok := i.resources[resource]; ok && w.state == synced {
+	if w, ok := i.resources[resource]; ok && w.state == Synced {
 		return w.informer.GetIndexer()
 	}
 	return nil
@@ -154,8 +154,8 @@ func indexByOwner(item any) ([]string, error) {
 	return nil, nil
 }
 
-// owned returns the objects of a resource that a Canary controls, as far as the resource is watched.
-func (i *informers) owned(resource schema.GroupVersionResource, uid types.UID) []*unstructured.Unstructured {
+// Owned returns the objects of a resource that a Canary controls, as far as the resource is watched.
+func (i *informers) Owned(resource schema.GroupVersionResource, uid types.UID) []*unstructured.Unstructured {
 	store := i.store(resource)
 	if store == nil {
 		return nil
@@ -194,19 +194,19 @@ func (i *informers) watch(ctx context.Context, resource schema.GroupVersionResou
 }
 
 // served asks the API server whether it knows a resource. The state belongs to the error.
-func (i *informers) served(resource schema.GroupVersionResource) (namespaced bool, state availability, err error) {
+func (i *informers) served(resource schema.GroupVersionResource) (namespaced bool, state Availability, err error) {
 	list, err := i.discovery.ServerResourcesForGroupVersion(resource.GroupVersion().String())
 	if err != nil && !apierrors.IsNotFound(err) {
-		return false, syncing, fmt.Errorf("looking for the resource %s: %w", resource.GroupResource(), err)
+		return false, Syncing, fmt.Errorf("looking for the resource %s: %w", resource.GroupResource(), err)
 	}
 	if list != nil {
 		for _, r := range list.APIResources {
 			if r.Name == resource.Resource {
-				return r.Namespaced, syncing, nil
+				return r.Namespaced, Syncing, nil
 			}
 		}
 	}
-	return false, missing, fmt.Errorf("the resource %s (%s) is not installed", resource.GroupResource(), resource.Version)
+	return false, Missing, fmt.Errorf("the resource %s (%s) is not installed", resource.GroupResource(), resource.Version)
 }
 
 // runInformer returns when the context ends or the resource is no longer served.
@@ -218,15 +218,15 @@ func (i *informers) runInformer(ctx context.Context, resource schema.GroupVersio
 		namespace = metav1.NamespaceAll
 	}
 	informer := dynamicinformer.NewFilteredDynamicInformer(i.client, resource, namespace, 0,
-		cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc, byOwner: indexByOwner}, nil).Informer()
-	onError := func(ctx context.Context, r *cache.Reflector, err error) {
+		toolscache.Indexers{toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc, byOwner: indexByOwner}, nil).Informer()
+	onError := func(ctx context.Context, r *toolscache.Reflector, err error) {
 		if apierrors.IsNotFound(err) {
 			cancel()
 			return
 		}
-		cache.DefaultWatchErrorHandler(ctx, r, err)
+		toolscache.DefaultWatchErrorHandler(ctx, r, err)
 		if !informer.HasSynced() {
-			i.become(resource, w, syncing, fmt.Sprintf("listing the resource %s: %v", resource.GroupResource(), err))
+			i.become(resource, w, Syncing, fmt.Sprintf("listing the resource %s: %v", resource.GroupResource(), err))
 		}
 	}
 	if err := configure(informer, onError, func(old, current *unstructured.Unstructured) {
@@ -235,11 +235,11 @@ func (i *informers) runInformer(ctx context.Context, resource schema.GroupVersio
 		return fmt.Errorf("watching the resource %s: %w", resource.GroupResource(), err)
 	}
 	i.wait.Go(func() {
-		if cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
+		if toolscache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
 			i.mu.Lock()
 			w.informer = informer
 			i.mu.Unlock()
-			i.become(resource, w, synced, "")
+			i.become(resource, w, Synced, "")
 		}
 	})
 	informer.RunWithContext(ctx)
@@ -247,7 +247,7 @@ func (i *informers) runInformer(ctx context.Context, resource schema.GroupVersio
 }
 
 // configure prepares an informer that was not started.
-func configure(informer cache.SharedIndexInformer, onError cache.WatchErrorHandlerWithContext, onEvent func(old, current *unstructured.Unstructured)) error {
+func configure(informer toolscache.SharedIndexInformer, onError toolscache.WatchErrorHandlerWithContext, onEvent func(old, current *unstructured.Unstructured)) error {
 	if err := informer.SetTransform(trim); err != nil {
 		return err
 	}
@@ -259,7 +259,7 @@ func configure(informer cache.SharedIndexInformer, onError cache.WatchErrorHandl
 }
 
 // become changes the state of a resource and tells about it.
-func (i *informers) become(resource schema.GroupVersionResource, w *watched, state availability, reason string) {
+func (i *informers) become(resource schema.GroupVersionResource, w *watched, state Availability, reason string) {
 	i.mu.Lock()
 	changed := w.state != state || w.reason != reason
 	w.state, w.reason = state, reason
@@ -298,8 +298,8 @@ func dropManagedFields(item any) (any, error) {
 
 // handler turns the three kinds of events into one. An object that was deleted while the watch was broken arrives as a
 // tombstone with its last known state.
-func handler(onEvent func(old, current *unstructured.Unstructured)) cache.ResourceEventHandler {
-	return cache.ResourceEventHandlerFuncs{
+func handler(onEvent func(old, current *unstructured.Unstructured)) toolscache.ResourceEventHandler {
+	return toolscache.ResourceEventHandlerFuncs{
 		AddFunc: func(item any) {
 			if u, ok := item.(*unstructured.Unstructured); ok {
 				onEvent(nil, u)
@@ -313,7 +313,7 @@ func handler(onEvent func(old, current *unstructured.Unstructured)) cache.Resour
 			}
 		},
 		DeleteFunc: func(item any) {
-			if tombstone, ok := item.(cache.DeletedFinalStateUnknown); ok {
+			if tombstone, ok := item.(toolscache.DeletedFinalStateUnknown); ok {
 				item = tombstone.Obj
 			}
 			if u, ok := item.(*unstructured.Unstructured); ok {

@@ -1,0 +1,64 @@
+package cache
+
+import (
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/utils/clock"
+
+	"flagger.app/flagger/pkg/router"
+)
+
+// Config is what the caches of a cluster are made of.
+type Config struct {
+	Client    dynamic.Interface
+	Discovery discovery.DiscoveryInterface
+	Clock     clock.Clock
+	// Namespace restricts what is watched to one namespace. Empty means all.
+	Namespace string
+	// OnEvent is told of every change, with old nil for an addition and current nil for a deletion.
+	OnEvent func(resource schema.GroupVersionResource, old, current *unstructured.Unstructured)
+	// OnState is told when a resource became readable, or stopped being so, with the keys of those who waited for it.
+	OnState func(resource schema.GroupVersionResource, waiters []string)
+}
+
+// Cluster is a cluster as it can be read without a call. It implements router.Live.
+type Cluster struct {
+	*informers
+	recording   recordingClient
+	consistency *consistency
+}
+
+// NewCluster returns the caches of a cluster. They are empty before Start.
+func NewCluster(cfg Config) *Cluster {
+	w := newConsistency(cfg.Clock)
+	return &Cluster{
+		recording:   recordingClient{cfg.Client, w},
+		consistency: w,
+		informers: &informers{
+			client:    cfg.Client,
+			discovery: cfg.Discovery,
+			clock:     cfg.Clock,
+			namespace: cfg.Namespace,
+			onState:   cfg.OnState,
+			onEvent: func(resource schema.GroupVersionResource, old, current *unstructured.Unstructured) {
+				w.onEvent(resource, old, current)
+				cfg.OnEvent(resource, old, current)
+			},
+		},
+	}
+}
+
+// Client writes to the cluster, so that what was written can be read back at once.
+func (c *Cluster) Client() dynamic.Interface { return c.recording }
+
+// Get returns the newest known state of an object, nil if it does not exist.
+func (c *Cluster) Get(ref router.Ref) (*unstructured.Unstructured, error) {
+	o := KeyOfRef(ref)
+	cached, err := c.get(o)
+	if err != nil {
+		return nil, err
+	}
+	return c.consistency.newest(o, cached), nil
+}

@@ -1,0 +1,133 @@
+package cache
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// Names of the indexes of Canaries.
+const (
+	byTarget  = "target"
+	byService = "service"
+	byScaler  = "scaler"
+)
+
+// targetOf identifies the workload that a Canary rolls out.
+func targetOf(u *unstructured.Unstructured) string {
+	kind, _, _ := unstructured.NestedString(u.Object, "spec", "targetRef", "kind")
+	return strings.Join([]string{u.GetNamespace(), kind, targetNameOf(u)}, "/")
+}
+
+// serviceOf identifies the Service that a Canary leads to its primary.
+func serviceOf(u *unstructured.Unstructured) string {
+	return u.GetNamespace() + "/" + serviceNameOf(u)
+}
+
+func serviceNameOf(u *unstructured.Unstructured) string {
+	if name, _, _ := unstructured.NestedString(u.Object, "spec", "service", "name"); name != "" {
+		return name
+	}
+	return targetNameOf(u)
+}
+
+func targetNameOf(u *unstructured.Unstructured) string {
+	name, _, _ := unstructured.NestedString(u.Object, "spec", "targetRef", "name")
+	return name
+}
+
+// scalerOf identifies the autoscaler that a Canary refers to. A Canary without one shares an entry with all others.
+func scalerOf(u *unstructured.Unstructured) string {
+	kind, _, _ := unstructured.NestedString(u.Object, "spec", "autoscalerRef", "kind")
+	name, _, _ := unstructured.NestedString(u.Object, "spec", "autoscalerRef", "name")
+	return strings.Join([]string{u.GetNamespace(), kind, name}, "/")
+}
+
+// Rivals returns the Canaries, oldest first, that roll out the same workload or lead the same Service.
+func (s *Canaries) Rivals(u *unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
+	found := map[types.UID]*unstructured.Unstructured{}
+	for name, value := range map[string]string{byTarget: targetOf(u), byService: serviceOf(u)} {
+		items, err := s.informer.GetIndexer().ByIndex(name, value)
+		if err != nil {
+			return nil, err
+		}
+		for _, item := range items {
+			if other, ok := item.(*unstructured.Unstructured); ok && other.GetUID() != u.GetUID() {
+				found[other.GetUID()] = other
+			}
+		}
+	}
+	var all []*unstructured.Unstructured
+	for _, other := range found {
+		all = append(all, other)
+	}
+	slices.SortFunc(all, older)
+	return all, nil
+}
+
+// LeadsService is whether another Canary leads the Service of a name.
+func (s *Canaries) LeadsService(u *unstructured.Unstructured, name string) (bool, error) {
+	return s.shared(u, byService, u.GetNamespace()+"/"+name)
+}
+
+// RefersToScaler is whether another Canary refers to an autoscaler.
+func (s *Canaries) RefersToScaler(u *unstructured.Unstructured, scaler v1beta1.ScalerRef) (bool, error) {
+	return s.shared(u, byScaler, strings.Join([]string{u.GetNamespace(), scaler.Kind, scaler.Name}, "/"))
+}
+
+// shared is whether an index has another Canary than this one under a value.
+func (s *Canaries) shared(u *unstructured.Unstructured, index, value string) (bool, error) {
+	items, err := s.informer.GetIndexer().ByIndex(index, value)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(items, func(item any) bool {
+		other, ok := item.(*unstructured.Unstructured)
+		return ok && other.GetUID() != u.GetUID()
+	}), nil
+}
+
+// SameTarget is whether two Canaries roll out the same workload.
+func SameTarget(a, b *unstructured.Unstructured) bool { return targetOf(a) == targetOf(b) }
+
+// Precedence orders two Canaries that want the same Service or workload. Age alone would let a slip in an older one stop one that
+// has worked all along.
+func Precedence(a, b *unstructured.Unstructured) int {
+	name := serviceNameOf(a)
+	if serviceNameOf(b) != name {
+		name = targetNameOf(a)
+	}
+	if order := cmp.Compare(claim(b, name), claim(a, name)); order != 0 {
+		return order
+	}
+	return older(a, b)
+}
+
+// claim is how good the right of a Canary to a name is: whoever was routed under it comes first, then whoever was never routed
+// and has a target of that name.
+func claim(u *unstructured.Unstructured, name string) int {
+	routing, _, _ := unstructured.NestedSlice(u.Object, "status", "rollout", "routing")
+	for _, item := range routing {
+		if r, ok := item.(map[string]any); ok && r["service"] == name {
+			return 2
+		}
+	}
+	if len(routing) == 0 && targetNameOf(u) == name {
+		return 1
+	}
+	return 0
+}
+
+// older orders Canaries by age, then by name.
+func older(a, b *unstructured.Unstructured) int {
+	at, bt := a.GetCreationTimestamp(), b.GetCreationTimestamp()
+	if order := at.Compare(bt.Time); order != 0 {
+		return order
+	}
+	return strings.Compare(a.GetName(), b.GetName())
+}
