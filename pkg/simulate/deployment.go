@@ -3,6 +3,7 @@ package simulate
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"flagger.app/flagger/pkg/rollout"
@@ -186,8 +187,11 @@ func (d *deployment) workload(now time.Time, deadline time.Duration) rollout.Wor
 	}
 }
 
-// flaggerHash is how Flagger names a template.
-func flaggerHash(template string) string { return "flagger-" + template }
+// flaggerHash is how Flagger names a template, whatever form our own hash of it has.
+func flaggerHash(template string) string {
+	name, _, _ := strings.Cut(template, " ")
+	return "flagger-" + name
+}
 
 // originOf is what a primary counts as a copy of: what is recorded about its template, or the target if that is the same.
 func (d *deployment) originOf(target *deployment) string {
