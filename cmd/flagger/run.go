@@ -53,7 +53,8 @@ func run(ctx context.Context, o *options, log *zap.Logger) error {
 		return err
 	}
 	providers := registry.New(registry.Config{
-		IngressClass: o.ingressClass, AnnotationsPrefix: o.ingressAnnotationsPrefix, Unowned: c.separateMesh,
+		IngressClass: o.ingressClass, AnnotationsPrefix: o.ingressAnnotationsPrefix,
+		IncludeLabelPrefix: list(o.includeLabelPrefix), Unowned: c.separateMesh,
 	})
 	if _, err := providers.Provider(o.meshProvider); err != nil {
 		return fmt.Errorf("flag -mesh-provider: %w", err)

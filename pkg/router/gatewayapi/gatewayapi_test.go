@@ -3,6 +3,8 @@ package gatewayapi_test
 import (
 	"testing"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
 	"flagger.app/flagger/pkg/router/conformance"
@@ -30,6 +32,58 @@ func TestConformanceV1Beta1(t *testing.T) {
 	conformance.Run(t, conformance.Case{
 		Provider: gatewayapi.NewV1Beta1(gatewayapi.Options{}), Shape: withGateway, CRDs: crds(),
 	})
+}
+
+// withService attaches the route to the Service itself, as Linkerd and the ambient mode of Istio want it.
+func withService(group string) func(*v1beta1.Canary) {
+	kind, port := "Service", int32(9898)
+	return func(c *v1beta1.Canary) {
+		c.Spec.Service.GatewayRefs = []v1beta1.ParentReference{{Group: &group, Kind: &kind, Name: "podinfo", Port: &port}}
+	}
+}
+
+func TestConformanceOfServiceParents(t *testing.T) {
+	for _, group := range []string{"", "core"} {
+		t.Run("group="+group, func(t *testing.T) {
+			conformance.Run(t, conformance.Case{Provider: gatewayapi.New(gatewayapi.Options{}), Shape: withService(group), CRDs: crds()})
+		})
+	}
+}
+
+// The report about a Service counts as that about a Gateway does, whichever way its group is written.
+func TestServiceParentAccepts(t *testing.T) {
+	for name, test := range map[string]struct {
+		parent          map[string]any
+		status          string
+		settled, silent bool
+	}{
+		"accepted":      {map[string]any{"group": "core", "kind": "Service", "name": "podinfo", "port": int64(9898)}, "True", true, false},
+		"other group":   {map[string]any{"group": "", "kind": "Service", "name": "podinfo", "port": int64(9898)}, "True", true, false},
+		"refused":       {map[string]any{"group": "core", "kind": "Service", "name": "podinfo", "port": int64(9898)}, "False", false, false},
+		"other Service": {map[string]any{"group": "core", "kind": "Service", "name": "other", "port": int64(9898)}, "True", false, true},
+		"a Gateway":     {map[string]any{"kind": "Gateway", "name": "podinfo"}, "True", false, true},
+	} {
+		c, store, p := conformance.Podinfo(), conformance.NewStore(nil), gatewayapi.New(gatewayapi.Options{})
+		withService("core")(c)
+		objects, err := p.Render(c, router.Traffic{Primary: 100}, store)
+		if err == nil {
+			err = router.NewApplier(store, store).Apply(t.Context(), c, objects)
+		}
+		if err == nil {
+			err = store.Edit(objects[0].Ref, func(o *unstructured.Unstructured) {
+				o.Object["status"] = map[string]any{"parents": []any{map[string]any{
+					"parentRef": test.parent, "controllerName": "linkerd.io/policy-controller",
+					"conditions": []any{map[string]any{"type": "Accepted", "status": test.status, "observedGeneration": o.GetGeneration()}},
+				}}}
+			})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := p.Read(c, store); err != nil || got.Settled != test.settled || got.Silent != test.silent {
+			t.Errorf("%s: Read() = %+v, %v; want settled %t, silent %t", name, got, err, test.settled, test.silent)
+		}
+	}
 }
 
 // B-31: who goes to another version of the API keeps the route, which is one object in both.

@@ -79,9 +79,18 @@ func described(parent *gatewayv1.ParentReference) string {
 // sameParent compares references with their defaults: some controllers fill them in when they report.
 func sameParent(namespace string, a, b *gatewayv1.ParentReference) bool {
 	return a.Name == b.Name &&
-		*valueOr(a.Group, gatewayv1.GroupName) == *valueOr(b.Group, gatewayv1.GroupName) &&
+		groupOf(a) == groupOf(b) &&
 		*valueOr(a.Kind, "Gateway") == *valueOr(b.Kind, "Gateway") &&
 		*valueOr(a.Namespace, gatewayv1.Namespace(namespace)) == *valueOr(b.Namespace, gatewayv1.Namespace(namespace)) &&
 		*valueOr(a.SectionName, "") == *valueOr(b.SectionName, "") &&
 		*valueOr(a.Port, 0) == *valueOr(b.Port, 0)
+}
+
+// groupOf is the group of a parent. Linkerd takes "core" for the group of Services as well, which has no name.
+func groupOf(parent *gatewayv1.ParentReference) gatewayv1.Group {
+	group := *valueOr(parent.Group, gatewayv1.GroupName)
+	if group == "core" {
+		return ""
+	}
+	return group
 }

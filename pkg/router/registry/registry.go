@@ -10,7 +10,9 @@ import (
 	"flagger.app/flagger/pkg/router"
 	"flagger.app/flagger/pkg/router/apisix"
 	"flagger.app/flagger/pkg/router/contour"
+	"flagger.app/flagger/pkg/router/external"
 	"flagger.app/flagger/pkg/router/gatewayapi"
+	"flagger.app/flagger/pkg/router/gloo"
 	"flagger.app/flagger/pkg/router/istio"
 	"flagger.app/flagger/pkg/router/knative"
 	"flagger.app/flagger/pkg/router/kubernetes"
@@ -26,6 +28,8 @@ type Config struct {
 	IngressClass string
 	// AnnotationsPrefix is what the annotations of ingress-nginx begin with (-ingress-annotations-prefix).
 	AnnotationsPrefix string
+	// IncludeLabelPrefix are the prefixes of labels that copies take over (-include-label-prefix).
+	IncludeLabelPrefix []string
 	// Unowned leaves out owner references: the mesh is in another cluster than the Canaries
 	// (-kubeconfig-service-mesh).
 	Unowned bool
@@ -56,12 +60,18 @@ func New(config Config) *Registry {
 		{name: v1beta1.ContourProvider, provider: contour.New(contour.Options{
 			IngressClass: config.IngressClass, Unowned: config.Unowned,
 		})},
+		{name: v1beta1.ExternalProvider, provider: external.New()},
+		{name: v1beta1.GatewayAPIProvider, provider: gatewayapi.New(gatewayapi.Options{Unowned: config.Unowned})},
 		// The first name that fits wins: gatewayapi:v1 is a prefix of gatewayapi:v1beta1.
 		{name: v1beta1.GatewayAPIV1Beta1Provider, isPrefix: true, provider: gatewayapi.NewV1Beta1(gatewayapi.Options{
 			Unowned: config.Unowned,
 		})},
 		{name: v1beta1.GatewayAPIV1Provider, isPrefix: true, provider: gatewayapi.New(gatewayapi.Options{
 			Unowned: config.Unowned,
+		})},
+		// As in Flagger, a version may follow, which makes no difference.
+		{name: v1beta1.GlooProvider, isPrefix: true, provider: gloo.New(gloo.Options{
+			IncludeLabelPrefix: config.IncludeLabelPrefix, Unowned: config.Unowned,
 		})},
 		{name: v1beta1.IstioProvider, provider: istio.New(istio.Options{Unowned: config.Unowned})},
 		{name: v1beta1.KnativeProvider, provider: knative.New()},

@@ -31,7 +31,7 @@ func TestVersionsOfGatewayAPI(t *testing.T) {
 	r := registry.New(registry.Config{})
 	// Flagger takes everything else that begins with gatewayapi:v1 for v1.
 	for name, version := range map[string]string{
-		"gatewayapi:v1": "v1", "gatewayapi:v1beta1": "v1beta1", "gatewayapi:v1alpha2": "v1", "gatewayapi:v1beta2": "v1",
+		"gatewayapi": "v1", "gatewayapi:v1": "v1", "gatewayapi:v1beta1": "v1beta1", "gatewayapi:v1alpha2": "v1", "gatewayapi:v1beta2": "v1",
 	} {
 		provider, err := r.Provider(name)
 		if err != nil {
@@ -73,7 +73,7 @@ func TestMeshesOfSMI(t *testing.T) {
 
 func Test22_UnknownNamesAreErrors(t *testing.T) {
 	r := registry.New(registry.Config{})
-	for _, name := range []string{"", "gatewayapi", "appmesh:v1beta1", "crossover", "Istio", "istio2", "NGINX", "gloo", "smi:v1alpha4", "smi:v1alpha1:", "smi"} {
+	for _, name := range []string{"", "gatewayapi2", "appmesh:v1beta1", "crossover", "Istio", "istio2", "NGINX", "smi:v1alpha4", "smi:v1alpha1:", "smi"} {
 		_, err := r.Provider(name)
 		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q", name)) || !strings.Contains(err.Error(), strings.Join(r.Names(), ", ")) {
 			t.Errorf("Provider(%q): %v, want an error that lists all names", name, err)

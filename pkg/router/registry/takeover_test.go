@@ -66,6 +66,29 @@ spec:
       requestHeadersPolicy: {set: [{name: l5d-dst-override, value: "podinfo-canary.test.svc.cluster.local:9898"}]}
 status: {currentStatus: valid, description: valid HTTPProxy}
 `},
+	"gloo": {`
+apiVersion: gloo.solo.io/v1
+kind: Upstream
+metadata: {name: test-podinfo-canaryupstream-9898, namespace: test}
+spec: {kube: {serviceName: podinfo-canary, serviceNamespace: test, servicePort: 9898}}
+`, `
+apiVersion: gloo.solo.io/v1
+kind: Upstream
+metadata: {name: test-podinfo-primaryupstream-9898, namespace: test}
+spec: {kube: {serviceName: podinfo-primary, serviceNamespace: test, servicePort: 9898}}
+`, `
+apiVersion: gateway.solo.io/v1
+kind: RouteTable
+metadata:` + metadata + `
+spec:
+  routes:
+  - inheritablePathMatchers: true
+    routeAction:
+      multi:
+        destinations:
+        - {destination: {upstream: {name: test-podinfo-primaryupstream-9898, namespace: test}}, weight: 100}
+        - {destination: {upstream: {name: test-podinfo-canaryupstream-9898, namespace: test}}}
+`},
 	"istio": {`
 apiVersion: networking.istio.io/v1beta1
 kind: DestinationRule

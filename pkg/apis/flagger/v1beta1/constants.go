@@ -6,6 +6,8 @@ const (
 	AppMeshV1Beta2Provider    = "appmesh:v1beta2"
 	ApisixProvider            = "apisix"
 	ContourProvider           = "contour"
+	ExternalProvider          = "external"
+	GatewayAPIProvider        = "gatewayapi"
 	GatewayAPIV1Provider      = "gatewayapi:v1"
 	GatewayAPIV1Beta1Provider = "gatewayapi:v1beta1"
 	GlooProvider              = "gloo"
@@ -26,8 +28,8 @@ const (
 // Providers returns the names that spec.provider can have, in order.
 func Providers() []string {
 	return []string{
-		ApisixProvider, AppMeshProvider, AppMeshV1Beta2Provider, ContourProvider, GatewayAPIV1Provider,
-		GatewayAPIV1Beta1Provider, GlooProvider, IstioProvider, KnativeProvider, KubernetesProvider, KumaProvider,
+		ApisixProvider, AppMeshProvider, AppMeshV1Beta2Provider, ContourProvider, ExternalProvider,
+		GatewayAPIProvider, GatewayAPIV1Provider, GatewayAPIV1Beta1Provider, GlooProvider, IstioProvider, KnativeProvider, KubernetesProvider, KumaProvider,
 		LinkerdProvider, NGINXProvider, OsmProvider, SkipperProvider, SMIV1Alpha1Provider, SMIV1Alpha2Provider,
 		SMIV1Alpha3Provider, TraefikProvider,
 	}

@@ -461,6 +461,8 @@ func TestCanaryAdmission(t *testing.T) {
 		"upstream kind":           {object{"spec.upstreamRef": object{"name": "podinfo"}}, "upstreamRef needs apiVersion and kind: Upstream"},
 		"appmesh without mesh":    {object{"spec.provider": "appmesh"}, "provider appmesh needs spec.service.meshName"},
 		"gateway api without ref": {object{"spec.provider": "gatewayapi:v1"}, "this provider needs spec.service.gatewayRefs"},
+		"gateway api, no version": {object{"spec.provider": "gatewayapi"}, "this provider needs spec.service.gatewayRefs"},
+		"external":                {object{"spec.provider": "external"}, ""},
 		"gateway api":             {object{"spec.provider": "gatewayapi:v1", "spec.service.gatewayRefs": list{object{"name": "gw"}}}, ""},
 		"delegation with hosts":   {object{"spec.provider": "istio", "spec.service.delegation": true, "spec.service.hosts": list{"a"}}, "a VirtualService with delegation has neither hosts nor gateways"},
 		"delegation":              {object{"spec.provider": "istio", "spec.service.delegation": true}, ""},

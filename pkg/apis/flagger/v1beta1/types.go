@@ -58,12 +58,12 @@ type CanaryList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.provider) || !(self.provider in ['nginx', 'skipper']) || has(self.ingressRef)",message="this provider needs spec.ingressRef: name the Ingress that exposes the target",fieldPath=".ingressRef"
 // +kubebuilder:validation:XValidation:rule="!has(self.provider) || self.provider != 'apisix' || has(self.routeRef)",message="provider apisix needs spec.routeRef: name the ApisixRoute that exposes the target",fieldPath=".routeRef"
 // +kubebuilder:validation:XValidation:rule="!has(self.provider) || self.provider != 'appmesh' || (has(self.service) && has(self.service.meshName))",message="provider appmesh needs spec.service.meshName: name the mesh of the virtual nodes"
-// +kubebuilder:validation:XValidation:rule="!has(self.provider) || !self.provider.startsWith('gatewayapi:') || (has(self.service) && has(self.service.gatewayRefs) && size(self.service.gatewayRefs) > 0)",message="this provider needs spec.service.gatewayRefs: name the Gateways the HTTPRoute attaches to"
+// +kubebuilder:validation:XValidation:rule="!has(self.provider) || !self.provider.startsWith('gatewayapi') || (has(self.service) && has(self.service.gatewayRefs) && size(self.service.gatewayRefs) > 0)",message="this provider needs spec.service.gatewayRefs: name the Gateways the HTTPRoute attaches to"
 // +kubebuilder:validation:XValidation:rule="!has(self.provider) || self.provider != 'istio' || !has(self.service) || !has(self.service.delegation) || !self.service.delegation || !((has(self.service.hosts) && size(self.service.hosts) > 0) || (has(self.service.gateways) && size(self.service.gateways) > 0))",message="a VirtualService with delegation has neither hosts nor gateways: remove spec.service.hosts and spec.service.gateways, or spec.service.delegation"
 type CanarySpec struct {
 	// Provider is the mesh or ingress that shifts the traffic. Default: the operator's
 	// -mesh-provider flag.
-	// +kubebuilder:validation:Enum=apisix;appmesh;"appmesh:v1beta2";contour;"gatewayapi:v1";"gatewayapi:v1beta1";gloo;istio;knative;kubernetes;kuma;linkerd;nginx;osm;skipper;"smi:v1alpha1";"smi:v1alpha2";"smi:v1alpha3";traefik
+	// +kubebuilder:validation:Enum=apisix;appmesh;"appmesh:v1beta2";contour;external;gatewayapi;"gatewayapi:v1";"gatewayapi:v1beta1";gloo;istio;knative;kubernetes;kuma;linkerd;nginx;osm;skipper;"smi:v1alpha1";"smi:v1alpha2";"smi:v1alpha3";traefik
 	// +optional
 	Provider string `json:"provider,omitempty"`
 

@@ -127,7 +127,7 @@ func validateProviderFields(c *Canary, opts ValidationOptions, spec *field.Path)
 			errs = append(errs, field.Required(spec.Child("service", "meshName"),
 				"provider appmesh needs it: name the mesh of the virtual nodes"))
 		}
-	case strings.HasPrefix(provider, "gatewayapi:"):
+	case strings.HasPrefix(provider, GatewayAPIProvider):
 		if len(service.GatewayRefs) == 0 {
 			errs = append(errs, field.Required(spec.Child("service", "gatewayRefs"),
 				fmt.Sprintf("provider %s needs it: name the Gateways the HTTPRoute attaches to", provider)))
