@@ -12,6 +12,9 @@ LINTER   := $(CACHE)/golangci-lint-v2.15.0
 TESTBED  := bin/testbed
 SEEDS    ?= 10000
 
+# A package of tests that takes longer hangs. It is not there to tell slow machines from fast ones.
+TIMEOUT  := 90m
+
 # The programs of the testbed are built this way, so what is built the same way shares their packages in Go's cache.
 SHARED := CGO_ENABLED=0 GOFLAGS='-trimpath -buildvcs=false'
 
@@ -32,26 +35,28 @@ demo: $(TESTBED) ## Promote a good version and take a bad one back on a testbed,
 	$(TESTBED) demo
 
 test: $(TESTBED) ## Run the tests: units, simulation, conformance, and a suite on a real API server
+	@echo '== 1 of 3: the programs that the tests need. Only the first time they are built, which takes some minutes'
 	$(TESTBED) build controlplane prometheus podinfo-6.9.2 podinfo-6.9.3
 	$(MAKE) test-unit test-api
 
 # The simulation starts no goroutines, and without the race detector it plays five times as much.
 test-unit: ## Run the unit tests with the race detector, and many random rollouts without it
-	go test -race $$(go list ./... | grep -v /pkg/simulate)
-	$(SHARED) go test ./pkg/simulate
+	@echo '== 2 of 3: unit tests. The first time the compiler is at work for some minutes before it says anything'
+	go test -race -timeout $(TIMEOUT) $$(go list ./... | grep -v /pkg/simulate)
+	$(SHARED) go test -timeout $(TIMEOUT) ./pkg/simulate
 
 test-sim: ## Play SEEDS random schedules (default 10000) of faults and changes; SEED=n plays one
 	SEEDS=$(SEEDS) go test -count=1 -timeout 0 -run 'TestSchedules' ./pkg/simulate
 
 test-testbed: ## Run the tests of the testbed itself
-	$(SHARED) go -C hack/testbed test ./...
+	$(SHARED) go -C hack/testbed test -timeout $(TIMEOUT) ./...
 
 # CRDs that tests install come in Go modules that nothing else needs. Inside a testbed there is no network to get them from.
 CRDS := github.com/kedacore/keda/v2@v2.21.0 knative.dev/serving@v0.51.0
 
 # The suite starts the operator itself, as many times as it kills it.
 API_SUITE = $(TESTBED) run --with prometheus --images hack/testbed/demo/images.yaml -- \
-	env FLAGGER=$(CURDIR)/bin/flagger-race ROOT=$(CURDIR) bin/e2e.test -test.v -test.parallel 6 -test.timeout 15m
+	env FLAGGER=$(CURDIR)/bin/flagger-race ROOT=$(CURDIR) bin/e2e.test -test.v -test.parallel 6 -test.timeout $(TIMEOUT)
 
 # These play many lives, and take some minutes.
 LIVES := TestTakeover|TestHistory|TestNothingLost|TestC02_|TestC09_|TestB31_|TestIncidentB14_
@@ -62,6 +67,7 @@ bin/e2e.test: $(TESTBED) FORCE
 	go test -race -c -o $@ ./test/e2e
 
 test-api: bin/e2e.test ## Run the suite on a real API server and controllers, but for its longest tests
+	@echo '== 3 of 3: the suite on a real API server, some minutes'
 	$(API_SUITE) -test.skip '$(LIVES)'
 
 test-lives: bin/e2e.test ## Run the longest tests of that suite: takeovers, faults, histories, contention, and requests all the while
@@ -72,7 +78,7 @@ test-gateway: $(TESTBED) ## Lead an application through its whole life, and kill
 	$(SHARED) go test -c -o bin/gateway.test ./test/e2e
 	$(TESTBED) run --with prometheus,contour --images hack/testbed/demo/images.yaml -- \
 	  env FLAGGER=$(CURDIR)/bin/flagger-killed ROOT=$(CURDIR) GATEWAY=10.244.255.1:80 bin/gateway.test -test.v \
-	  -test.run 'TestKilled|TestNothingLost|TestDeletionGivesBack' -test.parallel 6 -test.timeout 15m
+	  -test.run 'TestKilled|TestNothingLost|TestDeletionGivesBack' -test.parallel 6 -test.timeout $(TIMEOUT)
 
 cover: ## Fail when the pure packages are covered by less than 95 %
 	hack/cover.sh

@@ -12,12 +12,15 @@ import (
 
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
+	clocktesting "k8s.io/utils/clock/testing"
 )
 
-// mute is a server that begins its answers and never ends them; to /silent it does not even begin.
-func mute(t *testing.T) *httptest.Server {
+// mute is a server that begins its answers and never ends them; to /silent it does not even begin. It says when it was asked.
+func mute(t *testing.T) (server *httptest.Server, asked <-chan struct{}) {
 	t.Helper()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	calls := make(chan struct{}, 100)
+	server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		calls <- struct{}{}
 		if r.URL.Path != "/silent" {
 			_, _ = io.WriteString(w, "a")
 			_ = http.NewResponseController(w).Flush()
@@ -25,35 +28,43 @@ func mute(t *testing.T) *httptest.Server {
 		<-r.Context().Done()
 	}))
 	t.Cleanup(server.Close)
-	return server
+	return server, calls
 }
 
-func get(t *testing.T, url string, limit time.Duration) (*http.Response, error) {
+// limit is how long an answer may take by a clock that only the test sets.
+const limit = time.Minute
+
+func get(t *testing.T, url string, clock *clocktesting.FakeClock) (*http.Response, error) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return (&http.Client{Transport: patient{http.DefaultTransport, limit, clock.RealClock{}}}).Do(request)
+	return (&http.Client{Transport: patient{http.DefaultTransport, limit, clock}}).Do(request)
 }
 
 func TestCallsWithoutAnAnswerEnd(t *testing.T) {
-	server := mute(t)
-	const limit = 20 * time.Millisecond
+	server, asked := mute(t)
+	clock := clocktesting.NewFakeClock(time.Unix(0, 0))
 	for _, path := range []string{"/silent", "/silent?watch=true"} {
-		response, err := get(t, server.URL+path, limit)
+		go func() {
+			<-asked
+			clock.Step(limit)
+		}()
+		response, err := get(t, server.URL+path, clock)
 		if err == nil {
 			response.Body.Close()
 		}
-		if err == nil || !strings.Contains(err.Error(), "no answer within 20ms (-kubeconfig-timeout)") {
+		if err == nil || !strings.Contains(err.Error(), "no answer within 1m0s (-kubeconfig-timeout)") {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	response, err := get(t, server.URL+"/half", limit)
+	response, err := get(t, server.URL+"/half", clock)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
+	clock.Step(limit)
 	if got, err := io.ReadAll(response.Body); string(got) != "a" || err == nil || !strings.Contains(err.Error(), "-kubeconfig-timeout") {
 		t.Errorf("read %q, %v", got, err)
 	}
@@ -68,13 +79,14 @@ func TestWatchesHaveNoLimit(t *testing.T) {
 		_, _ = io.WriteString(w, "event")
 	}))
 	defer server.Close()
-	const limit = 20 * time.Millisecond
-	response, err := get(t, server.URL+"/?watch=true", limit)
+	clock := clocktesting.NewFakeClock(time.Unix(0, 0))
+	response, err := get(t, server.URL+"/?watch=true", clock)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	time.AfterFunc(3*limit, func() { close(more) })
+	clock.Step(3 * limit)
+	close(more)
 	if got, err := io.ReadAll(response.Body); string(got) != "event" || err != nil {
 		t.Errorf("read %q, %v", got, err)
 	}
@@ -133,7 +145,8 @@ func TestC02_WritesAreNotGivenUp(t *testing.T) {
 func TestWritesKeepTheirDeadline(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, mute(t).URL+"/silent", http.NoBody)
+	server, _ := mute(t)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, server.URL+"/silent", http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +160,7 @@ func TestWritesKeepTheirDeadline(t *testing.T) {
 }
 
 func TestEveryClientHasTheLimit(t *testing.T) {
-	server := mute(t)
+	server, _ := mute(t)
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
 	c, err := connect(&options{master: server.URL, timeout: 20 * time.Millisecond, election: electionOptions{renewDeadline: time.Hour}})
 	if err != nil {

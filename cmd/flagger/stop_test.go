@@ -102,6 +102,9 @@ func (c *emptyCluster) holder(t *testing.T) string {
 	return *lease.Spec.HolderIdentity
 }
 
+// patience is how long a process may take to begin and to end.
+const patience = 5 * time.Minute
+
 // logWatch keeps a log and closes heard when it says a certain thing.
 type logWatch struct {
 	text  strings.Builder
@@ -134,8 +137,8 @@ func TestC03_StopIsASuccess(t *testing.T) {
 			}
 			ended := make(chan error, 1)
 			go func() { ended <- command.Wait() }()
-			patience := time.AfterFunc(30*time.Second, func() { _ = command.Process.Kill() })
-			defer patience.Stop()
+			limit := time.AfterFunc(patience, func() { _ = command.Process.Kill() })
+			defer limit.Stop()
 			began := cluster.watched
 			if elected {
 				began = log.heard

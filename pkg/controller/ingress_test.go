@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -55,7 +56,9 @@ func (a *api) hasIngress(name string) bool {
 }
 
 // Whoever deletes everything at once deletes the Ingress as well, from which nothing can be rendered any more.
-func TestDeletionWithTheUsersIngress(t *testing.T) {
+func TestDeletionWithTheUsersIngress(t *testing.T) { synctest.Test(t, testDeletionWithTheUsersIngress) }
+
+func testDeletionWithTheUsersIngress(t *testing.T) {
 	a := exposed(t)
 	l := newLoop(t, a, 1).start()
 	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
@@ -75,7 +78,9 @@ func TestDeletionWithTheUsersIngress(t *testing.T) {
 }
 
 // An Ingress that is gone is told with the field that names it, and all goes on once it is back.
-func TestMissingIngressIsTold(t *testing.T) {
+func TestMissingIngressIsTold(t *testing.T) { synctest.Test(t, testMissingIngressIsTold) }
+
+func testMissingIngressIsTold(t *testing.T) {
 	a := exposed(t)
 	a.removeIngress("edge")
 	l := newLoop(t, a, 1).start()
@@ -88,7 +93,9 @@ func TestMissingIngressIsTold(t *testing.T) {
 }
 
 // What a provider sees in objects of the user is told, and stops nothing.
-func TestAdviceOfTheProviderIsTold(t *testing.T) {
+func TestAdviceOfTheProviderIsTold(t *testing.T) { synctest.Test(t, testAdviceOfTheProviderIsTold) }
+
+func testAdviceOfTheProviderIsTold(t *testing.T) {
 	a := exposed(t)
 	a.edit(ingressResource, "edge", map[string]any{"nginx.ingress.kubernetes.io/configuration-snippet": "proxy_set_header l5d-dst-override x;"},
 		"metadata", "annotations")

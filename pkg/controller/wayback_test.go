@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"testing"
+	"testing/synctest"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -95,6 +96,10 @@ func settledByFlagger(t *testing.T, n int) (*api, []string) {
 
 // Flagger finds everything as it left it: whoever goes back to it after a takeover begins no rollout.
 func TestTakeoverLeavesFlaggersRecord(t *testing.T) {
+	synctest.Test(t, testTakeoverLeavesFlaggersRecord)
+}
+
+func testTakeoverLeavesFlaggersRecord(t *testing.T) {
 	a, names := settledByFlagger(t, 60)
 	before := map[string]map[string]any{}
 	for _, name := range names {
@@ -126,7 +131,7 @@ func TestTakeoverLeavesFlaggersRecord(t *testing.T) {
 // What this operator rolls out is recorded as Flagger would have.
 func TestRolloutLeavesWhatFlaggerWouldRecord(t *testing.T) {
 	for _, change := range []string{"template", "config"} {
-		t.Run(change, func(t *testing.T) {
+		t.Run(change, inBubble(func(t *testing.T) {
 			a, names := settledByFlagger(t, 3)
 			l := newLoop(t, a, 2).trackConfigs().start()
 			for _, name := range names {
@@ -151,12 +156,14 @@ func TestRolloutLeavesWhatFlaggerWouldRecord(t *testing.T) {
 					t.Errorf("%s: configs %v, want %v", name, c.Status.TrackedConfigs, want.configs)
 				}
 			}
-		})
+		}))
 	}
 }
 
 // A Canary that an earlier version of this operator has looked after gets what Flagger would have recorded, in one write.
-func TestUpgradeRecordsForFlagger(t *testing.T) {
+func TestUpgradeRecordsForFlagger(t *testing.T) { synctest.Test(t, testUpgradeRecordsForFlagger) }
+
+func testUpgradeRecordsForFlagger(t *testing.T) {
 	a, names := settledByFlagger(t, 3)
 	l := newLoop(t, a, 2).trackConfigs().start()
 	for _, name := range names {
@@ -187,7 +194,7 @@ func TestUpgradeRecordsForFlagger(t *testing.T) {
 // Flagger knows nothing of the operator's own record, and writes a status without it.
 func TestFlaggerInBetween(t *testing.T) {
 	for _, kept := range []bool{false, true} {
-		t.Run(fmt.Sprintf("record kept %t", kept), func(t *testing.T) {
+		t.Run(fmt.Sprintf("record kept %t", kept), inBubble(func(t *testing.T) {
 			a, names := settledByFlagger(t, 1)
 			name := names[0]
 			l := newLoop(t, a, 1).trackConfigs().start()
@@ -224,6 +231,6 @@ func TestFlaggerInBetween(t *testing.T) {
 			if c := a.canary(name); c.Status.Phase != v1beta1.CanaryPhaseSucceeded || !reflect.DeepEqual(a.recordOf(name), before) {
 				t.Errorf("phase %s, record %v, want %v", c.Status.Phase, a.recordOf(name), before)
 			}
-		})
+		}))
 	}
 }

@@ -51,6 +51,10 @@ func text(w http.ResponseWriter, status int, body string) {
 
 // Serve serves until ctx ends, then lets requests end for up to Grace and returns nil. It takes over the listener.
 func Serve(ctx context.Context, listener net.Listener, o Options) error {
+	return serve(ctx, listener, o, Grace)
+}
+
+func serve(ctx context.Context, listener net.Listener, o Options, wait time.Duration) error {
 	server := &http.Server{
 		Handler:           Handler(o),
 		ReadTimeout:       5 * time.Second,
@@ -66,10 +70,10 @@ func Serve(ctx context.Context, listener net.Listener, o Options) error {
 	case <-ctx.Done():
 	}
 	// The parent has ended already, so the grace needs a context of its own.
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), Grace)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait)
 	defer cancel()
 	if err := server.Shutdown(grace); err != nil {
-		return errors.Join(fmt.Errorf("http server on %s: requests did not end within %s: %w", listener.Addr(), Grace, err), server.Close())
+		return errors.Join(fmt.Errorf("http server on %s: requests did not end within %s: %w", listener.Addr(), wait, err), server.Close())
 	}
 	return nil
 }

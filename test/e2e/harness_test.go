@@ -43,7 +43,8 @@ import (
 
 const (
 	v1, v2, v3 = "stefanprodan/podinfo:6.9.2", "stefanprodan/podinfo:6.9.3", "stefanprodan/podinfo:6.9.3-again"
-	patience   = 2 * time.Minute
+	// patience bounds every wait, on a busy machine too.
+	patience = 10 * time.Minute
 )
 
 var (
@@ -233,7 +234,7 @@ spec:
         command: [./podinfo, --port=9898, --level=info]
         ports: [{name: http, containerPort: 9898}]
         lifecycle: {preStop: {sleep: {seconds: 1}}}
-        readinessProbe: {httpGet: {path: /readyz, port: http}, periodSeconds: 1}
+        readinessProbe: {httpGet: {path: /readyz, port: http}, periodSeconds: 1, timeoutSeconds: 10}
 ---
 apiVersion: v1
 kind: Service

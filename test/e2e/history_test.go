@@ -108,7 +108,7 @@ func gates(t *team, random *rand.Rand, c *v1beta1.Canary) {
 	t.Cleanup(server.Close)
 	for _, kind := range kinds {
 		c.Spec.Analysis.Webhooks = append(c.Spec.Analysis.Webhooks, v1beta1.CanaryWebhook{
-			Name: string(kind), Type: kind, URL: server.URL + "/" + string(kind), Timeout: "5s",
+			Name: string(kind), Type: kind, URL: server.URL + "/" + string(kind), Timeout: "1m",
 		})
 	}
 }
@@ -256,7 +256,7 @@ func (t *team) prove(record *history.Recorder, steps []history.Step) history.Sum
 	t.Helper()
 	states, moments := t.recorded(record, "configmap/settings", "secret/token")
 	// A change is taken up at once; the time is that which a killed operator needs to come back on a busy machine.
-	violations, sum := history.Check(moments, history.Rules{Steps: steps, Threshold: 2, Notice: 15 * time.Second})
+	violations, sum := history.Check(moments, history.Rules{Steps: steps, Threshold: 2, Notice: time.Minute})
 	t.Logf("%d writes: %s", len(states), sum)
 	for _, v := range violations {
 		t.Error(v)

@@ -22,16 +22,18 @@ func TestIdle(tt *testing.T) {
 	t := newTeam(tt)
 	t.apply(podinfo(1))
 	kubeconfig := t.kubeconfigAs("idle-operator-" + t.ns)
-	t.operate("-kubeconfig", kubeconfig, "-enable-leader-election", "-leader-election-lease-duration", "15s",
-		"-leader-election-renew-deadline", "10s", "-leader-election-retry-period", "2s")
+	t.operate("-kubeconfig", kubeconfig, "-enable-leader-election", "-leader-election-lease-duration", "2m",
+		"-leader-election-renew-deadline", "1m", "-leader-election-retry-period", "2s")
 	t.create(canary())
 	t.settled(v1beta1.CanaryPhaseInitialized)
 	t.ship(v2)
 	t.settled(v1beta1.CanaryPhaseSucceeded)
-	from := time.Now().Add(2 * time.Second)
-	letPass(62 * time.Second)
+	user := "idle-operator-" + t.ns
+	t.untilQuiet(user)
+	from := time.Now()
+	letPass(time.Minute)
 
-	calls, leases := t.calls("idle-operator-"+t.ns, from)
+	calls, leases := t.calls(user, from)
 	for _, c := range calls {
 		t.Error(c)
 	}
@@ -39,6 +41,22 @@ func TestIdle(tt *testing.T) {
 		t.Error("no call of the lease: the log is not about this operator")
 	}
 	t.Logf("%d calls besides watches and %d of the lease in 60 s", len(calls), leases)
+}
+
+// untilQuiet waits until a user has made no call for some seconds, besides watches and those of a lease.
+func (t *team) untilQuiet(user string) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; {
+		from := time.Now()
+		letPass(5 * time.Second)
+		calls, _ := t.calls(user, from)
+		switch {
+		case len(calls) == 0:
+			return
+		case time.Now().After(end):
+			t.Fatalf("%s goes on with %q", user, calls)
+		}
+	}
 }
 
 // kubeconfigAs writes a kubeconfig that acts as another user with all rights, so that the audit log tells its calls apart.

@@ -49,7 +49,7 @@ type answer struct {
 func (t *team) load() *requests {
 	t.Helper()
 	address := "podinfo." + t.ns + ".svc.cluster.local:9898"
-	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	t.must(wait.PollUntilContextTimeout(t.Context(), pace, patience, true, func(context.Context) (bool, error) {
 		_, _, err := ask(client, "http://"+address+"/version", "")
 		return err == nil, nil
@@ -60,11 +60,11 @@ func (t *team) load() *requests {
 // loadTo sends them to an address, for a host if it is not empty.
 func (t *team) loadTo(address, host string) *requests {
 	ctx, stop := context.WithCancel(t.Context())
-	dial := (&net.Dialer{Timeout: 10 * time.Second}).DialContext
+	dial := (&net.Dialer{Timeout: patience}).DialContext
 	r := &requests{
 		url: "http://" + address + "/version", host: host, stop: stop, answered: make(chan struct{}),
-		kept:  &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: dial, MaxIdleConnsPerHost: 100}},
-		fresh: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}},
+		kept:  &http.Client{Timeout: patience, Transport: &http.Transport{DialContext: dial, MaxIdleConnsPerHost: 100}},
+		fresh: &http.Client{Timeout: patience, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}},
 	}
 	r.wait.Go(func() { r.run(ctx) })
 	return r

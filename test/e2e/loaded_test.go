@@ -78,7 +78,7 @@ func conditions(headers ...string) (all []any) {
 // comeBy waits until requests with the headers are answered by a route many times in a row.
 func (l *loaded) comeBy(route string, headers ...string) {
 	l.Helper()
-	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	for good := 0; good < 20; good++ {
 		l.must(l.Context().Err())
 		if _, by, err := ask(client, "http://"+l.gateway+"/version", l.host, headers...); err != nil || by != route {

@@ -113,7 +113,7 @@ func closedGates(l *loaded) {
 }
 
 func readyz() map[string]any {
-	return map[string]any{"exec": nil, "httpGet": map[string]any{"path": "/readyz", "port": "http"}, "periodSeconds": 1, "initialDelaySeconds": 0}
+	return map[string]any{"exec": nil, "httpGet": map[string]any{"path": "/readyz", "port": "http"}, "periodSeconds": 1, "timeoutSeconds": 10, "initialDelaySeconds": 0}
 }
 
 // slowly is a probe that needs some seconds to find a pod ready.

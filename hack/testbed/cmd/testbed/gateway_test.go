@@ -105,7 +105,7 @@ func TestGatewaySplitsTraffic(t *testing.T) {
 				"--images", filepath.Join(source, "demo", "images.yaml"))
 			must(t, "exec", "--state", dir, "--", "kubectl", "apply", "-f", manifest)
 			for _, name := range []string{"podinfo", "podinfo-primary"} {
-				must(t, "exec", "--state", dir, "--", "kubectl", "wait", "--for=condition=available", "--timeout=60s", "deployment/"+name)
+				must(t, "exec", "--state", dir, "--", "kubectl", "wait", "--for=condition=available", "--timeout="+patience.String(), "deployment/"+name)
 			}
 			report := sendRequests(t, dir, kind)
 			share := report.Share(func(pod string) bool { return !strings.HasPrefix(pod, "podinfo-primary-") })

@@ -22,7 +22,7 @@ import (
 const nodeName = "node-0"
 
 // nodeTimeout bounds the time until the node is ready and names resolve.
-const nodeTimeout = time.Minute
+const nodeTimeout = 5 * time.Minute
 
 // startNode runs node agent, Services and DNS, each as a user of its own, and
 // returns when the node is ready to take pods.

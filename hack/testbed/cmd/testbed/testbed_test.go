@@ -25,7 +25,7 @@ import (
 const buildVariable = "TESTBED_BUILD"
 
 // patience bounds every wait of the tests, on a busy machine too.
-const patience = 2 * time.Minute
+const patience = 10 * time.Minute
 
 // needComponent skips the test unless the component is there or may be built,
 // and returns the paths of its programs.
@@ -138,7 +138,7 @@ func waitNone(t *testing.T, texts ...string) {
 		}
 		return len(left) == 0, nil
 	}
-	if err := wait.PollUntilContextTimeout(t.Context(), 10*time.Millisecond, 10*time.Second, true, none); err != nil {
+	if err := wait.PollUntilContextTimeout(t.Context(), 10*time.Millisecond, patience, true, none); err != nil {
 		t.Errorf("these processes are left:\n%s", strings.Join(left, "\n"))
 	}
 }
@@ -170,7 +170,7 @@ func TestSideBySideAndKilled(t *testing.T) {
 		t.Errorf("the other testbed has it too: exit code %d\n%s", code, out)
 	}
 	must(t, "exec", "--state", a, "--", "kubectl", "run", "p", "--image=sleeper", "--restart=Never", "--", marker)
-	must(t, "exec", "--state", a, "--", "kubectl", "wait", "pod/p", "--for=condition=Ready", "--timeout=60s")
+	must(t, "exec", "--state", a, "--", "kubectl", "wait", "pod/p", "--for=condition=Ready", "--timeout="+patience.String())
 	if len(processes(t, marker)) == 0 {
 		t.Error("the pod's process is not there")
 	}
@@ -293,7 +293,7 @@ func TestUnprivilegedUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(filepath.Join(dir, "bin", "testbed"), "run", "--image", "true=/bin/true", "--", "sh", "-c",
-		"kubectl run p --image=true --restart=Never && kubectl wait pod/p --for=jsonpath='{.status.phase}'=Succeeded --timeout=60s")
+		"kubectl run p --image=true --restart=Never && kubectl wait pod/p --for=jsonpath='{.status.phase}'=Succeeded --timeout=10m")
 	cmd.Dir = "/"
 	cmd.Env = []string{
 		asProgram + "=1", "HOME=" + home, "TMPDIR=" + home, "PATH=/usr/bin:/bin",

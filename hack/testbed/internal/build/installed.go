@@ -24,7 +24,7 @@ type Installed struct {
 }
 
 // versionTimeout bounds the call of a program that may be anything.
-const versionTimeout = 10 * time.Second
+const versionTimeout = time.Minute
 
 // findInstalled looks for all programs of a component in $KUBEBUILDER_ASSETS
 // and on the PATH. All must be there: parts of different origin are not mixed.

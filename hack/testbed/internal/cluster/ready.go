@@ -11,7 +11,7 @@ import (
 )
 
 // readyTimeout bounds the start; 3 s is usual, a loaded machine takes longer.
-const readyTimeout = 2 * time.Minute
+const readyTimeout = 10 * time.Minute
 
 // readyPoll is how often readiness is asked for while starting.
 const readyPoll = 50 * time.Millisecond

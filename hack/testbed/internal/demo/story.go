@@ -16,7 +16,7 @@ import (
 const allowance = 20 * time.Second
 
 // startTimeout bounds what pods and routes need where no steps are waited for.
-const startTimeout = time.Minute
+const startTimeout = 5 * time.Minute
 
 // analysis is how the Canary of the demo moves traffic.
 type analysis struct {

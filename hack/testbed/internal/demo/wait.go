@@ -18,7 +18,7 @@ import (
 
 // Limits of the wait for a pod or a route to be ready; a second is usual.
 const (
-	readyTimeout = time.Minute
+	readyTimeout = 5 * time.Minute
 	readyPoll    = 50 * time.Millisecond
 )
 

@@ -138,7 +138,7 @@ const drain = 2 * time.Second
 
 // Limits of the wait for the first configuration.
 const (
-	readyTimeout = time.Minute
+	readyTimeout = 5 * time.Minute
 	readyPoll    = 25 * time.Millisecond
 )
 

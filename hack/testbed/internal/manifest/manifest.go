@@ -133,7 +133,7 @@ func (a *Applier) apply(ctx context.Context, object *unstructured.Unstructured, 
 
 // Limits of the wait for a custom resource definition; some 100 ms are usual.
 const (
-	establishTimeout = time.Minute
+	establishTimeout = 5 * time.Minute
 	establishPoll    = 25 * time.Millisecond
 )
 

@@ -155,7 +155,7 @@ func TestKillInitEndsAll(t *testing.T) {
 	}
 	<-ended
 	// The worker and its grandchild hold the other end: it closes with the last of them.
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { _ = control.Close() })()
 	if rest, err := io.ReadAll(control); err != nil || len(rest) > 0 {

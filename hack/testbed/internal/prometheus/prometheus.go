@@ -129,7 +129,7 @@ func (c Config) createService(ctx context.Context) error {
 
 // waitReady returns when the server has loaded its data and answers.
 func (c Config) waitReady(ctx context.Context, p *proc.Process) error {
-	const timeout, every = time.Minute, 50 * time.Millisecond
+	const timeout, every = 5 * time.Minute, 50 * time.Millisecond
 	var last error
 	poll := func(ctx context.Context) (bool, error) {
 		select {

@@ -234,7 +234,7 @@ func service(name, ip string) *corev1.Service {
 // await calls the Service until the answer is as wanted.
 func await(t *testing.T, address, want string) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(5 * time.Minute)
 	for time.Now().Before(deadline) {
 		conn, err := net.Dial("tcp4", address)
 		if err == nil {

@@ -57,7 +57,7 @@ func TestOneTestbedPerFolder(t *testing.T) {
 		t.Errorf("second Create: error %v, want %v", err, ErrInUse)
 	}
 	gone := make(chan error, 1)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	go func() { gone <- d.WaitGone(ctx) }()
 	if err := lock.Close(); err != nil {
