@@ -41,7 +41,8 @@ func (w *World) checkQuiet(f *rollout.Facts) {
 // checkWayBack demands that Flagger, should it be put back while a Canary rests, begins no rollout.
 func (w *World) checkWayBack(f *rollout.Facts) {
 	s, now := &w.canary.Status, f.Target.Revision.FlaggerHash
-	if rollout.UnderWay(s.Phase) || s.Rollout == nil || s.Rollout.Promoted == nil || s.Phase == v1beta1.CanaryPhaseWaiting {
+	if rollout.UnderWay(s.Phase) || s.Rollout == nil || s.Rollout.Promoted == nil || s.Phase == v1beta1.CanaryPhaseWaiting ||
+		f.Target.Paused {
 		return
 	}
 	if now != s.LastAppliedSpec && now != s.LastPromotedSpec {
