@@ -66,7 +66,7 @@ func promInterval(interval string) string {
 }
 
 // Render executes the query as a Go template with the functions name, namespace, target, service, ingress, route, interval
-// and variables. A missing variable is an error.
+// and variables. A missing variable is an error, and so is a template that takes too long or makes too long a text.
 func Render(query string, v Vars) (string, error) {
 	return render(query, functions(v))
 }
@@ -79,11 +79,14 @@ func render(query string, funcs template.FuncMap) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := bounded(tmpl); err != nil {
+	if tmpl, err = metered(tmpl); err != nil {
 		return "", err
 	}
 	out := &limitedBuilder{limit: maxQuery}
-	if err := tmpl.Execute(out, nil); err != nil {
+	switch err := tmpl.Execute(out, nil); {
+	case errors.Is(err, errBudget):
+		return "", errBudget
+	case err != nil:
 		return "", err
 	}
 	return out.String(), nil
@@ -130,5 +133,3 @@ func (b *limitedBuilder) Write(p []byte) (int, error) {
 	}
 	return b.Builder.Write(p)
 }
-
-var errUnbounded = errors.New("range, define, block and template are not supported in a query: write it out")

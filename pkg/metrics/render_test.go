@@ -33,6 +33,13 @@ func TestRender(t *testing.T) {
 		"nothing to render":      {plain, v1beta1.CanaryMetric{}, "", ""},
 		"no HTML escaping":       {plain, v1beta1.CanaryMetric{}, `up{a="<&>"} > 1`, `up{a="<&>"} > 1`},
 		"comment":                {plain, v1beta1.CanaryMetric{}, `{{/* why */}}up`, `up`},
+		"range":                  {plain, v1beta1.CanaryMetric{TemplateVariables: variables}, `{{ range $k, $v := variables }}{{ $k }}=~"{{ $v }}",{{ end }}`, `code=~"5..",empty=~"",`},
+		"range over numbers":     {plain, v1beta1.CanaryMetric{}, `{{ range $i := 3 }}{{ if $i }}|{{ end }}{{ target }}-{{ $i }}{{ else }}none{{ end }}`, `podinfo-0|podinfo-1|podinfo-2`},
+		"range, left early":      {plain, v1beta1.CanaryMetric{}, `{{ range $i := 9 }}{{ if eq $i 2 }}{{ break }}{{ end }}{{ $i }}{{ end }}`, `01`},
+		"range over nothing":     {plain, v1beta1.CanaryMetric{}, `{{ range variables }}x{{ else }}none{{ end }}`, `none`},
+		"defined and used":       {plain, v1beta1.CanaryMetric{}, `{{ define "sum" }}sum(rate({{ . }}[{{ interval }}])){{ end }}{{ template "sum" "a" }}/{{ template "sum" "b" }}`, `sum(rate(a[1m]))/sum(rate(b[1m]))`},
+		"block":                  {plain, v1beta1.CanaryMetric{}, `{{ block "pod" target }}pod=~"{{ . }}-.+"{{ end }}`, `pod=~"podinfo-.+"`},
+		"texts":                  {plain, v1beta1.CanaryMetric{}, `{{ print target 1 2 }} {{ println target }}{{ html "<" }} {{ js "'" }} {{ urlquery "a b" }} {{ printf "%5.1f|%-9s|%q" 1.25 target "x" }}`, "podinfo1 2 podinfo\n&lt; \\' a+b   1.2|podinfo  |\"x\""},
 		"assignment to variable": {plain, v1beta1.CanaryMetric{}, `{{ $x := target }}{{ $x }}`, `podinfo`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -51,10 +58,20 @@ func TestB12RenderErrors(t *testing.T) {
 		"unknown function":    {"{{ targett }}", `function "targett" not defined`},
 		"not closed":          {"{{ target", "unclosed action"},
 		"internal function":   {"{{ pods }}", `function "pods" not defined`},
-		"endless":             {"{{ range 1000000000000 }}{{ end }}", "not supported"},
-		"endless in a branch": {"{{ if true }}{{ else }}{{ with target }}{{ range 1000000000000 }}{{ end }}{{ end }}{{ end }}", "not supported"},
-		"recursive":           {`{{ define "x" }}{{ template "x" }}{{ end }}{{ template "x" }}`, "not supported"},
-		"calls itself":        {`{{ template "query" }}`, "not supported"},
+		"endless":             {"{{ range 1000000000000 }}{{ end }}", "too long to render"},
+		"endless in a branch": {"{{ if true }}{{ else }}{{ end }}{{ with target }}{{ range 1000000000000 }}{{ end }}{{ end }}", "too long to render"},
+		"endless in a loop":   {"{{ range 1000000 }}{{ range 1000000 }}{{ range 1000000 }}{{ continue }}{{ end }}{{ end }}{{ end }}", "too long to render"},
+		"recursive":           {`{{ define "x" }}{{ template "x" }}{{ end }}{{ template "x" }}`, "too long to render"},
+		"calls itself":        {`{{ template "query" }}`, "too long to render"},
+		"deep and recursive":  {`{{ define "x" }}` + strings.Repeat("{{ if 1 }}", 3000) + `{{ template "x" }}` + strings.Repeat("{{ end }}", 3000) + `{{ end }}{{ template "x" }}`, "too long to render"},
+		"doubles a text":      {`{{ $x := target }}{{ range 100 }}{{ $x = printf "%s%s" $x $x }}{{ end }}`, "longer than"},
+		"prints it twice":     {`{{ $x := target }}{{ range 100 }}{{ $x = print $x $x }}{{ end }}`, "longer than"},
+		"escapes an escape":   {`{{ $x := "\\" }}{{ range 100 }}{{ $x = js $x }}{{ end }}`, "longer than"},
+		"wide":                {`{{ range 100000 }}{{ $x := printf "%*d" 60000 1 }}{{ end }}`, "too long to render"},
+		"wider":               {`{{ printf "%*d" 100000000 1 }}`, "longer than"},
+		"many verbs":          {`{{ $x := printf "%60000d" 1 }}{{ printf "` + strings.Repeat("%[1]s", 10000) + `" $x }}`, "longer than"},
+		"not theirs":          {`{{ spend -1 }}`, `function "spend" not defined`},
+		"unknown template":    {`{{ template "y" }}`, `template "y" not defined`},
 		"too long to parse":   {strings.Repeat("{{ if 1 }}", 100000), "longer than"},
 		"too long":            {`{{ $x := printf "%1000000d" 1 }}{{ $x }}{{ $x }}`, "longer than"},
 	} {
@@ -74,6 +91,8 @@ func FuzzRender(f *testing.F) {
 		f.Add(o.latency)
 	}
 	f.Add(`{{ range variables }}{{ . }}{{ end }}`)
+	f.Add(`{{ define "x" }}{{ template "x" . }}{{ end }}{{ template "x" 1 }}`)
+	f.Add(`{{ $x := "a" }}{{ range 99 }}{{ $x = printf "%s%*d" $x 9 1 }}{{ $x = js $x | html | urlquery }}{{ continue }}{{ end }}`)
 	f.Add(`{{ if eq target "x" }}{{ with variables.a }}{{ . }}{{ end }}{{ else }}{{ index variables "a" }}{{ end }}`)
 	f.Add(`{{ block "x" . }}{{ end }}{{ break }}{{ $a := 1 }}{{ $a = 2 }}{{ slice "abc" 1 2 }}{{ call target }}`)
 	vars := NewVars(canary(nil), v1beta1.CanaryMetric{TemplateVariables: map[string]string{"a": "b"}})

@@ -45,6 +45,10 @@ func (w *World) checkWayBack(f *rollout.Facts) {
 		f.Target.Paused {
 		return
 	}
+	if f.Target.Paused {
+		// What it was changed to meanwhile is no revision until somebody asks for it. Flagger does not know of that.
+		return
+	}
 	if now != s.LastAppliedSpec && now != s.LastPromotedSpec {
 		w.violate(7, "at rest with %s, of which Flagger is told %s applied, %s promoted", now, s.LastAppliedSpec, s.LastPromotedSpec)
 	}
