@@ -282,6 +282,8 @@ func (o *observer) observeRoutes() {
 		SessionAffinity: abilities.SessionAffinity,
 		PrimaryCookie:   abilities.PrimaryCookie,
 		ReportsSettled:  abilities.ReportsSettled,
+
+		ReportsDataPlane: abilities.ReportsDataPlane,
 	}
 	for _, fault := range router.CheckAbilities(o.v.canary, abilities) {
 		o.problem(&rollout.Problem{Reason: rollout.ReasonUnsupportedFields, Message: fault.Error()})

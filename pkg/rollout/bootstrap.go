@@ -136,9 +136,8 @@ func (p *pass) ensureScaler() {
 	}
 }
 
-// drained reports whether the target has been seen without traffic for as long as a route write may take to reach every
-// proxy. It keeps the time of the first such sight in the status. Only a bootstrap, which takes nothing back, heeds a report that
-// the routes are not in force.
+// drained reports whether the target has been seen without traffic for as long as its pods have to stay. It keeps the time of
+// the first such sight in the status. Only a bootstrap, which takes nothing back, heeds a report that the routes are not in force.
 func (p *pass) drained() bool {
 	if !p.leftByPreviousRoutes() || !p.routedAway() {
 		p.st.CanaryDrainedAt = nil
@@ -148,7 +147,7 @@ func (p *pass) drained() bool {
 		p.st.CanaryDrainedAt = nil
 		return false
 	}
-	return p.elapsed(&p.st.CanaryDrainedAt, p.f.Settings.PropagationDelay)
+	return p.elapsed(&p.st.CanaryDrainedAt, p.canaryDrainTime())
 }
 
 // routedAway is whether nothing leads to the target.

@@ -118,7 +118,7 @@ func (p *pass) handBack() {
 	if p.st.Stage == stageReverting {
 		p.enter(v1beta1.CanaryPhaseTerminating, stageDraining)
 	}
-	until := p.st.StageStartedAt.Add(p.f.Settings.PropagationDelay)
+	until := p.st.StageStartedAt.Add(p.drainTime())
 	if p.f.Now.Before(until) {
 		p.wakeAt(until)
 		return

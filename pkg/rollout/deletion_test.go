@@ -120,12 +120,12 @@ func TestDeletion(t *testing.T) {
 		"target fell back before the traffic came": {terminating, []edit{handingBack(stageReverting, time.Second), func(f *Facts) { unready(&f.Target, Waiting, 1) }},
 			want{rule: "terminating", stage: stageReturning, says: []string{waiting}, reason: ReasonCanaryNotReady}},
 		"reverted just now": {terminating, []edit{handingBack(stageReverting, time.Minute), routingBack},
-			want{rule: "terminating", phase: terminating, stage: stageDraining, wake: now.Add(3 * time.Second)}},
+			want{rule: "terminating", phase: terminating, stage: stageDraining, wake: now.Add(30 * time.Second)}},
 		"somebody undoes it": {terminating, []edit{handingBack(stageDraining, time.Second)},
 			want{rule: "terminating", phase: terminating, stage: stageReverting, actions: []Action{RevertRouting{}}}},
 		"not for long enough": {terminating, []edit{handingBack(stageDraining, time.Second), routingBack},
-			want{rule: "terminating", phase: terminating, stage: stageDraining, wake: now.Add(2 * time.Second)}},
-		"done": {terminating, []edit{handingBack(stageDraining, 3*time.Second), routingBack},
+			want{rule: "terminating", phase: terminating, stage: stageDraining, wake: now.Add(29 * time.Second)}},
+		"done": {terminating, []edit{handingBack(stageDraining, 30*time.Second), routingBack},
 			want{rule: "terminating", phase: terminated, says: []string{"Terminated canary podinfo.test"}}},
 		"last words not told": {terminated, []edit{deleted, status(func(s *v1beta1.CanaryStatus) {
 			s.Rollout.Outbox = []v1beta1.Notice{{Sequence: 7, Message: "Terminated canary podinfo.test"}}

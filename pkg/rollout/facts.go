@@ -77,9 +77,12 @@ type ProviderFact struct {
 	// Mirror, MirrorWeight, Match and SessionAffinity are whether the fields of that name in analysis can be served,
 	// PrimaryCookie is about sessionAffinity.primaryCookieName.
 	Mirror, MirrorWeight, Match, SessionAffinity, PrimaryCookie bool
-	// ReportsSettled is whether RoutesFact.Settled is an observation of the data plane. If not, whoever relies on a route
+	// ReportsSettled is whether RoutesFact.Settled is what somebody reports. If not, whoever relies on a route
 	// waits for the propagation delay.
 	ReportsSettled bool
+	// ReportsDataPlane is whether that is seen on the proxies themselves. If not, a report says that the controller of the
+	// provider has read the routes, and the proxies follow later.
+	ReportsDataPlane bool
 	// Warnings tell, each in a sentence with a remedy, what is likely to keep a rollout from doing what its user expects.
 	Warnings []string
 }

@@ -41,10 +41,7 @@ func (p *pass) finish(rule string) Decision {
 	p.settleTransition()
 	p.settleContract()
 	p.settleClocks()
-	if p.c.DeletionTimestamp.IsZero() && !p.routedAway() {
-		// Whatever this pass was about, it has seen traffic that was thought to be gone.
-		p.st.CanaryDrainedAt = nil
-	}
+	p.settleDrain()
 	p.settleOutbox(rule)
 	if p.c.Status.Rollout == nil && equality.Semantic.DeepEqual(p.st, &v1beta1.RolloutStatus{}) {
 		p.next.Rollout = nil

@@ -361,7 +361,7 @@ func TestDecide(t *testing.T) {
 		"until the primary is ready": {
 			facts(failed, rejected), want{rule: "settled", phase: failed, actions: []Action{EnsureRoutes{}}, says: []string{"is ready again, routing all traffic to primary"}}},
 		"then it is drained": {
-			facts(failed, stage(stageRollback)), want{rule: "settled", phase: failed, stage: stageRollback, wake: now.Add(3 * time.Second)}},
+			facts(failed, stage(stageRollback)), want{rule: "settled", phase: failed, stage: stageRollback, wake: now.Add(30 * time.Second)}},
 		"and loses its pods": {
 			facts(failed, stage(stageRollback), drainedLong), want{rule: "settled", phase: failed, stage: stageRollback, actions: []Action{ScaleTargetToZero{}}}},
 		"a canary that serves after a failed promotion keeps its condition": {
@@ -564,19 +564,34 @@ func TestDecideRunning(t *testing.T) {
 			facts(progressing, running(0), stage(stageRollback), func(f *Facts) { f.Routes.CanaryWeight, f.Routes.InPlace = 10, false }),
 			want{rule: "retreat", stage: stageRollback, actions: []Action{EnsureRoutes{}}}},
 		"A-19 a retreat drains": {
-			facts(progressing, running(0), stage(stageRollback)), want{rule: "retreat", stage: stageRollback, wake: now.Add(3 * time.Second)}},
+			facts(progressing, running(0), stage(stageRollback)), want{rule: "retreat", stage: stageRollback, wake: now.Add(30 * time.Second)}},
+		"pods that got no request go after the delay": {
+			facts(progressing, running(0), stage(stageRollback), func(f *Facts) { f.Canary.Status.Rollout.CanaryIdle = true }),
+			want{rule: "retreat", stage: stageRollback, wake: now.Add(3 * time.Second)}},
+		"and so do pods that answer nobody": {
+			facts(progressing, running(0), stage(stageRollback), func(f *Facts) { unready(&f.Target, Waiting, 0) }),
+			want{rule: "retreat", stage: stageRollback, wake: now.Add(3 * time.Second)}},
+		"and those of a provider that looks at its proxies": {
+			facts(progressing, running(0), stage(stageRollback), func(f *Facts) { f.Provider.ReportsSettled, f.Provider.ReportsDataPlane = true, true }),
+			want{rule: "retreat", stage: stageRollback, wake: now.Add(3 * time.Second)}},
+		"a route that was accepted is not in force": {
+			facts(progressing, running(0), stage(stageRollback), func(f *Facts) { f.Provider.ReportsSettled = true }),
+			want{rule: "retreat", stage: stageRollback, wake: now.Add(30 * time.Second)}},
+		"a delay that is longer than the interval": {
+			facts(progressing, running(0), stage(stageRollback), func(f *Facts) { f.Settings.PropagationDelay = time.Minute }),
+			want{rule: "retreat", stage: stageRollback, wake: now.Add(time.Minute)}},
 		"a retreat does not depend on a report": {
 			facts(progressing, running(0), stage(stageRollback), func(f *Facts) {
 				f.Provider.ReportsSettled, f.Routes.Settled, f.Routes.Reason = true, false, "not accepted"
 			}),
-			want{rule: "retreat", stage: stageRollback, reason: ReasonRoutesNotSettled, wake: now.Add(3 * time.Second), says: []string{"not accepted"}}},
+			want{rule: "retreat", stage: stageRollback, reason: ReasonRoutesNotSettled, wake: now.Add(30 * time.Second), says: []string{"not accepted"}}},
 		"nobody reports on the routes": {
 			facts(progressing, running(10), func(f *Facts) {
 				f.Provider.ReportsSettled, f.Routes.Settled, f.Routes.Silent, f.Routes.Reason = true, false, true, "no report"
 			}),
 			want{rule: "advance", weight: 20, wake: later, actions: []Action{EnsureRoutes{}}, says: []string{"Advance", "nobody reports"}}},
 		"drained long enough": {
-			facts(progressing, running(0), stage(stageRollback), func(f *Facts) { f.Canary.Status.Rollout.CanaryDrainedAt = micro(now.Add(-3 * time.Second)) }),
+			facts(progressing, running(0), stage(stageRollback), func(f *Facts) { f.Canary.Status.Rollout.CanaryDrainedAt = micro(now.Add(-30 * time.Second)) }),
 			want{rule: "retreat", stage: stageRollback, actions: []Action{ScaleTargetToZero{}}}},
 		"the step has to be in force before it is judged": {
 			facts(progressing, running(10), func(f *Facts) { f.Routes.InPlace = false }),
@@ -771,6 +786,9 @@ func TestDecideRunning(t *testing.T) {
 			want{rule: "promoting", phase: failed, reason: ReasonPromotionFailed, says: []string{"Promotion of podinfo.test failed"}}},
 		"finalising drains": {
 			facts(finalisingP, running(0), func(f *Facts) { f.Primary.Copy = "v2:2" }),
+			want{rule: "finalising", phase: finalisingP, wake: now.Add(30 * time.Second)}},
+		"a newer revision does not wait for pods that stay": {
+			facts(finalisingP, running(0), targetRuns("3", 3), func(f *Facts) { f.Primary.Copy = "v2:2" }),
 			want{rule: "finalising", phase: finalisingP, wake: now.Add(3 * time.Second)}},
 		"a primary that falls back stops the clean-up": {
 			facts(finalisingP, running(0), func(f *Facts) { f.Primary.Copy = "v2:2"; unready(&f.Primary, Waiting, 1) }),
@@ -821,7 +839,7 @@ func TestBootstrap(t *testing.T) {
 			facts(initializing, underway(stageCopying), func(f *Facts) { f.Services.ApexInPlace = false; f.Routes = RoutesFact{} }),
 			want{rule: "bootstrap", phase: initializing, stage: stageRouting, actions: []Action{EnsureApexService{}, EnsureRoutes{}}}},
 		"drained": {
-			facts(initializing, underway(stageRouting), status(func(s *v1beta1.CanaryStatus) { s.Rollout.CanaryDrainedAt = micro(now.Add(-3 * time.Second)) })),
+			facts(initializing, underway(stageRouting), status(func(s *v1beta1.CanaryStatus) { s.Rollout.CanaryDrainedAt = micro(now.Add(-30 * time.Second)) })),
 			want{rule: "bootstrap", phase: initializing, actions: []Action{ScaleTargetToZero{}}}},
 		"a report that says no keeps the target": {
 			facts(initializing, underway(stageRouting), func(f *Facts) {
@@ -833,14 +851,14 @@ func TestBootstrap(t *testing.T) {
 		"and not for ever": {
 			facts(initializing, underway(stageRouting), clocks(v1beta1.UnreadySince{Routes: micro(now.Add(-601 * time.Second))}), func(f *Facts) {
 				f.Provider.ReportsSettled, f.Routes.Settled, f.Routes.Reason = true, false, "not accepted"
-				f.Canary.Status.Rollout.CanaryDrainedAt = micro(now.Add(-3 * time.Second))
+				f.Canary.Status.Rollout.CanaryDrainedAt = micro(now.Add(-30 * time.Second))
 			}),
 			want{rule: "bootstrap", phase: initializing, stage: stageRouting, actions: []Action{ScaleTargetToZero{}}, reason: ReasonRoutesNotSettled,
 				says: []string{"not accepted"}}},
 		"a report that never comes keeps nothing": {
 			facts(initializing, underway(stageRouting), func(f *Facts) {
 				f.Provider.ReportsSettled, f.Routes.Settled, f.Routes.Silent = true, false, true
-				f.Canary.Status.Rollout.CanaryDrainedAt = micro(now.Add(-3 * time.Second))
+				f.Canary.Status.Rollout.CanaryDrainedAt = micro(now.Add(-30 * time.Second))
 			}),
 			want{rule: "bootstrap", phase: initializing, stage: stageRouting, actions: []Action{ScaleTargetToZero{}}}},
 		"a primary that is deleted meanwhile is made again": {

@@ -109,6 +109,9 @@ func (p *pass) begin() {
 		p.next.CanaryWeight = 0
 		p.st.Audience = ""
 	}
+	if p.f.Target.Replicas == 0 {
+		p.st.CanaryIdle = true
+	}
 	if p.lacksPods() {
 		p.do(ScaleTargetUp{})
 	}

@@ -123,9 +123,12 @@ type Abilities struct {
 	// Mirror, MirrorWeight, Match, SessionAffinity, PrimaryCookie and TCP stand for analysis.mirror,
 	// analysis.mirrorWeight, analysis.match, analysis.sessionAffinity, its primaryCookieName and service.appProtocol: tcp.
 	Mirror, MirrorWeight, Match, SessionAffinity, PrimaryCookie, TCP bool
-	// ReportsSettled is set when Read knows whether the data plane has taken over a route. Otherwise whoever relies on a
+	// ReportsSettled is set when Read knows whether a route has been taken over. Otherwise whoever relies on a
 	// route waits for the propagation delay.
 	ReportsSettled bool
+	// ReportsDataPlane is set when that is seen on the proxies themselves. Pods that served can go as soon as it is reported;
+	// what only a controller says of the objects that it has read does not shorten the wait.
+	ReportsDataPlane bool
 }
 
 // Provider is one mesh or ingress. Implementations are stateless and safe for concurrent use.

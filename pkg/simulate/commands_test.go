@@ -152,10 +152,11 @@ func TestSkipEndsThePromotionInSteps(t *testing.T) {
 			w.Run(after)
 			w.Edit(func(s *v1beta1.CanarySpec) { s.SkipAnalysis = true })
 			skipped := w.now
-			rest(t, w, succeeded)
+			untilPhase(t, w, finalising)
 			if took := w.now.Sub(skipped); took > 10*time.Second {
 				t.Errorf("the primary got its traffic only after %s", took)
 			}
+			rest(t, w, succeeded)
 			for text, want := range map[string]int{"Routing all traffic to primary": 1, "Promotion completed! Scaling down": 1, "was skipped": 0} {
 				if got := count(w.Events, text); got != want {
 					t.Errorf("%q told %d times, want %d", text, got, want)

@@ -87,7 +87,7 @@ func (w *World) checkDeletion(a rollout.Action) {
 		if !w.told("Terminated canary") {
 			w.violate(7, "the Canary goes and nobody was told")
 		}
-		if w.primary.exists && (!w.free() || w.now.Sub(w.freeSince) < Settings().PropagationDelay) {
+		if w.primary.exists && (!w.free() || w.now.Sub(w.freeSince) < w.drainTime(w.taken)) {
 			w.violate(2, "the primary goes although traffic may still reach it")
 		}
 	case rollout.RevertRouting:

@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"reflect"
+	"time"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/rollout"
@@ -17,7 +18,7 @@ func (w *World) checkAction(a rollout.Action) {
 			w.violate(1, "clients led to a primary without a ready pod")
 		}
 	case rollout.ScaleTargetToZero:
-		if w.zeroSince.IsZero() || w.now.Sub(w.zeroSince) < Settings().PropagationDelay {
+		if w.zeroSince.IsZero() || w.now.Sub(w.zeroSince) < w.drainTime(w.served && w.target.available(w.now) > 0) {
 			w.violate(2, "target scaled down although traffic may still reach it")
 		}
 	case rollout.EnsureBackendServices, rollout.EnsurePrimaryScaler, rollout.ScaleTargetUp:
@@ -28,6 +29,21 @@ func (w *World) checkAction(a rollout.Action) {
 	default:
 		w.checkDeletion(a)
 	}
+}
+
+// settled is whether the provider reports that the routes are in force.
+func (w *World) settled() bool {
+	return w.routes && !w.unsettled && !w.silent && w.nextReport().IsZero()
+}
+
+// drainTime is how long pods have to stay after the last route to them is gone. The proxies may lag behind whatever a controller
+// reports, so those that served stay for an interval where nobody looks at the proxies themselves.
+func (w *World) drainTime(served bool) time.Duration {
+	delay := Settings().PropagationDelay
+	if !served || w.opts.Provider.ReportsDataPlane && w.settled() {
+		return delay
+	}
+	return max(delay, w.canary.GetAnalysisInterval(Settings().MinInterval))
 }
 
 // checkTraffic demands ready pods on a side that gets more than before, unless the other has none either.

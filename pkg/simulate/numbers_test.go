@@ -84,7 +84,7 @@ func TestIncidentB22_BootstrapNeedsNoMetrics(t *testing.T) {
 	w := world(podinfo(), func(o *Options) {
 		o.Providers = func(*World) string { return "prometheus not avaiable: no such host" }
 	})
-	w.Run(time.Minute)
+	w.Run(2 * time.Minute)
 	if w.Status().Phase != initialized {
 		t.Errorf("phase %s while the metric providers are away", w.Status().Phase)
 	}

@@ -47,7 +47,7 @@ func (w *World) observe() rollout.Facts {
 		Services: rollout.ServicesFact{BackendsInPlace: w.backends, ApexInPlace: w.apex},
 		Routes: rollout.RoutesFact{
 			Known: w.routes, InPlace: w.routes && w.routed == want,
-			Settled: w.routes && !w.unsettled && !w.silent && w.nextReport().IsZero(), Silent: w.silent, Reason: "not accepted",
+			Settled: w.settled(), Silent: w.silent, Reason: "not accepted",
 			CanaryWeight: w.routed.CanaryWeight, Mirror: w.routed.Mirror, Matched: w.routed.Matched,
 		},
 		Previous:   w.previousFacts(),

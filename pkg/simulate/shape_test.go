@@ -60,6 +60,7 @@ func shapeOf(s *source) shape {
 		p = noMesh()
 	}
 	p.ReportsSettled = s.bool() && p.Routes
+	p.ReportsDataPlane = p.ReportsSettled && s.bool()
 	p.Mirror, p.Match = p.Mirror && s.below(4) != 1, p.Match && s.below(4) != 1
 	return shape{canary: c, provider: p, replicas: int32(pick(s, 1, 2, 3, 0))}
 }

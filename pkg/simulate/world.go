@@ -67,6 +67,8 @@ type World struct {
 	previous previous
 	// zeroSince is since when neither the apex Service nor a route leads to the target.
 	zeroSince time.Time
+	// served is whether anything led to the pods that the target has now.
+	served bool
 	// freeSince is since when neither leads to the primary any more, gone is set when the Canary has vanished.
 	freeSince time.Time
 	gone      bool
@@ -287,6 +289,7 @@ func (w *World) settleCluster() {
 func (w *World) trackZero() {
 	w.trackPrevious()
 	leads := !w.apex || w.previous.lead() || w.opts.Provider.Routes && (!w.routes || w.routed.SendsToCanary())
+	w.served = (w.served || leads) && w.target.replicas > 0
 	if leads {
 		w.zeroSince = time.Time{}
 	} else if w.zeroSince.IsZero() {

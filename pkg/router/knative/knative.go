@@ -27,7 +27,7 @@ func New() Provider { return Provider{} }
 
 // Abilities are weights; the Service tells when they are in force.
 func (Provider) Abilities() router.Abilities {
-	return router.Abilities{Routes: true, Weights: true, ReportsSettled: true}
+	return router.Abilities{Routes: true, Weights: true, ReportsSettled: true, ReportsDataPlane: true}
 }
 
 // Resources is the Service of Knative.

@@ -137,9 +137,9 @@ func (r results) checks(weights []weightSpan, total load.Window) []check {
 		},
 		{r.noticed < noticeLimit, fmt.Sprintf("the new revision was noticed after %.2f s, less than %s", r.noticed.Seconds(), noticeLimit)},
 		{
-			r.promotion <= r.promotionLimit(),
-			fmt.Sprintf("the promotion took %.1f s, at most %d steps x %s + %s = %s", r.promotion.Seconds(),
-				r.analysis.steps(), r.interval, allowance, r.promotionLimit()),
+			r.serving > 0 && r.serving <= r.servingLimit(),
+			fmt.Sprintf("the new primary served everybody after %.1f s, at most %d steps x %s + %s = %s; the canary was drained after %.1f s",
+				r.serving.Seconds(), r.analysis.steps(), r.interval, allowance, r.servingLimit(), r.promotion.Seconds()),
 		},
 	}
 }

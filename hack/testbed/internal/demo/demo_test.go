@@ -40,8 +40,8 @@ func TestManifestsOfTheTree(t *testing.T) {
 	if err := d.readAnalysis(); err != nil {
 		t.Fatal(err)
 	}
-	if got := d.results.promotionLimit(); got != 70*time.Second {
-		t.Errorf("limit of a promotion is %s, want 5 steps of 10 s and 20 s", got)
+	if got := d.results.servingLimit(); got != 70*time.Second {
+		t.Errorf("limit of a release is %s, want 5 steps of 10 s and 20 s", got)
 	}
 }
 
@@ -57,7 +57,7 @@ func window(version, pod string, answered int) load.Window {
 func kept() (results, []weightSpan, load.Window) {
 	r := results{
 		analysis: analysis{StepWeight: 10, MaxWeight: 20, Threshold: 2}, interval: 10 * time.Second,
-		noticed: 100 * time.Millisecond, promotion: 40 * time.Second, halted: true,
+		noticed: 100 * time.Millisecond, serving: 40 * time.Second, promotion: 50 * time.Second, halted: true,
 		promoted: window(GoodVersion, "podinfo-primary-x", 10), taken: window(GoodVersion, "podinfo-primary-x", 10),
 	}
 	weights := []weightSpan{
@@ -85,7 +85,8 @@ func TestEachBrokenPromiseIsFound(t *testing.T) {
 		"weight not measured": {func(_ *results, w []weightSpan, _ *load.Window) { w[1].measured = math.NaN() }, "within 5 points"},
 		"step left out":       {func(_ *results, w []weightSpan, _ *load.Window) { w[0].wanted, w[0].measured = 20, 0.2 }, "1 of 2 steps"},
 		"noticed late":        {func(r *results, _ []weightSpan, _ *load.Window) { r.noticed = time.Second }, "noticed after 1.00 s"},
-		"promoted late":       {func(r *results, _ []weightSpan, _ *load.Window) { r.promotion = 41 * time.Second }, "promotion took 41.0 s"},
+		"served late":         {func(r *results, _ []weightSpan, _ *load.Window) { r.serving = 41 * time.Second }, "served everybody after 41.0 s"},
+		"never seen to serve": {func(r *results, _ []weightSpan, _ *load.Window) { r.serving = 0 }, "served everybody after 0.0 s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, weights, total := kept()

@@ -11,8 +11,8 @@ import (
 	"flagger.app/flagger/hack/testbed/internal/load"
 )
 
-// allowance is what a promotion may take beside its steps: pods start, the
-// primary is rolled, routes settle.
+// allowance is what a release may take beside its steps until the primary
+// serves it to everybody: pods start, the primary is rolled, routes settle.
 const allowance = 20 * time.Second
 
 // startTimeout bounds what pods and routes need where no steps are waited for.
@@ -28,9 +28,12 @@ type analysis struct {
 
 // results collects what the checks are about.
 type results struct {
-	analysis  analysis
-	interval  time.Duration
-	noticed   time.Duration
+	analysis analysis
+	interval time.Duration
+	noticed  time.Duration
+	// serving is when all requests were led to the primary with the new version,
+	// promotion when the pods of the canary had been drained as well.
+	serving   time.Duration
 	promotion time.Duration
 	rollback  time.Duration
 	onboarded load.Window
@@ -47,7 +50,7 @@ func (a analysis) steps() int {
 	return (a.MaxWeight + a.StepWeight - 1) / a.StepWeight
 }
 
-func (r results) promotionLimit() time.Duration {
+func (r results) servingLimit() time.Duration {
 	return time.Duration(r.analysis.steps())*r.interval + allowance
 }
 
@@ -159,8 +162,16 @@ func (d *demo) releaseGood(ctx context.Context) error {
 		return err
 	}
 	d.results.noticed = noticed
-	timeout := d.results.promotionLimit() + startTimeout
-	if err := d.tracker.wait(ctx, d.cfg.Clock, timeout, "phase Succeeded", inPhase("Succeeded", "Failed")); err != nil {
+	timeout := d.results.servingLimit() + startTimeout
+	err = d.tracker.wait(ctx, d.cfg.Clock, timeout, "phase Succeeded", func(v view) (bool, error) {
+		for _, p := range v.phases {
+			if p.phase == "Finalising" {
+				d.results.serving = p.from.Sub(began)
+			}
+		}
+		return inPhase("Succeeded", "Failed")(v)
+	})
+	if err != nil {
 		return err
 	}
 	ended := d.cfg.Clock.Now()

@@ -64,9 +64,14 @@ type RolloutStatus struct {
 	ToldHook HookType `json:"toldHook,omitempty"`
 
 	// CanaryDrainedAt is since when the target has been seen to get no traffic. Nothing is
-	// scaled down before the propagation delay has passed since then.
+	// scaled down before the propagation delay has passed since then, and what served not
+	// before an interval of the analysis has, unless the provider reports its proxies.
 	// +optional
 	CanaryDrainedAt *metav1.MicroTime `json:"canaryDrainedAt,omitempty"`
+
+	// CanaryIdle is set as long as no request was led to the pods of the target in this run.
+	// +optional
+	CanaryIdle bool `json:"canaryIdle,omitempty"`
 
 	// Mirror says that requests are to be copied to the canary.
 	// +optional

@@ -37,8 +37,11 @@ type RolloutStatusApplyConfiguration struct {
 	// told: a wait is told once.
 	ToldHook *flaggerv1beta1.HookType `json:"toldHook,omitempty"`
 	// CanaryDrainedAt is since when the target has been seen to get no traffic. Nothing is
-	// scaled down before the propagation delay has passed since then.
+	// scaled down before the propagation delay has passed since then, and what served not
+	// before an interval of the analysis has, unless the provider reports its proxies.
 	CanaryDrainedAt *v1.MicroTime `json:"canaryDrainedAt,omitempty"`
+	// CanaryIdle is set as long as no request was led to the pods of the target in this run.
+	CanaryIdle *bool `json:"canaryIdle,omitempty"`
 	// Mirror says that requests are to be copied to the canary.
 	Mirror *bool `json:"mirror,omitempty"`
 	// Audience says which requests the canary weight is a share of: all, or matched for those
@@ -155,6 +158,14 @@ func (b *RolloutStatusApplyConfiguration) WithToldHook(value flaggerv1beta1.Hook
 // If called multiple times, the CanaryDrainedAt field is set to the value of the last call.
 func (b *RolloutStatusApplyConfiguration) WithCanaryDrainedAt(value v1.MicroTime) *RolloutStatusApplyConfiguration {
 	b.CanaryDrainedAt = &value
+	return b
+}
+
+// WithCanaryIdle sets the CanaryIdle field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the CanaryIdle field is set to the value of the last call.
+func (b *RolloutStatusApplyConfiguration) WithCanaryIdle(value bool) *RolloutStatusApplyConfiguration {
+	b.CanaryIdle = &value
 	return b
 }
 
