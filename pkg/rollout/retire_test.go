@@ -276,7 +276,11 @@ func TestChangedPrimaryIsTold(t *testing.T) {
 		"once": {facts(succeeded, lost, health(ReasonPrimaryChanged, "ConfigMap a-primary.test, which podinfo-primary.test reads, has not the "+
 			"content that was promoted, and that is kept nowhere: give it back to ConfigMap a.test, or roll out another revision of podinfo.test", now)),
 			want{rule: "settled", reason: ReasonPrimaryChanged}},
-		"without a record": {facts(succeeded, func(f *Facts) { f.Primary.Copy = "" }), want{rule: "settled"}},
+		"without a record": {facts(succeeded, func(f *Facts) { f.Primary.Copy = "" }), want{rule: "settled", reason: ReasonPrimaryChanged,
+			says: []string{"podinfo-primary.test is not what was promoted"}}},
+		"without a record, and nothing to compare with": {facts(failed, targetRuns("2", 2), status(func(s *v1beta1.CanaryStatus) {
+			s.Rollout.Target = refTo(rev("2", 2))
+		}), func(f *Facts) { f.Primary.Copy = "" }), want{rule: "settled"}},
 		"nobody knows what was promoted": {facts(succeeded, edited, status(func(s *v1beta1.CanaryStatus) {
 			s.Rollout.Promoted.Fingerprint = unknownRevision
 		})), want{rule: "settled"}},

@@ -212,13 +212,20 @@ func (p *pass) watchContent() {
 	told := p.problem != nil || p.keepHealth
 	switch lost := p.f.Copies.Lost; {
 	case told || !p.promotedKnown():
-	case p.f.Primary.Edited && p.f.Primary.Copy == "":
+	case p.primaryEdited():
 		p.fail(ReasonPrimaryChanged, "%s is not what was promoted, somebody changed its pod template: undo that, or roll out another revision of %s",
 			p.primaryName(), p.targetName())
 	case lost != "":
 		p.fail(ReasonPrimaryChanged, "%s, which %s reads, has not the content that was promoted, and that is kept nowhere: give it back to %s, "+
 			"or roll out another revision of %s", lost, p.primaryName(), p.f.Copies.Source, p.targetName())
 	}
+}
+
+// primaryEdited is whether the primary is not what was promoted. Where nothing is recorded on it, that is known if it differs from a
+// target which is at that revision.
+func (p *pass) primaryEdited() bool {
+	primary := p.f.Primary
+	return primary.Exists && primary.Copy == "" && (primary.Edited || p.f.Target.Revision.Fingerprint == p.st.Promoted.Fingerprint)
 }
 
 // threshold takes a canary back that failed as many checks as its analysis allows.

@@ -1397,6 +1397,21 @@ func TestIncidentB20_PrimaryWithoutARecordIsNotCalledChanged(t *testing.T) {
 	sound(t, w)
 }
 
+// With the target at the promoted revision it is known all the same.
+func TestIncidentB20_ChangedPrimaryWithoutARecordIsTold(t *testing.T) {
+	w := ready(t, podinfo())
+	w.StripPrimary()
+	w.EditPrimary("hotfix")
+	w.Run(time.Hour)
+	if got := condition(w, v1beta1.HealthyType); got != string(rollout.ReasonPrimaryChanged) || w.primary.template != "hotfix" {
+		t.Errorf("primary runs %s, healthy: %s", w.primary.template, got)
+	}
+	w.Ship("v2")
+	rest(t, w, succeeded)
+	serves(t, w, "v2")
+	sound(t, w)
+}
+
 // recover makes all pods of a workload ready.
 func (d *deployment) recover(now time.Time) {
 	for i := range d.pods {

@@ -6,15 +6,12 @@ import (
 
 const (
 	// promotedRevisionAnnotation on a primary holds the fingerprint of the target revision that it was made from, and
-	// primaryTemplateAnnotation the fingerprint that its own template had after that, without a restart of its pods. A
+	// primaryTemplateAnnotation the fingerprint that its own template had after that, without the marks of tools (fingerprint.Copy). A
 	// primary whose template has another fingerprint by now was changed by somebody else, and the first annotation says nothing.
 	promotedRevisionAnnotation = "flagger.app/promoted-revision"
 	primaryTemplateAnnotation  = "flagger.app/primary-template"
 	// idAnnotation on the pods of a primary starts them anew when it changes.
 	idAnnotation = "flagger-id"
-
-	// restartAnnotation on pods is what kubectl rollout restart sets.
-	restartAnnotation = "kubectl.kubernetes.io/restartedAt"
 
 	lastAppliedAnnotation = "kubectl.kubernetes.io/last-applied-configuration"
 	toolkitKey            = "toolkit.fluxcd.io"

@@ -72,7 +72,7 @@ func TestObserveChangesNoCachedObject(t *testing.T) {
 func TestA20_RestartedPrimaryIsStillTheCopy(t *testing.T) {
 	client, d := cluster(target(t))
 	ensure(t, d, canary(), target(t))
-	primary := set(t, get(t, client, "podinfo-primary"), "2026-01-01T00:00:00Z", podAnnotations(restartAnnotation)...)
+	primary := set(t, get(t, client, "podinfo-primary"), "2026-01-01T00:00:00Z", podAnnotations("kubectl.kubernetes.io/restartedAt")...)
 	put(t, client, primary)
 	o, problem := d.Observe(canary(), live{"podinfo": withImage(t, target(t), "podinfo:next"), "podinfo-primary": primary}, now)
 	if want := revisionOf(t, target(t)).Fingerprint; problem != nil || o.Primary.Copy != want {
@@ -110,7 +110,7 @@ func TestCopyOfThePrimary(t *testing.T) {
 		{"made by hand, without an id", set(t, target(t), "copied", podAnnotations(idAnnotation)...), withoutID(t), revisionOf(t,
 			set(t, target(t), "copied", podAnnotations(idAnnotation)...)).Fingerprint},
 		{"restarted by hand", target(t), set(t, flaggerPrimary(t, target(t)), "now",
-			podAnnotations("kubectl.kubernetes.io/restartedAt")...), ""},
+			podAnnotations("kubectl.kubernetes.io/restartedAt")...), promoted},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -416,5 +416,62 @@ func TestIncidentB11_CounterIsThatOfTheTemplate(t *testing.T) {
 		if problem != nil || o.Target.Revision.Counter != c.want || o.Target.Paused != c.paused {
 			t.Errorf("%s: counter %q, paused %t, problem %+v", name, o.Target.Revision.Counter, o.Target.Paused, problem)
 		}
+	}
+}
+
+// A takeover starts no rollout because of what tools have put on the primary alone.
+func TestIncidentB8_MarksOfToolsAreNoRevision(t *testing.T) {
+	const restarted = "kubectl.kubernetes.io/restartedAt"
+	promoted := func(obj *unstructured.Unstructured) string { return revisionOf(t, obj).Fingerprint }
+	annotated := func(obj *unstructured.Unstructured, key, value string) *unstructured.Unstructured {
+		return set(t, obj.DeepCopy(), value, podAnnotations(key)...)
+	}
+	reloaded := func(obj *unstructured.Unstructured) *unstructured.Unstructured {
+		obj = obj.DeepCopy()
+		containers := listAt(obj.Object, podSpec("containers")...)
+		first := containers[0].(map[string]any)
+		first["env"] = append(listAt(first, "env"), map[string]any{"name": "STAKATER_PODINFO_CONFIG_PRIMARY_CONFIGMAP", "value": "3f1a"})
+		return set(t, obj, containers, podSpec("containers")...)
+	}
+	plain := target(t)
+	once := annotated(plain, restarted, "2096-01-01T00:00:00Z")
+	for name, c := range map[string]struct {
+		target, primary *unstructured.Unstructured
+		copied          bool
+	}{
+		"restarted":                           {plain, annotated(flaggerPrimary(t, plain), restarted, "2096-01-02T00:00:00Z"), true},
+		"restarted later than the target":     {once, annotated(flaggerPrimary(t, once), restarted, "2096-01-02T00:00:00Z"), true},
+		"the target was restarted since":      {annotated(plain, restarted, "2096-01-03T00:00:00Z"), annotated(flaggerPrimary(t, plain), restarted, "2096-01-02T00:00:00Z"), false},
+		"only the target was restarted":       {once, flaggerPrimary(t, plain), false},
+		"reloaded, by a variable":             {plain, reloaded(flaggerPrimary(t, plain)), true},
+		"reloaded, by an annotation":          {plain, annotated(flaggerPrimary(t, plain), "reloader.stakater.com/last-reloaded-from", "{}"), true},
+		"only the target was reloaded":        {reloaded(plain), flaggerPrimary(t, plain), false},
+		"Wave, of copies with other names":    {annotated(plain, "wave.pusher.com/config-hash", "a"), annotated(flaggerPrimary(t, plain), "wave.pusher.com/config-hash", "b"), true},
+		"redeployed in Rancher":               {plain, annotated(flaggerPrimary(t, plain), "cattle.io/timestamp", "now"), true},
+		"annotated by somebody":               {plain, annotated(flaggerPrimary(t, plain), "example.com/note", "x"), true},
+		"annotated otherwise than the target": {annotated(plain, "example.com/note", "y"), annotated(flaggerPrimary(t, plain), "example.com/note", "x"), false},
+		"another image":                       {plain, withImage(t, flaggerPrimary(t, plain), "podinfo:hotfix"), false},
+	} {
+		_, d := cluster()
+		o, problem := d.Observe(canary(), live{"podinfo": c.target, "podinfo-primary": c.primary}, now)
+		if problem != nil || (o.Primary.Copy == promoted(c.target)) != c.copied {
+			t.Errorf("%s: copy of %q, problem %+v", name, o.Primary.Copy, problem)
+		}
+	}
+}
+
+// What is recorded leaves out the same, and a primary of Flagger that is recorded at last keeps its pods.
+func TestIncidentB8_RecordsLeaveMarksOut(t *testing.T) {
+	client, d := cluster(target(t), set(t, flaggerPrimary(t, target(t)), "2096-01-02T00:00:00Z", podAnnotations("kubectl.kubernetes.io/restartedAt")...))
+	before := revisionOf(t, get(t, client, "podinfo-primary"))
+	ensure(t, d, canary(), target(t))
+	primary := get(t, client, "podinfo-primary")
+	if after := revisionOf(t, primary); after.Fingerprint != before.Fingerprint {
+		t.Error("the pods are started once more")
+	}
+	set(t, primary, "{}", podAnnotations("reloader.stakater.com/last-reloaded-from")...)
+	o, problem := d.Observe(canary(), live{"podinfo": withImage(t, target(t), "podinfo:next"), "podinfo-primary": primary}, now)
+	if want := revisionOf(t, target(t)).Fingerprint; problem != nil || o.Primary.Copy != want || !o.Primary.CopyRecorded || o.Primary.Edited {
+		t.Errorf("primary %+v, problem %+v", o.Primary, problem)
 	}
 }

@@ -4,7 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"maps"
-	"reflect"
+	"slices"
 
 	"github.com/google/uuid"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -90,25 +90,21 @@ func recordedCopy(primary *unstructured.Unstructured, templateFingerprint string
 	if templateFingerprint == "" || written == "" {
 		return ""
 	}
-	if written == templateFingerprint {
-		// Earlier versions of this program noted a restart that came with the template.
-		return annotations[promotedRevisionAnnotation]
-	}
-	if hash, err := writtenFingerprint(primary); err != nil || written != hash {
+	forms, err := fingerprint.Copy(primary.Object)
+	if err != nil || !slices.Contains(forms, written) {
 		return ""
 	}
 	return annotations[promotedRevisionAnnotation]
 }
 
-// writtenFingerprint identifies the pod template of a primary, whether or not its pods were restarted since: new pods with the
-// same content are no change of what was promoted.
+// writtenFingerprint identifies the pod template of a primary, whatever tools have put on it since to start its pods anew: new pods
+// with the same content are no change of what was promoted.
 func writtenFingerprint(primary *unstructured.Unstructured) (string, error) {
-	path := []string{"spec", "template", "metadata", "annotations", restartAnnotation}
-	if _, found, err := unstructured.NestedFieldNoCopy(primary.Object, path...); found && err == nil {
-		primary = primary.DeepCopy()
-		unstructured.RemoveNestedField(primary.Object, path...)
+	forms, err := fingerprint.Copy(primary.Object)
+	if err != nil {
+		return "", fmt.Errorf("%s: fingerprint: %w", described(primary), err)
 	}
-	return templateFingerprint(primary)
+	return forms[0], nil
 }
 
 // edited is whether a primary that counts as a copy of nothing was changed since it was made. Without a record, or with one in
@@ -120,9 +116,8 @@ func edited(primary *unstructured.Unstructured, copied string) bool {
 // sameTemplate is whether the primary's template is what would be made of the target now, whatever its flagger-id. Both are
 // as the server returned them, with all defaults.
 func (d *deployment) sameTemplate(target, primary *unstructured.Unstructured, s Selector, names map[string]string) bool {
-	present := withoutNulls(mapAt(primary.Object, "spec", "template"))
-	id := idOf(mapAt(primary.Object, "spec", "template"))
-	return reflect.DeepEqual(present, any(d.renderTemplate(target, s, id, names)))
+	present := mapAt(primary.Object, "spec", "template")
+	return fingerprint.IsCopy(present, d.renderTemplate(target, s, idOf(present), names))
 }
 
 // newPrimary is a primary to create.
@@ -156,7 +151,6 @@ func (d *deployment) nextPrimary(c *v1beta1.Canary, src source, present *unstruc
 			return nil, fmt.Errorf("%s: spec.replicas: %w", described(p), err)
 		}
 	}
-	template := mapAt(present.Object, "spec", "template")
 	recorded := recordedCopy(present, hash)
 	sameConfigs := startedWith(c, present, recorded, src.revision)
 	if sameConfigs && recorded == src.revision.Fingerprint {
@@ -164,11 +158,11 @@ func (d *deployment) nextPrimary(c *v1beta1.Canary, src source, present *unstruc
 		// it, or an older version of this program rendered it.
 		return p, d.fillAround(c, src, p)
 	}
-	id := newID(src.revision)
 	if sameConfigs && d.sameTemplate(src.target, present, src.selector, src.names) {
-		id = idOf(template)
+		// Marks of other tools stay, or the pods would start once more.
+		return p, d.fillRecords(c, src, p)
 	}
-	return p, d.fill(c, src, p, id)
+	return p, d.fill(c, src, p, newID(src.revision))
 }
 
 // startedWith is whether the pods of a primary were started with the configs of a revision. What Flagger started counts as
@@ -187,6 +181,11 @@ func startedWith(c *v1beta1.Canary, primary *unstructured.Unstructured, recorded
 // fill writes everything of ours into a primary.
 func (d *deployment) fill(c *v1beta1.Canary, src source, p *unstructured.Unstructured, id string) error {
 	mapAt(p.Object, "spec")["template"] = d.renderTemplate(src.target, src.selector, id, src.names)
+	return d.fillRecords(c, src, p)
+}
+
+// fillRecords writes everything of ours but the pod template, and what that was made from.
+func (d *deployment) fillRecords(c *v1beta1.Canary, src source, p *unstructured.Unstructured) error {
 	if err := d.fillAround(c, src, p); err != nil {
 		return err
 	}
