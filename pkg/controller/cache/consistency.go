@@ -16,17 +16,30 @@ import (
 	"flagger.app/flagger/pkg/workload"
 )
 
-// writtenFor bounds how long the answer to a write is preferred to an informer that has not caught up. It only matters for an
-// object that was written and deleted while the watch was broken: no event tells of it.
-const writtenFor = 30 * time.Second
+const (
+	// writtenFor bounds how long the answer to a write is preferred to an informer that has not caught up. It only matters for an
+	// object that was written and deleted while the watch was broken: no event tells of it.
+	writtenFor = 30 * time.Second
+	// maxWritten bounds how many answers are kept. It is more than the rate limit of the client lets through in writtenFor.
+	maxWritten = 10_000
+)
 
 // consistency remembers what the API server answered to our own writes until the informers show it, so that a pass never
-// decides on a state older than its predecessor's writes.
+// decides on a state older than its predecessor's writes. It keeps an answer until an informer tells of that state or a later one,
+// for writtenFor at the most; there may be no informer that tells.
 type consistency struct {
 	clock clock.PassiveClock
 
 	mu      sync.Mutex
 	objects map[ObjectKey]answer
+	// order are the keys of the answers as they came, with those that are gone.
+	order []dated
+}
+
+// dated is an answer that was kept at a time, unless a later one took its place.
+type dated struct {
+	key ObjectKey
+	at  time.Time
 }
 
 type answer struct {
@@ -47,7 +60,29 @@ func (c *consistency) record(resource schema.GroupVersionResource, u *unstructur
 	u = workload.Summarize(u)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.objects[KeyOfObject(resource, u)] = answer{object: u, at: c.clock.Now()}
+	key, now := KeyOfObject(resource, u), c.clock.Now()
+	c.objects[key] = answer{object: u, at: now}
+	c.order = append(c.order, dated{key, now})
+	c.expire(now)
+}
+
+// expire drops the answers that are too old to be believed, and the oldest of too many. A clock that is set back makes none young
+// again: the count bounds them.
+func (c *consistency) expire(now time.Time) {
+	for len(c.order) > 0 && (now.Sub(c.order[0].at) > writtenFor || len(c.order) > maxWritten) {
+		first := c.order[0]
+		c.order = c.order[1:]
+		if c.objects[first.key].at.Equal(first.at) {
+			delete(c.objects, first.key)
+		}
+	}
+}
+
+// size is how many answers are kept.
+func (c *consistency) size() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.objects)
 }
 
 // newest returns the newer of an informer's object, nil if it has none, and of what was last written.
@@ -65,11 +100,13 @@ func (c *consistency) newest(o ObjectKey, cached *unstructured.Unstructured) *un
 	return a.object
 }
 
-// onEvent follows a change that an informer tells of: what was deleted is not read back.
+// onEvent follows a change that an informer tells of: what it shows, and what was deleted, is not read back.
 func (c *consistency) onEvent(resource schema.GroupVersionResource, old, current *unstructured.Unstructured) {
 	if current == nil {
 		c.forget(KeyOfObject(resource, old))
+		return
 	}
+	c.newest(KeyOfObject(resource, current), current)
 }
 
 func (c *consistency) forget(o ObjectKey) {
