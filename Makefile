@@ -18,7 +18,7 @@ TIMEOUT  := 90m
 # The programs of the testbed are built this way, so what is built the same way shares their packages in Go's cache.
 SHARED := CGO_ENABLED=0 GOFLAGS='-trimpath -buildvcs=false'
 
-.PHONY: help build demo test test-unit test-sim test-api test-lives test-testbed test-gateway cover verify lint generate clean FORCE
+.PHONY: help build demo test test-unit test-sim test-api test-lives test-memory test-testbed test-gateway cover verify lint generate clean FORCE
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,11 +42,15 @@ test: $(TESTBED) ## Run the tests: units, simulation, conformance, and a suite o
 # The simulation starts no goroutines, and without the race detector it plays five times as much.
 test-unit: ## Run the unit tests with the race detector, and many random rollouts without it
 	@echo '== 2 of 3: unit tests. The first time the compiler is at work for some minutes before it says anything'
-	go test -race -timeout $(TIMEOUT) $$(go list ./... | grep -v /pkg/simulate)
+	go test -race -timeout $(TIMEOUT) $$(go list ./... | grep -v -e /pkg/simulate -e /test/memory)
 	$(SHARED) go test -timeout $(TIMEOUT) ./pkg/simulate
 
 test-sim: ## Play SEEDS random schedules (default 10000) of faults and changes; SEED=n plays one
 	SEEDS=$(SEEDS) go test -count=1 -timeout 0 -run 'TestSchedules' ./pkg/simulate
+
+# The race detector multiplies memory.
+test-memory: ## Fill the caches from an API server with many large Secrets and ConfigMaps, and see what that takes
+	$(SHARED) go test -count=1 -timeout $(TIMEOUT) -v ./test/memory
 
 test-testbed: ## Run the tests of the testbed itself
 	$(SHARED) go -C hack/testbed test -timeout $(TIMEOUT) ./...

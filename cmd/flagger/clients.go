@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/utils/clock"
@@ -103,7 +104,11 @@ func cluster(cfg *rest.Config, kube kubernetes.Interface) (controller.Cluster, e
 	if err != nil {
 		return controller.Cluster{}, fmt.Errorf("client for %s: %w", cfg.Host, err)
 	}
-	return controller.Cluster{Dynamic: client, Discovery: kube.Discovery()}, nil
+	outlines, err := metadata.NewForConfig(cfg)
+	if err != nil {
+		return controller.Cluster{}, fmt.Errorf("client for %s: %w", cfg.Host, err)
+	}
+	return controller.Cluster{Dynamic: client, Metadata: outlines, Discovery: kube.Discovery()}, nil
 }
 
 // leaseClient has its own limits and gives up a call early enough to try again before the lease is lost.

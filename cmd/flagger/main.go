@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"go.uber.org/zap"
@@ -40,6 +41,10 @@ func main() {
 		zap.ReplaceGlobals(log)
 	}
 	klog.SetLogger(zapr.NewLogger(log))
+	if limit, ok := memoryLimit(os.DirFS("/"), os.LookupEnv); ok {
+		debug.SetMemoryLimit(limit)
+		log.Info("memory is limited by the container", zap.Int64("runtimeBytes", limit))
+	}
 	err = run(untilSignal(), o, log)
 	if err != nil {
 		log.Error("stopped", zap.Error(err))

@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 
@@ -41,7 +42,9 @@ type Metrics interface {
 
 // Cluster is one Kubernetes cluster.
 type Cluster struct {
-	Dynamic   dynamic.Interface
+	Dynamic dynamic.Interface
+	// Metadata is for what need not be read whole. Without it everything is.
+	Metadata  metadata.Interface
 	Discovery discovery.DiscoveryInterface
 }
 
@@ -145,7 +148,7 @@ func New(cfg Config) (*Controller, error) {
 
 func (c *Controller) newSite(cluster Cluster) *site {
 	cached := cache.NewCluster(cache.Config{
-		Client: cluster.Dynamic, Discovery: cluster.Discovery, Clock: c.Clock, Namespace: c.Namespace,
+		Client: cluster.Dynamic, Metadata: cluster.Metadata, Discovery: cluster.Discovery, Clock: c.Clock, Namespace: c.Namespace,
 		OnEvent: c.onObject, OnState: c.onResource,
 	})
 	return &site{Cluster: cached, applier: router.NewApplier(cached.Client(), cached)}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -162,6 +163,19 @@ func Summarize(u *unstructured.Unstructured) *unstructured.Unstructured {
 	return out
 }
 
+// Outline is a Secret of another type than those that are tracked. Its contents and its type are not known.
+func Outline(m *metav1.PartialObjectMetadata) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "v1", "kind": "Secret", "type": "another", digestField: map[string]any{},
+	}}
+	u.SetName(m.Name)
+	u.SetNamespace(m.Namespace)
+	u.SetUID(m.UID)
+	u.SetResourceVersion(m.ResourceVersion)
+	u.SetOwnerReferences(m.OwnerReferences)
+	return u
+}
+
 // SameConfig is whether two summarized states of a ConfigMap or Secret have the same content. Other objects have none.
 func SameConfig(a, b *unstructured.Unstructured) bool {
 	return stringAt(a.Object, digestField, "all") == stringAt(b.Object, digestField, "all")
@@ -208,11 +222,13 @@ func trackable(u *unstructured.Unstructured) bool {
 	if u.GetKind() != "Secret" {
 		return true
 	}
-	switch stringAt(u.Object, "type") {
-	case "", "Opaque", "kubernetes.io/basic-auth", "kubernetes.io/ssh-auth", "kubernetes.io/tls":
-		return true
-	}
-	return false
+	t := stringAt(u.Object, "type")
+	return t == "" || slices.Contains(TrackedSecretTypes(), t)
+}
+
+// TrackedSecretTypes are the types of Secrets that are copied for a primary.
+func TrackedSecretTypes() []string {
+	return []string{"Opaque", "kubernetes.io/basic-auth", "kubernetes.io/ssh-auth", "kubernetes.io/tls"}
 }
 
 // copyNames lists the names that the copy of a config may have, the best first, in pairs: the name, and the one with which

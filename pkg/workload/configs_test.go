@@ -538,3 +538,26 @@ func TestUntrackedConfigsAreNotCopied(t *testing.T) {
 		t.Error("copied")
 	}
 }
+
+// Secrets of types that are not tracked are known by their metadata alone. One that pods read is there, and no part of a revision.
+func TestSecretOfAnotherTypeIsThere(t *testing.T) {
+	podSpec := mapAt(deploys(t, fromSettings).Object, podSpecPath()...)
+	token := Outline(&metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: "token", Namespace: "test"}})
+	for name, test := range map[string]struct {
+		token *unstructured.Unstructured
+		want  rollout.ProblemReason
+	}{"outlined": {token: token}, "missing": {want: rollout.ReasonConfigNotFound}} {
+		configs, _, problem := observeConfigs("test", podSpec, liveFunc(func(ref router.Ref) (*unstructured.Unstructured, error) {
+			if ref.Name == "token" {
+				return test.token, nil
+			}
+			return Summarize(object(t, settingsYAML)), nil
+		}))
+		switch {
+		case test.want == "" && (problem != nil || len(configs) != 1):
+			t.Errorf("%s: configs %v, problem %v", name, configs, problem)
+		case test.want != "" && (problem == nil || problem.Reason != test.want):
+			t.Errorf("%s: problem %v", name, problem)
+		}
+	}
+}

@@ -9,7 +9,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/client-go/dynamic/dynamicinformer"
 	toolscache "k8s.io/client-go/tools/cache"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -35,7 +34,7 @@ func (e UndecodableError) Error() string { return e.cause.Error() }
 // NewCanaries returns the store of the Canaries of a cluster, which is empty before Run. It has the given indexes besides those
 // that it needs itself. onEvent is told of every change, with old nil for an addition and current nil for a deletion.
 func NewCanaries(cluster *Cluster, indexers toolscache.Indexers, onEvent func(old, current *unstructured.Unstructured)) (*Canaries, error) {
-	informer := dynamicinformer.NewFilteredDynamicInformer(cluster.client, CanaryResource, cluster.namespace, 0, indexers, nil).Informer()
+	informer := cluster.newInformer(CanaryResource, cluster.namespace, part{}, indexers)
 	err := informer.AddIndexers(toolscache.Indexers{byTarget: IndexBy(targetOf), byService: IndexBy(serviceOf), byScaler: IndexBy(scalerOf)})
 	if err != nil {
 		return nil, fmt.Errorf("watching canaries: %w", err)

@@ -5,6 +5,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/metadata"
 	"k8s.io/utils/clock"
 
 	"flagger.app/flagger/pkg/router"
@@ -12,7 +13,9 @@ import (
 
 // Config is what the caches of a cluster are made of.
 type Config struct {
-	Client    dynamic.Interface
+	Client dynamic.Interface
+	// Metadata reads what Secrets there are without their contents. Without it all Secrets are read whole.
+	Metadata  metadata.Interface
 	Discovery discovery.DiscoveryInterface
 	Clock     clock.Clock
 	// Namespace restricts what is watched to one namespace. Empty means all.
@@ -38,6 +41,7 @@ func NewCluster(cfg Config) *Cluster {
 		consistency: w,
 		informers: &informers{
 			client:    cfg.Client,
+			outlines:  cfg.Metadata,
 			discovery: cfg.Discovery,
 			clock:     cfg.Clock,
 			namespace: cfg.Namespace,

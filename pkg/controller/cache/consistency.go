@@ -78,13 +78,6 @@ func (c *consistency) expire(now time.Time) {
 	}
 }
 
-// size is how many answers are kept.
-func (c *consistency) size() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.objects)
-}
-
 // newest returns the newer of an informer's object, nil if it has none, and of what was last written.
 func (c *consistency) newest(o ObjectKey, cached *unstructured.Unstructured) *unstructured.Unstructured {
 	c.mu.Lock()

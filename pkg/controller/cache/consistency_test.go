@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -99,5 +100,33 @@ func TestEveryWriteIsRecorded(t *testing.T) {
 				t.Fatal("the answer was not recorded")
 			}
 		})
+	}
+}
+
+// Nothing may ever read what was written: the API server is asked for it by other means, or its Canary is gone.
+func TestWrittenIsBounded(t *testing.T) {
+	clock := clocktesting.NewFakeClock(time.Unix(0, 0))
+	w := newConsistency(clock)
+	write := func(i int) {
+		u := service("10")
+		u.SetName(fmt.Sprint(i))
+		w.record(serviceResource, u)
+	}
+	for i := range maxWritten + 5 {
+		write(i)
+	}
+	if len(w.objects) != maxWritten {
+		t.Errorf("%d answers of one instant are kept, may be %d", len(w.objects), maxWritten)
+	}
+	clock.Step(writtenFor + time.Second)
+	write(0)
+	if len(w.objects) != 1 || len(w.order) != 1 {
+		t.Errorf("%d answers are kept of which one is young", len(w.objects))
+	}
+	shown := service("11")
+	shown.SetName("0")
+	w.onEvent(serviceResource, nil, shown)
+	if len(w.objects) != 0 {
+		t.Error("an answer is kept that an informer has shown")
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/dynamic/dynamicinformer"
+	"k8s.io/client-go/metadata"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 
@@ -46,7 +46,9 @@ const (
 // informers watches the resources that somebody asked for, as unstructured objects. They start when first asked for, survive
 // that their CRD is removed, and start again when it comes back.
 type informers struct {
-	client    dynamic.Interface
+	client dynamic.Interface
+	// outlines reads the metadata of objects alone; nil reads them whole.
+	outlines  metadata.Interface
 	discovery discovery.DiscoveryInterface
 	clock     clock.Clock
 	namespace string
@@ -64,10 +66,11 @@ type informers struct {
 
 // watched is one resource that somebody asked for.
 type watched struct {
-	state    Availability
-	reason   string
-	informer toolscache.SharedIndexInformer
-	waiters  map[string]struct{}
+	state  Availability
+	reason string
+	// informers are those of its parts.
+	informers []toolscache.SharedIndexInformer
+	waiters   map[string]struct{}
 }
 
 // Start lets the informers run until the context ends. They must not be asked for anything before.
@@ -119,27 +122,39 @@ func (i *informers) Ready(resource schema.GroupVersionResource) error {
 	return nil
 }
 
-// get returns an object as the informer last saw it, nil if it does not exist.
+// get returns an object as the informers last saw it, nil if it does not exist.
 func (i *informers) get(o ObjectKey) (*unstructured.Unstructured, error) {
-	store := i.store(o.Resource)
-	if store == nil {
+	stores := i.stores(o.Resource)
+	if stores == nil {
 		return nil, fmt.Errorf("%s are not watched yet", o.Resource.GroupResource())
 	}
-	item, exists, err := store.GetByKey(toolscache.NewObjectName(o.Namespace, o.Name).String())
-	if err != nil || !exists {
-		return nil, err
+	var found *unstructured.Unstructured
+	for _, store := range stores {
+		item, exists, err := store.GetByKey(toolscache.NewObjectName(o.Namespace, o.Name).String())
+		if err != nil {
+			return nil, err
+		}
+		// One that was made again as another type is in two parts until the informer of the first has heard of it.
+		if u, ok := item.(*unstructured.Unstructured); ok && exists && newer(u, found) {
+			found = u
+		}
 	}
-	return item.(*unstructured.Unstructured), nil
+	return found, nil
 }
 
-// store is what an informer holds, nil while that can't be read.
-func (i *informers) store(resource schema.GroupVersionResource) toolscache.Indexer {
+// stores is what the informers of a resource hold, nil while that can't be read.
+func (i *informers) stores(resource schema.GroupVersionResource) []toolscache.Indexer {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if w, ok := i.resources[resource]; ok && w.state == Synced {
-		return w.informer.GetIndexer()
+	w, ok := i.resources[resource]
+	if !ok || w.state != Synced {
+		return nil
 	}
-	return nil
+	var stores []toolscache.Indexer
+	for _, informer := range w.informers {
+		stores = append(stores, informer.GetIndexer())
+	}
+	return stores
 }
 
 // byOwner is the index of the objects that Canaries control, by the UID of the Canary.
@@ -156,18 +171,16 @@ func indexByOwner(item any) ([]string, error) {
 
 // Owned returns the objects of a resource that a Canary controls, as far as the resource is watched.
 func (i *informers) Owned(resource schema.GroupVersionResource, uid types.UID) []*unstructured.Unstructured {
-	store := i.store(resource)
-	if store == nil {
-		return nil
-	}
-	items, err := store.ByIndex(byOwner, string(uid))
-	if err != nil {
-		return nil
-	}
 	var all []*unstructured.Unstructured
-	for _, item := range items {
-		if u, ok := item.(*unstructured.Unstructured); ok {
-			all = append(all, u)
+	for _, store := range i.stores(resource) {
+		items, err := store.ByIndex(byOwner, string(uid))
+		if err != nil {
+			return nil
+		}
+		for _, item := range items {
+			if u, ok := item.(*unstructured.Unstructured); ok {
+				all = append(all, u)
+			}
 		}
 	}
 	return all
@@ -217,32 +230,43 @@ func (i *informers) runInformer(ctx context.Context, resource schema.GroupVersio
 	if !namespaced {
 		namespace = metav1.NamespaceAll
 	}
-	informer := dynamicinformer.NewFilteredDynamicInformer(i.client, resource, namespace, 0,
-		toolscache.Indexers{toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc, byOwner: indexByOwner}, nil).Informer()
+	var all []toolscache.SharedIndexInformer
+	hasSynced := func() bool {
+		return !slices.ContainsFunc(all, func(informer toolscache.SharedIndexInformer) bool { return !informer.HasSynced() })
+	}
 	onError := func(ctx context.Context, r *toolscache.Reflector, err error) {
 		if apierrors.IsNotFound(err) {
 			cancel()
 			return
 		}
 		toolscache.DefaultWatchErrorHandler(ctx, r, err)
-		if !informer.HasSynced() {
+		if !hasSynced() {
 			i.become(resource, w, Syncing, fmt.Sprintf("listing the resource %s: %v", resource.GroupResource(), err))
 		}
 	}
-	if err := configure(informer, onError, func(old, current *unstructured.Unstructured) {
-		i.onEvent(resource, old, current)
-	}); err != nil {
-		return fmt.Errorf("watching the resource %s: %w", resource.GroupResource(), err)
+	for _, p := range i.partsOf(resource) {
+		informer := i.newInformer(resource, namespace, p,
+			toolscache.Indexers{toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc, byOwner: indexByOwner})
+		if err := configure(informer, onError, func(old, current *unstructured.Unstructured) {
+			i.onEvent(resource, old, current)
+		}); err != nil {
+			return fmt.Errorf("watching the resource %s: %w", resource.GroupResource(), err)
+		}
+		all = append(all, informer)
 	}
 	i.wait.Go(func() {
-		if toolscache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
+		if toolscache.WaitForCacheSync(ctx.Done(), hasSynced) {
 			i.mu.Lock()
-			w.informer = informer
+			w.informers = all
 			i.mu.Unlock()
 			i.become(resource, w, Synced, "")
 		}
 	})
-	informer.RunWithContext(ctx)
+	var running sync.WaitGroup
+	for _, informer := range all {
+		running.Go(func() { informer.RunWithContext(ctx) })
+	}
+	running.Wait()
 	return nil
 }
 

@@ -62,8 +62,8 @@ type watcher struct {
 	woken  []string
 }
 
-// watch watches a cluster with one Service until the end of the test, which runs in a bubble.
-func watch(t *testing.T) *watcher {
+// newWatcher watches a cluster with one Service until the end of the test, which runs in a bubble.
+func newWatcher(t *testing.T) *watcher {
 	w := &watcher{
 		clock: clocktesting.NewFakeClock(time.Unix(0, 0)), server: cachetest.NewDiscovery(),
 		client: fake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{serviceResource: "ServiceList"}, service("1")),
@@ -96,7 +96,7 @@ func (w *watcher) settle() {
 
 func TestResourceIsReadableOnceSynced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := watch(t)
+		w := newWatcher(t)
 		if _, err := w.Get(services.Ref("test", "podinfo")); err == nil {
 			t.Error("read from a cache that was never filled: nothing there would look like a missing object")
 		}
@@ -118,7 +118,7 @@ func TestResourceIsReadableOnceSynced(t *testing.T) {
 
 func TestMissingResourceIsFoundWhenItIsInstalled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := watch(t)
+		w := newWatcher(t)
 		w.server.Unserve("v1")
 		w.Ensure(serviceResource, "test/podinfo")
 		w.settle()
@@ -136,7 +136,7 @@ func TestMissingResourceIsFoundWhenItIsInstalled(t *testing.T) {
 
 func TestUnreachableDiscoveryIsNotAMissingResource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := watch(t)
+		w := newWatcher(t)
 		w.server.Fail(errors.New("no route to host"))
 		w.Ensure(serviceResource, "test/podinfo")
 		w.settle()
@@ -149,7 +149,7 @@ func TestUnreachableDiscoveryIsNotAMissingResource(t *testing.T) {
 // A resource that is served and can't be listed must not be asked for without a pause.
 func TestUnknownResourceIsNotAskedForInALoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, lists := watch(t), 0
+		w, lists := newWatcher(t), 0
 		w.client.PrependReactor("list", "services", func(clienttesting.Action) (bool, runtime.Object, error) {
 			lists++
 			return lists <= 5, nil, apierrors.NewNotFound(schema.GroupResource{}, "")
