@@ -10,7 +10,7 @@ import (
 )
 
 // Check asks every metrics provider that the Canary uses whether it answers and whether it understands the queries of the
-// user, in parallel, each under a deadline of Timeout. It returns the first failure in the order of the metrics: that of the
+// user, in parallel, each under a deadline of Limit. It returns the first failure in the order of the metrics: that of the
 // metrics server before those of templates before those of queries. A query without data yet is none.
 func (e *Evaluator) Check(ctx context.Context, c *v1beta1.Canary) error {
 	var checks []func(context.Context) error
@@ -37,7 +37,7 @@ func (e *Evaluator) Check(ctx context.Context, c *v1beta1.Canary) error {
 		checks = append(checks, func(ctx context.Context) error { return e.checkQuery(ctx, c, t) })
 	}
 	failures := make([]error, len(checks))
-	inParallel(ctx, len(checks), func(ctx context.Context, i int) { failures[i] = checks[i](ctx) })
+	inParallel(ctx, e.limit(), len(checks), func(ctx context.Context, i int) { failures[i] = checks[i](ctx) })
 	for _, err := range failures {
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime/debug"
@@ -11,7 +12,7 @@ import (
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
 
-// Timeout is how long one metric may take, its template, Secret and query together.
+// Timeout is how long one metric may take, its template, Secret and query together, where an Evaluator says nothing else.
 const Timeout = 5 * time.Second
 
 // Templates finds MetricTemplates, from a cache. The result is shared and is not changed.
@@ -45,6 +46,8 @@ type Evaluator struct {
 	Knative KnativeServices
 	// Registry are the back-ends. Default: NewRegistry.
 	Registry Registry
+	// Limit is how long one metric may take. Default: Timeout.
+	Limit time.Duration
 
 	once sync.Once
 }
@@ -58,6 +61,8 @@ func (e *Evaluator) registry() Registry {
 	return e.Registry
 }
 
+func (e *Evaluator) limit() time.Duration { return cmp.Or(e.Limit, Timeout) }
+
 // task is one evaluation of one metric.
 type task struct {
 	index  int
@@ -66,13 +71,13 @@ type task struct {
 	vars   Vars
 }
 
-// Read evaluates all metrics of the Canary in parallel, each under a deadline of Timeout, and returns a reading for each.
+// Read evaluates all metrics of the Canary in parallel, each under a deadline of Limit, and returns a reading for each.
 // What failed is in the readings.
 func (e *Evaluator) Read(ctx context.Context, c *v1beta1.Canary) []analysis.Reading {
 	tasks := tasksOf(c)
 	readings := make([]analysis.Reading, len(tasks))
 	route, routeErr := e.knativeRoute(ctx, c, len(tasks) > 0)
-	inParallel(ctx, len(tasks), func(ctx context.Context, i int) {
+	inParallel(ctx, e.limit(), len(tasks), func(ctx context.Context, i int) {
 		if route != "" {
 			tasks[i].vars.Route = route
 		}
@@ -97,7 +102,7 @@ func tasksOf(c *v1beta1.Canary) []task {
 
 // inParallel calls do for 0 to n-1, each with a deadline of its own. A panic in one of them becomes a panic of the caller,
 // who confines it to one Canary; left in its goroutine it would end the process.
-func inParallel(ctx context.Context, n int, do func(ctx context.Context, i int)) {
+func inParallel(ctx context.Context, limit time.Duration, n int, do func(ctx context.Context, i int)) {
 	var wg sync.WaitGroup
 	panics := make(chan string, n)
 	for i := range n {
@@ -107,7 +112,7 @@ func inParallel(ctx context.Context, n int, do func(ctx context.Context, i int))
 					panics <- fmt.Sprintf("%v\n%s", value, debug.Stack())
 				}
 			}()
-			ctx, cancel := context.WithTimeout(ctx, Timeout)
+			ctx, cancel := context.WithTimeout(ctx, limit)
 			defer cancel()
 			do(ctx, i)
 		})

@@ -124,7 +124,7 @@ func ref(namespace, name string) *v1beta1.CrossNamespaceObjectReference {
 }
 
 func (s store) evaluator(address string) *Evaluator {
-	return &Evaluator{DefaultAddress: address, FlagProvider: "istio", Templates: s, Secrets: s, Knative: s}
+	return &Evaluator{DefaultAddress: address, FlagProvider: "istio", Templates: s, Secrets: s, Knative: s, Limit: 5 * time.Minute}
 }
 
 func TestRead(t *testing.T) {

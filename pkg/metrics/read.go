@@ -190,7 +190,7 @@ func (e *Evaluator) knativeRoute(ctx context.Context, c *v1beta1.Canary, wanted 
 	if !wanted || !c.IsKnative() {
 		return "", nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	ctx, cancel := context.WithTimeout(ctx, e.limit())
 	defer cancel()
 	err := errors.New("the operator has no access to Knative Services")
 	if e.Knative != nil {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
@@ -160,13 +161,13 @@ func TestServerTruncatesLongAnswers(t *testing.T) {
 	address := serveTest(t, testSource(t, many...))
 	question := new(dns.Msg).SetQuestion("web.test.svc.cluster.local.", dns.TypeA)
 	for network, want := range map[string]bool{"udp": true, "tcp": false} {
-		answer, _, err := (&dns.Client{Net: network}).ExchangeContext(t.Context(), question, address)
+		answer, _, err := (&dns.Client{Net: network, Timeout: 5 * time.Minute}).ExchangeContext(t.Context(), question, address)
 		if err != nil || answer.Truncated != want || network == "tcp" && len(answer.Answer) != 102 {
 			t.Errorf("%s: truncated %v with %d records, %v", network, answer.Truncated, len(answer.Answer), err)
 		}
 	}
 	absent := new(dns.Msg).SetQuestion("app.test.svc.cluster.local.", dns.TypeAAAA)
-	answer, _, err := new(dns.Client).ExchangeContext(t.Context(), absent, address)
+	answer, _, err := (&dns.Client{Timeout: 5 * time.Minute}).ExchangeContext(t.Context(), absent, address)
 	if err != nil || answer.Rcode != dns.RcodeSuccess || len(answer.Ns) != 1 {
 		t.Errorf("absent type: %v, %v", answer, err)
 	}

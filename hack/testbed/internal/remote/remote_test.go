@@ -141,7 +141,7 @@ func TestCommandEndsWithItsClient(t *testing.T) {
 	}
 }
 
-func deadline() time.Time { return clock.RealClock{}.Now().Add(10 * time.Second) }
+func deadline() time.Time { return clock.RealClock{}.Now().Add(5 * time.Minute) }
 
 func TestRunErrors(t *testing.T) {
 	socket := serve(t)
