@@ -615,7 +615,7 @@ func TestSlowWebhookDoesNotHoldAWorker(t *testing.T) {
 
 func testSlowWebhookDoesNotHoldAWorker(t *testing.T) {
 	slow := canaryFor("slow")
-	withWebhooks(slow, map[string]any{"name": "gate", "type": "confirm-rollout", "url": "http://gate.test/"})
+	withWebhooks(slow, map[string]any{"name": "gate", "type": "confirm-rollout", "url": "http://gate.test/", "timeout": "5m"})
 	a := newAPI(t, readyDeployment("slow", 2), slow)
 	l := newLoop(t, a, 1)
 	called, answer := make(chan struct{}), make(chan struct{})
