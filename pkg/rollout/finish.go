@@ -123,7 +123,7 @@ func (p *pass) settleHealth() {
 		p.problem = &Problem{Reason: ReasonApplyFailed, Message: p.f.ApplyError}
 	}
 	p.tellContended()
-	if p.keepHealth && p.problem == nil {
+	if p.keepHealth && p.problem == nil && !p.saysStale() {
 		return
 	}
 	old := condition(p.next, v1beta1.HealthyType)
@@ -147,6 +147,13 @@ func (p *pass) settleHealth() {
 		n.Error = p.problem.Reason == ReasonApplyFailed || p.problem.Reason == ReasonMetrics || p.problem.Unknown
 	}
 	p.setCondition(v1beta1.HealthyType, corev1.ConditionFalse, string(p.problem.Reason), p.problem.Message)
+}
+
+// saysStale is whether the condition names a command that was taken back. As long as it stands there, each pass would take it for the
+// first one after that.
+func (p *pass) saysStale() bool {
+	reason := p.healthReason()
+	return reason == ReasonSuspended && !p.c.Spec.Suspend || reason == ReasonTargetPaused && !p.f.Target.Paused
 }
 
 // toldLately is whether a wait whose words change was told of within the last interval. Fifty pods that start one by one are no

@@ -193,7 +193,7 @@ func (s *schedule) ranUnknown() bool {
 
 // somebody else interferes.
 func (s *schedule) somebody(string) {
-	switch s.below(10) {
+	switch s.below(11) {
 	case 0, 1:
 		s.w.DriftRoutes(int32(s.below(101)))
 	case 2:
@@ -219,6 +219,8 @@ func (s *schedule) somebody(string) {
 		s.w.StripPrimary()
 	case 9:
 		s.w.EditPrimary("hotfix")
+	case 10:
+		s.w.Pause(!s.w.target.paused)
 	}
 	s.w.settleCluster()
 }
@@ -257,6 +259,7 @@ func (s *schedule) heal() {
 	if !s.w.target.exists && !s.w.Gone() {
 		s.w.Ship("v4")
 	}
+	s.w.Pause(false)
 	if s.w.primary.exists {
 		s.w.primary.scale(s.w.now, max(1, s.w.primary.replicas))
 	}
@@ -271,8 +274,11 @@ func play(spec, events []byte) (*World, []string) {
 	for i := 0; len(s.bytes) > 0 && i < 64 && !s.w.Gone(); i++ {
 		s.event()
 	}
-	s.heal()
 	w := s.w
+	if !w.Gone() {
+		watch(w)
+	}
+	s.heal()
 	if w.spins() {
 		return w, w.violations
 	}
