@@ -36,6 +36,7 @@ func TestDefaults(t *testing.T) {
 		"control-loop-interval":          {o.controlLoopInterval, 10 * time.Second},
 		"min-analysis-interval":          {o.minAnalysisInterval, 10 * time.Second},
 		"route-propagation-delay":        {o.propagationDelay, 3 * time.Second},
+		"revert-on-deletion":             {o.revertOnDeletion, false},
 		"selector-labels":                {o.selectorLabels, "app,name,app.kubernetes.io/name"},
 		"enable-config-tracking":         {o.configTracking, true},
 		"enable-leader-election":         {o.election.enabled, false},

@@ -54,6 +54,13 @@ func TestKustomizeBaseInstallsTheSame(t *testing.T) {
 	}
 }
 
+func TestKustomizeWarnsOfTheSameDeletions(t *testing.T) {
+	published := readManifest(t, "artifacts", "flagger", "deletion-warning.yaml")
+	if base := readManifest(t, "kustomize", "base", "deletion-warning", "policy.yaml"); !bytes.Equal(published, base) {
+		t.Error("artifacts/flagger/deletion-warning.yaml and kustomize/base/deletion-warning/policy.yaml differ")
+	}
+}
+
 func withoutNamespace(t *testing.T, document []byte) map[string]any {
 	t.Helper()
 	var object map[string]any

@@ -145,6 +145,7 @@ func config(o *options, c *clients, log *zap.Logger, providers controller.Provid
 		Settings: rollout.Settings{
 			MinInterval:      o.minAnalysisInterval,
 			PropagationDelay: o.propagationDelay,
+			RevertOnDeletion: o.revertOnDeletion,
 			ClusterName:      o.clusterName,
 			MaxRollouts:      o.maxRollouts,
 		},

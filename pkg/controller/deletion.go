@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
 	"flagger.app/flagger/pkg/router/services"
 )
@@ -15,6 +18,18 @@ type handover struct {
 	services, routes []router.Object
 	// remaining are the routing objects that the Canary made and that still exist.
 	remaining []router.Ref
+}
+
+// defaulted is a Canary with what the flags of the operator ask for where it does not say. Only the stored object tells a false
+// from nothing.
+func (c *Controller) defaulted(canary *v1beta1.Canary, object *unstructured.Unstructured) *v1beta1.Canary {
+	_, says, err := unstructured.NestedFieldNoCopy(object.Object, "spec", "revertOnDeletion")
+	if says || err != nil || !c.Settings.RevertOnDeletion {
+		return canary
+	}
+	canary = canary.DeepCopy()
+	canary.Spec.RevertOnDeletion = true
+	return canary
 }
 
 // observeReverted looks at what a Canary that is being deleted has to give back.

@@ -189,3 +189,35 @@ func testDeletionBegunByFlagger(t *testing.T) {
 		t.Errorf("selector (-want +got):\n%s", diff)
 	}
 }
+
+// The flag decides only where the Canary does not: a false that somebody wrote is meant.
+func TestRevertOnDeletionByDefault(t *testing.T) {
+	for name, c := range map[string]struct {
+		flag bool
+		says any
+		want bool
+	}{
+		"neither":           {false, nil, false},
+		"the flag":          {true, nil, true},
+		"the Canary":        {false, true, true},
+		"the Canary, not":   {true, false, false},
+		"both":              {true, true, true},
+		"neither, and says": {false, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				canary := canaryFor("podinfo")
+				if c.says != nil {
+					canary.Object["spec"].(map[string]any)["revertOnDeletion"] = c.says
+				}
+				a := newAPI(t, readyDeployment("podinfo", 2), canary)
+				l := newLoop(t, a, 1, func(config *Config) { config.Settings.RevertOnDeletion = c.flag }).start()
+				l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+				l.atRest("podinfo")
+				if got := len(a.canary("podinfo").Finalizers) == 1; got != c.want {
+					t.Errorf("held by the finalizer: %t, want %t", got, c.want)
+				}
+			})
+		})
+	}
+}

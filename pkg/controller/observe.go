@@ -56,7 +56,7 @@ func (c *Controller) observe(key string) (*view, error) {
 		return nil, err
 	}
 	m := c.memoryOf(key, canary)
-	canary, problem := rollout.RolledOut(canary)
+	canary, problem := rollout.RolledOut(c.defaulted(canary, object))
 	v := &view{key: key, started: c.Clock.Now(), object: object, canary: canary, memory: m}
 	v.facts = rollout.Facts{
 		Now:        v.started,

@@ -61,6 +61,8 @@ type Settings struct {
 	// PropagationDelay is how long a route write needs at the most to reach every proxy of a provider that reports
 	// nothing, and new pods to become known to the proxies of any.
 	PropagationDelay time.Duration
+	// RevertOnDeletion is spec.revertOnDeletion of Canaries that do not set it. The Canary of the facts has it in its spec.
+	RevertOnDeletion bool
 	// ClusterName is shown in alerts.
 	ClusterName string
 	// MaxRollouts is how many rollouts may be under way at the same time, 0 for any number.

@@ -123,7 +123,9 @@ type CanarySpec struct {
 	SkipAnalysis bool `json:"skipAnalysis,omitempty"`
 
 	// RevertOnDeletion gives the traffic back to the target, scaled up, before the Canary is
-	// deleted. Services and routes of users become what they were.
+	// deleted. Services and routes of users become what they were. Without it a deletion takes
+	// the primary away and leaves the target without pods, so requests are lost. Default: what
+	// the flag -revert-on-deletion of the operator says, which is false unless set.
 	// +optional
 	RevertOnDeletion bool `json:"revertOnDeletion,omitempty"`
 

@@ -40,7 +40,9 @@ type CanarySpecApplyConfiguration struct {
 	// SkipAnalysis promotes a new revision as soon as it is ready, without analysis.
 	SkipAnalysis *bool `json:"skipAnalysis,omitempty"`
 	// RevertOnDeletion gives the traffic back to the target, scaled up, before the Canary is
-	// deleted. Services and routes of users become what they were.
+	// deleted. Services and routes of users become what they were. Without it a deletion takes
+	// the primary away and leaves the target without pods, so requests are lost. Default: what
+	// the flag -revert-on-deletion of the operator says, which is false unless set.
 	RevertOnDeletion *bool `json:"revertOnDeletion,omitempty"`
 	// Suspend stops the rollout where it is; nothing is changed until it is false again.
 	Suspend *bool `json:"suspend,omitempty"`
