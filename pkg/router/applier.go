@@ -117,9 +117,10 @@ func (a *Applier) diff(c *v1beta1.Canary, o *Object) (*Change, error) {
 	}
 	control := ControlOf(c, live)
 	if control == OtherCanary {
+		owner, _ := controllerOf(live)
 		return nil, &FieldError{Field: cmp.Or(o.NamedBy, "spec.service.name"), Message: fmt.Sprintf(
 			"%s belongs to Canary %s: set a name that no other Canary of the namespace uses",
-			o.Ref, metav1.GetControllerOf(live).Name)}
+			o.Ref, owner)}
 	}
 	wanted, actual := shares(o, live, control)
 	patch, undone := map[string]any{}, 0
@@ -157,7 +158,9 @@ func newBody(c *v1beta1.Canary, o *Object) map[string]any {
 	body.SetGroupVersionKind(o.Ref.GroupVersionKind())
 	body.SetNamespace(o.Ref.Namespace)
 	body.SetName(o.Ref.Name)
-	if !o.Unowned {
+	if o.Unowned {
+		setPath(body.Object, []string{"metadata", "annotations", OwnerAnnotation}, ownerMark(c))
+	} else {
 		body.SetOwnerReferences([]metav1.OwnerReference{ownerReference(c)})
 	}
 	return body.Object
@@ -194,7 +197,7 @@ func ownKeys(o *Object, control Control) metadataKeys {
 func addStrayMetadata(actual share, live *unstructured.Unstructured, o *Object) {
 	add := func(field string, all map[string]string, keep []string) {
 		for name, value := range all {
-			if !slices.Contains(keep, name) {
+			if name != OwnerAnnotation && !slices.Contains(keep, name) {
 				setPath(actual, []string{"metadata", field, name}, value)
 			}
 		}
@@ -206,7 +209,11 @@ func addStrayMetadata(actual share, live *unstructured.Unstructured, o *Object) 
 // refreshOwner replaces the owner reference to a Canary of the same name that is gone: the garbage collector would delete
 // an object whose owner does not exist, for example after a restore from a backup.
 func refreshOwner(patch map[string]any, c *v1beta1.Canary, o *Object, live *unstructured.Unstructured, control Control) {
-	if control != Ours || o.Unowned || metav1.GetControllerOf(live).UID == c.UID {
+	if control != Ours || Owns(c, live) {
+		return
+	}
+	if metav1.GetControllerOf(live) == nil {
+		setPath(patch, []string{"metadata", "annotations", OwnerAnnotation}, ownerMark(c))
 		return
 	}
 	owners := live.GetOwnerReferences()

@@ -7,6 +7,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
@@ -90,12 +91,16 @@ func NewObject(ref Ref, labels, annotations map[string]string, spec map[string]a
 	return u
 }
 
+// OwnerAnnotation names, as name/uid, the Canary that an object was made for which can't have an owner reference because it is in
+// another cluster.
+const OwnerAnnotation = "flagger.app/owner"
+
 // Control says who controls an object.
 type Control int
 
 // The answers of ControlOf.
 const (
-	// Foreign objects have no controller, or one that is not a Canary.
+	// Foreign objects have no controller, or one that is not a Canary, and were not made for one.
 	Foreign Control = iota
 	// Ours are objects that this Canary controls.
 	Ours
@@ -106,21 +111,38 @@ const (
 // ControlOf tells whether a Canary controls a live object. The UID is not compared, so that objects of a Canary that was
 // restored from a backup are still its own.
 func ControlOf(c *v1beta1.Canary, live *unstructured.Unstructured) Control {
-	owner := metav1.GetControllerOf(live)
-	if owner == nil || owner.Kind != v1beta1.CanaryKind ||
-		!strings.HasPrefix(owner.APIVersion, v1beta1.GroupName+"/") {
+	name, _ := controllerOf(live)
+	switch name {
+	case "":
 		return Foreign
-	}
-	if owner.Name != c.Name {
+	case c.Name:
+		return Ours
+	default:
 		return OtherCanary
 	}
-	return Ours
 }
+
+// controllerOf names the Canary that an object belongs to: its controller or, where an owner reference would lead nowhere, the one
+// that it was made for. The name is empty for any other object.
+func controllerOf(live *unstructured.Unstructured) (name string, uid types.UID) {
+	owner := metav1.GetControllerOf(live)
+	if owner == nil {
+		name, id, _ := strings.Cut(live.GetAnnotations()[OwnerAnnotation], "/")
+		return name, types.UID(id)
+	}
+	if owner.Kind != v1beta1.CanaryKind || !strings.HasPrefix(owner.APIVersion, v1beta1.GroupName+"/") {
+		return "", ""
+	}
+	return owner.Name, owner.UID
+}
+
+// ownerMark is the value of OwnerAnnotation.
+func ownerMark(c *v1beta1.Canary) string { return c.Name + "/" + string(c.UID) }
 
 // Owns tells whether a Canary, and not an earlier one of the same name, controls a live object.
 func Owns(c *v1beta1.Canary, live *unstructured.Unstructured) bool {
-	owner := metav1.GetControllerOf(live)
-	return owner != nil && owner.UID == c.UID && ControlOf(c, live) == Ours
+	name, uid := controllerOf(live)
+	return name == c.Name && uid == c.UID
 }
 
 // ownerReference makes a Canary the controller of an object.

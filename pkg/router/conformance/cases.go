@@ -28,8 +28,8 @@ func (w *world) testCreate() {
 		owner := metav1.GetControllerOf(stored)
 		switch {
 		case w.c.Unowned:
-			if owner != nil {
-				w.Errorf("%s has the owner %v, want none", o.Ref, owner)
+			if owner != nil || !router.Owns(w.canary, stored) {
+				w.Errorf("%s has the owner %v and annotations %v, want none but a mark", o.Ref, owner, stored.GetAnnotations())
 			}
 		case owner == nil || owner.UID != w.canary.UID || !*owner.BlockOwnerDeletion:
 			w.Errorf("%s has the owner %v, want Canary %s", o.Ref, owner, w.canary.UID)
@@ -396,9 +396,6 @@ func (w *world) setOwned(o router.Object, stored *unstructured.Unstructured, nam
 }
 
 func (w *world) testOtherCanary() {
-	if w.c.Unowned {
-		w.Skip("objects have no owner")
-	}
 	t := router.Traffic{Primary: 100}
 	w.apply(t)
 	w.canary = w.canary.DeepCopy()
@@ -412,9 +409,6 @@ func (w *world) testOtherCanary() {
 
 // testRestoredCanary: objects of a Canary that came back from a backup must not be collected as garbage.
 func (w *world) testRestoredCanary() {
-	if w.c.Unowned {
-		w.Skip("objects have no owner")
-	}
 	t := router.Traffic{Primary: 100}
 	w.apply(t)
 	w.canary = w.canary.DeepCopy()
@@ -422,8 +416,8 @@ func (w *world) testRestoredCanary() {
 	w.apply(t)
 	w.expect(t)
 	for _, o := range w.render(t) {
-		if owner := metav1.GetControllerOf(w.get(o.Ref)); owner == nil || owner.UID != "restored" {
-			w.Errorf("%s has the owner %v, want the restored Canary", o.Ref, owner)
+		if stored := w.get(o.Ref); !router.Owns(w.canary, stored) {
+			w.Errorf("%s has the owners %v and annotations %v, want the restored Canary", o.Ref, stored.GetOwnerReferences(), stored.GetAnnotations())
 		}
 	}
 }

@@ -38,7 +38,7 @@ func (w *world) testPrevious() {
 	present, want := w.render(t), []router.Ref(nil)
 	for _, o := range slices.Backward(old) {
 		still := slices.ContainsFunc(present, func(now router.Object) bool { return now.Ref == o.Ref })
-		if !w.c.Unowned && !still {
+		if !still {
 			want = append(want, o.Ref)
 		}
 	}
