@@ -73,13 +73,13 @@ func TestDeletionIsWarnedOf(tt *testing.T) {
 	t.operate()
 	t.settled(v1beta1.CanaryPhaseInitialized)
 	// A policy is in force some time after it was created.
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var got []string
 	for got = t.deletionWarnings(dryRun); len(got) == 0 && ctx.Err() == nil; got = t.deletionWarnings(dryRun) {
 		letPass(200 * time.Millisecond)
 	}
-	remedy := "kubectl -n " + t.ns + ` patch canary podinfo --type merge -p {"spec":{"revertOnDeletion":true}}`
+	remedy := "kubectl -n " + t.ns + ` patch canary podinfo --type merge -p '{"spec":{"revertOnDeletion":true}}'`
 	if len(got) != 1 || !strings.Contains(got[0], "Deployment podinfo stays without pods") || !strings.Contains(got[0], remedy) {
 		t.Fatalf("warned of %q, want %q", got, remedy)
 	}
