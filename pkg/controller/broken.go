@@ -44,7 +44,7 @@ func (c *Controller) reportUnstored(ctx context.Context, v *view, cause error) e
 		told = c.reportBroken(ctx, v.key, reasonOutdatedCRD, cache.ErrOutdatedCRD.Error())
 	case apierrors.IsInvalid(cause), apierrors.IsForbidden(cause), apierrors.IsRequestEntityTooLargeError(cause):
 		// What the status can't say, an event can. Its name follows from its text, so it is one however often this is tried.
-		message := shortened(cause.Error())
+		message := v.memory.words.of(aboutStatus, shortened(cause.Error()), v.canary.Generation, v.started)
 		told = c.publisher.Events.Create(ctx, v.canary, outbox.Event{
 			Type: corev1.EventTypeWarning, Message: message, Sequence: v.canary.Generation, Part: "status/" + message,
 		})

@@ -106,6 +106,8 @@ type site struct {
 // memory is what a process knows of a Canary besides its status. Losing it costs a repetition at the most.
 type memory struct {
 	canary *v1beta1.Canary
+	// words are the errors that were told of it.
+	words wordings
 	// applyError is what the last pass failed to carry out.
 	applyError string
 	// kept are the unused copies of configs that may not be deleted.

@@ -82,6 +82,7 @@ func (c *Controller) answer(ctx context.Context, v *view, need rollout.Need) fun
 	switch n := need.(type) {
 	case rollout.NeedHooks:
 		results := c.callHooks(ctx, v.canary, n)
+		v.reword(n.Type, results, c.Clock.Now())
 		return func(checks *rollout.Checks) { checks.Hooks[n.Type] = results }
 	case rollout.NeedMetrics:
 		ctx, cancel := context.WithTimeout(ctx, metricsTime)
@@ -95,11 +96,26 @@ func (c *Controller) answer(ctx context.Context, v *view, need rollout.Need) fun
 		defer cancel()
 		check := &rollout.ProvidersCheck{}
 		if err := c.Metrics.Check(ctx, v.canary); err != nil {
-			check.Error = err.Error()
+			check.Error = v.memory.words.of(aboutProviders, err.Error(), v.canary.Generation, c.Clock.Now())
+		} else {
+			v.memory.words.over(aboutProviders, "")
 		}
 		return func(checks *rollout.Checks) { checks.Providers = check }
 	default:
 		panic(fmt.Sprintf("the rules asked an unknown question %T", need))
+	}
+}
+
+// reword keeps the words of the last answer of a webhook that fails again.
+func (v *view) reword(t v1beta1.HookType, results []rollout.HookResult, now time.Time) {
+	for i := range results {
+		r := &results[i]
+		about := aboutHook + string(t) + "/" + r.Name
+		if r.Passed {
+			v.memory.words.over(about, "")
+		} else {
+			r.Text = v.memory.words.of(about, r.Text, v.canary.Generation, now)
+		}
 	}
 }
 

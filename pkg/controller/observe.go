@@ -79,9 +79,22 @@ func (c *Controller) observe(key string) (*view, error) {
 	if o.asleep {
 		return nil, errAsleep
 	}
+	v.tellProblem()
 	v.facts.Contended = m.contentions.problem()
 	reads.Keep()
 	return v, nil
+}
+
+// tellProblem keeps the words of the last pass for a problem that this one sees as well.
+func (v *view) tellProblem() {
+	p, words := v.facts.Problem, &v.memory.words
+	if p == nil {
+		words.over(aboutProblem, "")
+		return
+	}
+	about := aboutProblem + string(p.Reason)
+	words.over(aboutProblem, about)
+	p.Message = words.of(about, p.Message, v.canary.Generation, v.started)
 }
 
 // nonce returns ten random letters.

@@ -125,7 +125,7 @@ func (c *Controller) carryOut(ctx context.Context, v *view, stored *v1beta1.Cana
 	for _, action := range d.Actions {
 		if err := c.apply(ctx, v, stored, action); err != nil {
 			if (!isConflict(err) || c.queue.Stubborn(v.key)) && ctx.Err() == nil {
-				v.memory.applyError = shortened(err.Error())
+				v.memory.applyError = v.memory.words.of(aboutAction, shortened(err.Error()), v.canary.Generation, v.started)
 			}
 			return err
 		}
@@ -136,6 +136,7 @@ func (c *Controller) carryOut(ctx context.Context, v *view, stored *v1beta1.Cana
 		return nil
 	}
 	v.memory.applyError = ""
+	v.memory.words.over(aboutAction, "")
 	// The rules have not heard yet that all is well again, or that it is not.
 	c.queue.Add(v.key)
 	return nil
