@@ -72,6 +72,8 @@ func (p *pass) leadsUnwanted() bool {
 func (p *pass) takeBackBlocked() {
 	stage := p.st.Stage
 	switch {
+	case p.inPhase(v1beta1.CanaryPhasePromoting, v1beta1.CanaryPhaseFinalising):
+		p.endBlockedPromotion()
 	case !p.running():
 	case stage != stageRollback && p.expired(&p.clocks().Blocked):
 		p.exceedDeadline(p.f.Problem.Message)
@@ -79,6 +81,25 @@ func (p *pass) takeBackBlocked() {
 		p.retreatBlocked()
 	case !p.moved() && p.f.Target.Revision.Fingerprint != "":
 		rollbackHook(p)
+	}
+}
+
+// endBlockedPromotion ends a promotion that was blocked for as long as the progress deadline. If the primary was seen to serve the
+// analyzed revision alone, it is done but for the pods of the target, which go once the problem is gone.
+func (p *pass) endBlockedPromotion() {
+	if !p.expired(&p.clocks().Blocked) {
+		return
+	}
+	switch {
+	case !p.actable():
+		p.failPromotion(p.f.Problem.Message)
+	case !p.isCopyOf(p.st.Target):
+		p.giveUpCopy(p.f.Problem.Message)
+	case p.f.Primary.Health.State == Ready && p.routedAway():
+		p.succeed()
+		p.st.Stage = stageRollback
+	default:
+		p.failPromotion(p.f.Problem.Message)
 	}
 }
 

@@ -90,7 +90,7 @@ func (p *pass) copyAgain() {
 	}
 	p.leaveDeadCanary()
 	if p.changeRefused() {
-		p.giveUpCopy()
+		p.giveUpCopy("primary can't be updated: " + p.f.ApplyError)
 		return
 	}
 	p.renewClock()
@@ -99,8 +99,7 @@ func (p *pass) copyAgain() {
 
 // giveUpCopy ends a promotion whose copy is refused for good. A primary that still runs what was promoted before takes the
 // traffic back; one that was changed is in the state of any failed promotion.
-func (p *pass) giveUpCopy() {
-	cause := "primary can't be updated: " + p.f.ApplyError
+func (p *pass) giveUpCopy(cause string) {
 	if !p.runsPromoted() {
 		p.failPromotion(cause)
 		return

@@ -169,7 +169,7 @@ func settled(p *pass) bool {
 	if reason == ReasonMetrics || p.inPhase(v1beta1.CanaryPhaseInitialized) && p.st.NextCheckAt != nil {
 		p.askProviders()
 	}
-	if p.inPhase(v1beta1.CanaryPhaseFailed) && p.st.Stage == stageRollback {
+	if p.st.Stage == stageRollback {
 		p.finishRollback()
 	} else {
 		p.keepWithoutPods()

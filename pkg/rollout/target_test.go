@@ -38,8 +38,12 @@ func TestRolledOut(t *testing.T) {
 		"a record of before":  {status(func(s *v1beta1.CanaryStatus) { s.Rollout.TargetRef = nil }), false},
 		"the same":            {func(*Facts) {}, false},
 		"another API version": {spec(func(s *v1beta1.CanarySpec) { s.TargetRef.APIVersion = "apps/v2" }), false},
-		"another name":        {spec(func(s *v1beta1.CanarySpec) { s.TargetRef.Name = "other" }), true},
-		"another kind":        {spec(func(s *v1beta1.CanarySpec) { s.TargetRef.Kind = "DaemonSet" }), true},
+		"another API": {func(f *Facts) {
+			f.Canary.Spec.TargetRef = v1beta1.LocalObjectReference{APIVersion: "v1", Kind: "Service", Name: "podinfo"}
+			f.Canary.Status.Rollout.TargetRef = &v1beta1.LocalObjectReference{APIVersion: v1beta1.KnativeAPIVersion, Kind: "Service", Name: "podinfo"}
+		}, true},
+		"another name": {spec(func(s *v1beta1.CanarySpec) { s.TargetRef.Name = "other" }), true},
+		"another kind": {spec(func(s *v1beta1.CanarySpec) { s.TargetRef.Kind = "DaemonSet" }), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := facts(succeeded, c.edit)

@@ -216,3 +216,50 @@ func TestA08_DeletedPrimaryOfABlockedCanaryComesBack(t *testing.T) {
 		sound(t, w)
 	}
 }
+
+// A promotion that is blocked for as long as the progress deadline ends as well, and gives others their turn. Whoever serves goes on.
+func TestIncidentB11_BlockedPromotionEnds(t *testing.T) {
+	copies := func(a rollout.Action) bool { _, is := a.(rollout.EnsurePrimary); return is }
+	for name, c := range map[string]struct {
+		phase  v1beta1.CanaryPhase
+		refuse func(rollout.Action) bool
+		end    v1beta1.CanaryPhase
+		serves string
+	}{
+		"before the copy": {promoting, copies, failed, "v1"},
+		"after the copy":  {promoting, nil, failed, "v2"},
+		"finalising":      {finalising, nil, succeeded, "v2"},
+	} {
+		for _, kill := range []int{0, 1, 2, 3} {
+			t.Run(fmt.Sprintf("%s/%d", name, kill), func(t *testing.T) {
+				w := ready(t, podinfo())
+				w.refuse = c.refuse
+				w.Ship("v2")
+				untilPhase(t, w, c.phase)
+				w.SetProblem(scalerGone())
+				w.refuse = nil
+				w.Run(9 * time.Minute)
+				if w.Status().Phase != c.phase {
+					t.Fatalf("phase %s before the deadline", w.Status().Phase)
+				}
+				if kill > 0 {
+					w.KillAfter(kill)
+				}
+				w.Run(3 * time.Minute)
+				if w.Status().Phase != c.end || w.primary.template != c.serves {
+					t.Errorf("phase %s with %s on the primary", w.Status().Phase, w.primary.template)
+				}
+				w.Run(24 * time.Hour)
+				w.SetProblem(nil)
+				w.Run(time.Hour)
+				if c.end == succeeded && w.target.replicas != 0 {
+					t.Errorf("%d pods of the target are left", w.target.replicas)
+				}
+				w.Ship("v3")
+				rest(t, w, succeeded)
+				serves(t, w, "v3")
+				sound(t, w)
+			})
+		}
+	}
+}
