@@ -49,8 +49,10 @@ test-sim: ## Play SEEDS random schedules (default 10000) of faults and changes; 
 	SEEDS=$(SEEDS) go test -count=1 -timeout 0 -run 'TestSchedules' ./pkg/simulate
 
 # The race detector multiplies memory.
-test-memory: ## Fill the caches from an API server with many large Secrets and ConfigMaps, and see what that takes
-	$(SHARED) go test -count=1 -timeout $(TIMEOUT) -v ./test/memory
+test-memory: $(TESTBED) ## Fill the caches from API servers with many large Secrets and ConfigMaps, and see what that takes
+	$(SHARED) go test -c -o bin/memory.test ./test/memory
+	$(TESTBED) build controlplane
+	$(TESTBED) run -- bin/memory.test -test.v -test.timeout $(TIMEOUT)
 
 test-testbed: ## Run the tests of the testbed itself
 	$(SHARED) go -C hack/testbed test -timeout $(TIMEOUT) ./...
