@@ -3,6 +3,7 @@ package controller
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -56,7 +57,7 @@ func newAPI(t *testing.T, objects ...*unstructured.Unstructured) *api {
 	a.serve("keda.sh/v1alpha1", "scaledobjects")
 	a.serve("apps/v1", "deployments", "controllerrevisions")
 	a.serve("flagger.app/v1beta1", "canaries")
-	a.client = fake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
+	kinds := map[schema.GroupVersionResource]string{
 		serviceResource:    "ServiceList",
 		deploymentResource: "DeploymentList",
 		canaryResource:     "CanaryList",
@@ -65,9 +66,12 @@ func newAPI(t *testing.T, objects ...*unstructured.Unstructured) *api {
 		kedaResource:       "ScaledObjectList",
 		{Group: "apps", Version: "v1", Resource: "controllerrevisions"}: "ControllerRevisionList",
 		ingressResource: "IngressList",
+		routeResource:   "TrafficRouteList",
 		virtualServices: "VirtualServiceList",
 		{Group: "networking.istio.io", Version: "v1beta1", Resource: "destinationrules"}: "DestinationRuleList",
-	})
+	}
+	maps.Copy(kinds, meshResources())
+	a.client = fake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), kinds)
 	a.client.PrependReactor("*", "*", a.react)
 	for _, o := range objects {
 		a.put(o)

@@ -21,11 +21,7 @@ func (c *Controller) apply(ctx context.Context, v *view, stored *v1beta1.Canary,
 		rollout.RestoreCopies:
 		return c.applyToWorkload(ctx, v, stored, action)
 	case rollout.EnsureBackendServices:
-		wanted, err := services.Backends(stored, v.servicesInput(), c.main)
-		if err != nil {
-			return err
-		}
-		return c.applyObjects(ctx, v, c.main, stored, wanted)
+		return c.ensureBackends(ctx, v, stored)
 	case rollout.EnsureApexService:
 		wanted, err := services.Apex(stored, v.servicesInput(), c.main)
 		if err != nil {
@@ -70,6 +66,22 @@ func (c *Controller) apply(ctx context.Context, v *view, stored *v1beta1.Canary,
 	default:
 		return named(stored, fmt.Errorf("the rules asked for an unknown action %T", action))
 	}
+}
+
+// ensureBackends makes the Services of both sides, and what else pods need before they can start.
+func (c *Controller) ensureBackends(ctx context.Context, v *view, stored *v1beta1.Canary) error {
+	wanted, err := services.Backends(stored, v.servicesInput(), c.main)
+	if err != nil {
+		return err
+	}
+	if err := c.applyObjects(ctx, v, c.main, stored, wanted); err != nil || v.provider == nil || len(early(v.rendered)) == 0 {
+		return err
+	}
+	routes, err := v.provider.Render(stored, trafficOf(stored), c.mesh)
+	if err != nil {
+		return err
+	}
+	return c.applyObjects(ctx, v, c.mesh, stored, early(routes))
 }
 
 // equipped checks that the view has what an action needs. The rules ask for nothing that was not observed; should they, the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -35,7 +36,11 @@ func (c *Controller) defaulted(canary *v1beta1.Canary, object *unstructured.Unst
 // observeReverted looks at what a Canary that is being deleted has to give back.
 func (o *observer) observeReverted() {
 	canary := o.v.canary
-	if canary.DeletionTimestamp.IsZero() || !canary.Spec.RevertOnDeletion || o.asleep {
+	if canary.DeletionTimestamp.IsZero() || o.asleep {
+		return
+	}
+	if !canary.Spec.RevertOnDeletion {
+		o.observeOutlasting()
 		return
 	}
 	var err error
@@ -57,6 +62,37 @@ func (o *observer) observeReverted() {
 		// A fault of the spec does not matter any more, but what could not be read must not count as gone.
 		o.v.facts.Problem = o.unknown
 	}
+}
+
+// observeOutlasting looks for routes of a Canary that is being deleted without handing anything back, which the garbage
+// collector would leave.
+func (o *observer) observeOutlasting() {
+	var marked []router.Object
+	for i := range o.v.rendered {
+		if o.v.rendered[i].Unowned {
+			marked = append(marked, o.v.rendered[i])
+		}
+	}
+	remaining, err := router.Remaining(o.v.canary, marked, o.mesh)
+	o.failed(err)
+	o.v.handover.remaining = append(remaining, o.v.previous.routes.Ours...)
+	o.v.facts.Routes.Outlasting = err != nil || len(o.v.handover.remaining) > 0
+}
+
+// outlasts is whether routes are there, or would be, that the garbage collector does not delete with the Canary. Where they are
+// not known, that stays as it was.
+func (o *observer) outlasts() bool {
+	held := slices.Contains(o.v.canary.Finalizers, v1beta1.Finalizer) && !o.v.canary.Spec.RevertOnDeletion
+	if held && (o.v.rendered == nil && o.v.facts.Problem != nil || len(o.v.previous.routes.Ours) > 0) {
+		return true
+	}
+	return slices.ContainsFunc(o.v.rendered, func(wanted router.Object) bool {
+		if !wanted.Unowned {
+			return false
+		}
+		live, err := o.mesh.Get(wanted.Ref)
+		return err != nil || live == nil || router.ControlOf(o.v.canary, live) == router.Ours
+	})
 }
 
 // checkPrevious tells of what was taken over under a previous name or is left of a previous autoscaler, and can't be read.

@@ -138,6 +138,7 @@ func (o *observer) observe() {
 	o.observeRoutes()
 	o.observePrevious()
 	o.observeCopies()
+	o.v.facts.Routes.Outlasting = o.outlasts()
 	o.observeReverted()
 }
 
@@ -313,6 +314,9 @@ func (o *observer) observeRoutes() {
 	}
 	o.v.facts.Provider.Warnings = router.Advice(p, o.v.canary, o.mesh)
 	o.v.rendered = wanted
+	if changes, err := o.c.mesh.applier.Diff(o.v.canary, early(wanted)); err != nil || len(changes) > 0 {
+		o.v.facts.Services.BackendsInPlace = false
+	}
 	o.v.facts.Routes.InPlace = o.inPlace(o.c.mesh, o.mesh, wanted)
 	if read, err := p.Read(o.v.canary, o.mesh); err == nil {
 		o.v.facts.Routes.Known = true
@@ -322,6 +326,17 @@ func (o *observer) observeRoutes() {
 	} else {
 		o.v.facts.Routes.Reason = err.Error()
 	}
+}
+
+// early are the objects that pods need before they can start. They are made along with the Services of both sides.
+func early(wanted []router.Object) []router.Object {
+	var first []router.Object
+	for i := range wanted {
+		if wanted[i].Early {
+			first = append(first, wanted[i])
+		}
+	}
+	return first
 }
 
 // outlineRoutes names the objects of a provider that can't render them, so that a Canary can be deleted whose Ingress is gone.

@@ -10,10 +10,10 @@ import (
 // holdsFinalizer is whether our finalizer keeps the Canary from vanishing.
 func (p *pass) holdsFinalizer() bool { return slices.Contains(p.c.Finalizers, v1beta1.Finalizer) }
 
-// finalizer makes sure, before anything is taken over, that a deletion waits until the target has its traffic back. It lets
-// go as soon as nobody wants that any more.
+// finalizer makes sure, before anything is taken over, that a deletion waits until the target has its traffic back, or until
+// routes are gone that nobody else would delete. It lets go as soon as nobody wants that any more.
 func finalizer(p *pass) bool {
-	has, wants := p.holdsFinalizer(), p.c.Spec.RevertOnDeletion
+	has, wants := p.holdsFinalizer(), p.c.Spec.RevertOnDeletion || p.f.Routes.Outlasting
 	if has == wants || p.f.Problem != nil && (p.f.Problem.Unknown || !p.tookOver()) {
 		return false
 	}
@@ -38,7 +38,11 @@ func terminating(p *pass) bool {
 		p.keepHealth = true
 	case !p.c.Spec.RevertOnDeletion:
 		p.keepHealth = true
-		p.do(RemoveFinalizer{})
+		if p.f.Routes.Outlasting {
+			p.do(RevertRouting{})
+		} else {
+			p.do(RemoveFinalizer{})
+		}
 	case p.inPhase(v1beta1.CanaryPhaseTerminated):
 		p.letGo()
 	case p.f.Problem != nil && p.f.Problem.Unknown:

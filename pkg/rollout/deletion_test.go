@@ -51,6 +51,8 @@ func TestFinalizer(t *testing.T) {
 		"during a run":                  {progressing, []edit{running(10), reverts}, want{rule: "finalizer", weight: 10, actions: []Action{AddFinalizer{}}}},
 		"while suspended": {succeeded, []edit{reverts, spec(func(s *v1beta1.CanarySpec) { s.Suspend = true })},
 			want{rule: "finalizer", actions: []Action{AddFinalizer{}}}},
+		"for routes that nobody else deletes": {succeeded, []edit{func(f *Facts) { f.Routes.Outlasting = true }},
+			want{rule: "finalizer", actions: []Action{AddFinalizer{}}}},
 		"no longer asked for": {succeeded, []edit{holds}, want{rule: "finalizer", actions: []Action{RemoveFinalizer{}}}},
 		"present":             {succeeded, []edit{reverts, holds}, want{rule: "settled"}},
 		"cluster unknown": {succeeded, []edit{reverts, problem(Problem{Reason: ReasonReadFailed, Message: "x", Unknown: true})},
@@ -136,6 +138,11 @@ func TestDeletion(t *testing.T) {
 		}}, want{rule: "terminating", phase: terminated, actions: []Action{RemoveFinalizer{}}}},
 		"no longer asked for": {terminating, []edit{handingBack(stageReturning, time.Second), func(f *Facts) { f.Canary.Spec.RevertOnDeletion = false }},
 			want{rule: "terminating", phase: terminating, actions: []Action{RemoveFinalizer{}}}},
+		"routes that nobody else deletes": {succeeded, []edit{deleted, func(f *Facts) {
+			f.Canary.Spec.RevertOnDeletion, f.Routes.Outlasting = false, true
+		}}, want{rule: "terminating", phase: succeeded, actions: []Action{RevertRouting{}}}},
+		"routes are gone": {succeeded, []edit{deleted, func(f *Facts) { f.Canary.Spec.RevertOnDeletion = false }},
+			want{rule: "terminating", phase: succeeded, actions: []Action{RemoveFinalizer{}}}},
 		"held by others only": {terminating, []edit{handingBack(stageReturning, time.Second), func(f *Facts) { f.Canary.Finalizers = []string{"other"} }},
 			want{rule: "terminating", phase: terminating}},
 	} {

@@ -238,6 +238,9 @@ type RoutesFact struct {
 	// reports on the routes as they are: such a report may never come.
 	Settled, Silent bool
 	Reason          string
+	// Outlasting is whether some are there, or would be, that no garbage collector deletes with the Canary. Of a Canary that is
+	// being deleted it tells whether any is left.
+	Outlasting bool
 	// CanaryWeight, Mirror and Matched are what is routed now.
 	CanaryWeight    int32
 	Mirror, Matched bool

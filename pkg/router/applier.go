@@ -159,7 +159,7 @@ func newBody(c *v1beta1.Canary, o *Object) map[string]any {
 	body.SetNamespace(o.Ref.Namespace)
 	body.SetName(o.Ref.Name)
 	if o.Unowned {
-		setPath(body.Object, []string{"metadata", "annotations", OwnerAnnotation}, ownerMark(c))
+		setPath(body.Object, []string{"metadata", "annotations", OwnerAnnotation}, OwnerMark(c, o.Ref.Namespace))
 	} else {
 		body.SetOwnerReferences([]metav1.OwnerReference{ownerReference(c)})
 	}
@@ -206,14 +206,14 @@ func addStrayMetadata(actual share, live *unstructured.Unstructured, o *Object) 
 	add("annotations", live.GetAnnotations(), o.ExactMetadata.KeepAnnotations)
 }
 
-// refreshOwner replaces the owner reference to a Canary of the same name that is gone: the garbage collector would delete
+// refreshOwner replaces the owner reference, or the mark, of a Canary of the same name that is gone: the garbage collector would delete
 // an object whose owner does not exist, for example after a restore from a backup.
 func refreshOwner(patch map[string]any, c *v1beta1.Canary, o *Object, live *unstructured.Unstructured, control Control) {
 	if control != Ours || Owns(c, live) {
 		return
 	}
 	if metav1.GetControllerOf(live) == nil {
-		setPath(patch, []string{"metadata", "annotations", OwnerAnnotation}, ownerMark(c))
+		setPath(patch, []string{"metadata", "annotations", OwnerAnnotation}, OwnerMark(c, o.Ref.Namespace))
 		return
 	}
 	owners := live.GetOwnerReferences()

@@ -48,6 +48,14 @@ func IsTCP(c *v1beta1.Canary) bool {
 	return strings.EqualFold(c.Spec.Service.AppProtocol, "tcp")
 }
 
+// PathPrefix is the path that routes serve which know a prefix alone: that of the first match of the Service, by default "/".
+func PathPrefix(c *v1beta1.Canary) string {
+	if match := c.Spec.Service.Match; len(match) > 0 && match[0].URI != nil && match[0].URI.Prefix != "" {
+		return match[0].URI.Prefix
+	}
+	return "/"
+}
+
 // ToolkitAnnotations are on every object that the operator writes: they keep Flux from reverting it.
 func ToolkitAnnotations() map[string]string {
 	return map[string]string{KustomizeReconcileAnnotation: disabled, HelmDriftAnnotation: disabled}
@@ -92,7 +100,7 @@ func NewObject(ref Ref, labels, annotations map[string]string, spec map[string]a
 }
 
 // OwnerAnnotation names, as name/uid, the Canary that an object was made for which can't have an owner reference because it is in
-// another cluster.
+// another cluster. For a cluster-scoped object it is namespace/name/uid.
 const OwnerAnnotation = "flagger.app/owner"
 
 // Control says who controls an object.
@@ -115,7 +123,7 @@ func ControlOf(c *v1beta1.Canary, live *unstructured.Unstructured) Control {
 	switch name {
 	case "":
 		return Foreign
-	case c.Name:
+	case nameFor(c, live.GetNamespace()):
 		return Ours
 	default:
 		return OtherCanary
@@ -123,12 +131,13 @@ func ControlOf(c *v1beta1.Canary, live *unstructured.Unstructured) Control {
 }
 
 // controllerOf names the Canary that an object belongs to: its controller or, where an owner reference would lead nowhere, the one
-// that it was made for. The name is empty for any other object.
+// that it was made for. The name is empty for any other object, and begins with a namespace for a cluster-scoped one.
 func controllerOf(live *unstructured.Unstructured) (name string, uid types.UID) {
 	owner := metav1.GetControllerOf(live)
 	if owner == nil {
-		name, id, _ := strings.Cut(live.GetAnnotations()[OwnerAnnotation], "/")
-		return name, types.UID(id)
+		mark := live.GetAnnotations()[OwnerAnnotation]
+		end := max(0, strings.LastIndex(mark, "/"))
+		return mark[:end], types.UID(strings.TrimPrefix(mark[end:], "/"))
 	}
 	if owner.Kind != v1beta1.CanaryKind || !strings.HasPrefix(owner.APIVersion, v1beta1.GroupName+"/") {
 		return "", ""
@@ -136,13 +145,23 @@ func controllerOf(live *unstructured.Unstructured) (name string, uid types.UID) 
 	return owner.Name, owner.UID
 }
 
-// ownerMark is the value of OwnerAnnotation.
-func ownerMark(c *v1beta1.Canary) string { return c.Name + "/" + string(c.UID) }
+// nameFor is how a Canary is named as the owner of an object in a namespace, or in none.
+func nameFor(c *v1beta1.Canary, namespace string) string {
+	if namespace == "" {
+		return c.Namespace + "/" + c.Name
+	}
+	return c.Name
+}
+
+// OwnerMark is the value of OwnerAnnotation for an object in a namespace, or in none.
+func OwnerMark(c *v1beta1.Canary, namespace string) string {
+	return nameFor(c, namespace) + "/" + string(c.UID)
+}
 
 // Owns tells whether a Canary, and not an earlier one of the same name, controls a live object.
 func Owns(c *v1beta1.Canary, live *unstructured.Unstructured) bool {
 	name, uid := controllerOf(live)
-	return name == c.Name && uid == c.UID
+	return name == nameFor(c, live.GetNamespace()) && uid == c.UID
 }
 
 // ownerReference makes a Canary the controller of an object.

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -68,7 +69,7 @@ func under(c *v1beta1.Canary, name string) *v1beta1.Canary {
 			IngressRef: c.Spec.IngressRef,
 			RouteRef:   c.Spec.RouteRef,
 			Service: v1beta1.CanaryService{
-				Name: name, Port: max(1, c.Spec.Service.Port), MeshName: c.Spec.Service.MeshName,
+				Name: name, Port: max(1, c.Spec.Service.Port), MeshName: cmp.Or(c.Spec.Service.MeshName, name),
 				GatewayRefs: []v1beta1.ParentReference{{Name: name}},
 			},
 			Analysis: &v1beta1.CanaryAnalysis{Interval: "1m"},

@@ -84,6 +84,8 @@ type Object struct {
 	Unowned bool
 	// Released are annotations that an object of a user's gets when it is given back, instead of losing those that are ours.
 	Released map[string]string
+	// Early is whether pods need the object before they can start.
+	Early bool
 	// NamedBy is the field of the Canary that the name comes from. Default: spec.service.name.
 	NamedBy string
 }

@@ -9,16 +9,8 @@ import (
 	"flagger.app/flagger/pkg/router"
 )
 
-// prefix is the path that the routes serve: that of the first match of the Service, by default every path.
-func prefix(c *v1beta1.Canary) string {
-	if match := c.Spec.Service.Match; len(match) > 0 && match[0].URI != nil && match[0].URI.Prefix != "" {
-		return match[0].URI.Prefix
-	}
-	return "/"
-}
-
 func plainConditions(c *v1beta1.Canary) []any {
-	return []any{map[string]any{"prefix": prefix(c)}}
+	return []any{map[string]any{"prefix": router.PathPrefix(c)}}
 }
 
 // matchConditions returns what a request has to meet, all of it. The prefix stands in the first condition only, because
@@ -47,7 +39,7 @@ func matchConditions(c *v1beta1.Canary, match v1beta1.AnalysisMatch, field strin
 	if !ok {
 		return nil, fmt.Errorf("%s: first condition is no object", field)
 	}
-	first["prefix"] = prefix(c)
+	first["prefix"] = router.PathPrefix(c)
 	return conditions, nil
 }
 

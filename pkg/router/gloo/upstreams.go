@@ -62,7 +62,7 @@ func (p *Provider) renderUpstreams(c *v1beta1.Canary, live router.Live) ([]route
 			"serviceNamespace": c.Namespace,
 			"servicePort":      int64(c.Spec.Service.Port),
 		}
-		selector, err := selectorOf(services.Ref(c.Namespace, service), live)
+		selector, err := services.SelectorOf(services.Ref(c.Namespace, service), live)
 		if err != nil {
 			return nil, err
 		}
@@ -81,22 +81,6 @@ func (p *Provider) renderUpstreams(c *v1beta1.Canary, live router.Live) ([]route
 		objects = append(objects, o)
 	}
 	return objects, nil
-}
-
-// selectorOf is what a Service selects, nothing while it does not exist.
-func selectorOf(ref router.Ref, live router.Live) (map[string]any, error) {
-	service, err := live.Get(ref)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", ref, err)
-	}
-	if service == nil {
-		return nil, nil
-	}
-	selector, _, err := unstructured.NestedMap(service.Object, "spec", "selector")
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", ref, err)
-	}
-	return selector, nil
 }
 
 func modelRef(c *v1beta1.Canary) (router.Ref, bool) {

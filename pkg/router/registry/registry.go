@@ -9,6 +9,8 @@ import (
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
 	"flagger.app/flagger/pkg/router/apisix"
+	"flagger.app/flagger/pkg/router/appmeshv1beta1"
+	"flagger.app/flagger/pkg/router/appmeshv1beta2"
 	"flagger.app/flagger/pkg/router/contour"
 	"flagger.app/flagger/pkg/router/external"
 	"flagger.app/flagger/pkg/router/gatewayapi"
@@ -16,6 +18,7 @@ import (
 	"flagger.app/flagger/pkg/router/istio"
 	"flagger.app/flagger/pkg/router/knative"
 	"flagger.app/flagger/pkg/router/kubernetes"
+	"flagger.app/flagger/pkg/router/kuma"
 	"flagger.app/flagger/pkg/router/nginx"
 	"flagger.app/flagger/pkg/router/skipper"
 	"flagger.app/flagger/pkg/router/smi"
@@ -57,6 +60,10 @@ func New(config Config) *Registry {
 	}
 	return &Registry{entries: []entry{
 		{name: v1beta1.ApisixProvider, provider: apisix.New(apisix.Options{Unowned: config.Unowned})},
+		{name: v1beta1.AppMeshV1Beta2Provider, isPrefix: true, provider: appmeshv1beta2.New(appmeshv1beta2.Options{
+			Unowned: config.Unowned,
+		})},
+		{name: v1beta1.AppMeshProvider, provider: appmeshv1beta1.New(appmeshv1beta1.Options{Unowned: config.Unowned})},
 		{name: v1beta1.ContourProvider, provider: contour.New(contour.Options{
 			IngressClass: config.IngressClass, Unowned: config.Unowned,
 		})},
@@ -76,6 +83,7 @@ func New(config Config) *Registry {
 		{name: v1beta1.IstioProvider, provider: istio.New(istio.Options{Unowned: config.Unowned})},
 		{name: v1beta1.KnativeProvider, provider: knative.New()},
 		{name: v1beta1.KubernetesProvider, provider: kubernetes.New()},
+		{name: v1beta1.KumaProvider, provider: kuma.New()},
 		{name: v1beta1.LinkerdProvider, provider: smi.New(smi.V1Alpha1, smi.Options{Mesh: "linkerd", Unowned: config.Unowned})},
 		{name: v1beta1.NGINXProvider, provider: nginx.New(nginx.Options{
 			AnnotationsPrefix: config.AnnotationsPrefix, Unowned: config.Unowned,

@@ -107,6 +107,7 @@ func podinfo() *v1beta1.Canary {
 	c := conformance.Podinfo()
 	c.Spec.Service.GatewayRefs = []v1beta1.ParentReference{{Name: "gateway"}}
 	c.Spec.IngressRef = &v1beta1.LocalObjectReference{APIVersion: "networking.k8s.io/v1", Kind: "Ingress", Name: "podinfo"}
+	c.Spec.Service.MeshName = "global"
 	c.Spec.RouteRef = &v1beta1.LocalObjectReference{APIVersion: "apisix.apache.org/v2", Kind: "ApisixRoute", Name: "podinfo"}
 	return c
 }

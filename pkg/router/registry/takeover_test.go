@@ -145,6 +145,27 @@ spec:
   - host: app.example.com
     http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: podinfo-canary, port: {number: 9898}}}}]}
 `},
+	// Nothing but the mark, without which nobody would delete the route, has to be added.
+	"kuma": {`
+apiVersion: kuma.io/v1alpha1
+kind: TrafficRoute
+mesh: default
+metadata:
+  name: podinfo
+  labels: {team: a, app: podinfo}
+  annotations:
+    example.com/owner: a
+    flagger.app/owner: test/podinfo/9a3f
+    helm.toolkit.fluxcd.io/driftDetection: disabled
+    kustomize.toolkit.fluxcd.io/reconcile: disabled
+spec:
+  sources: [{match: {kuma.io/service: "*"}}]
+  destinations: [{match: {kuma.io/service: podinfo_test_svc_9898}}]
+  conf:
+    split:
+    - {weight: 100, destination: {kuma.io/service: podinfo-primary_test_svc_9898}}
+    - {weight: 0, destination: {kuma.io/service: podinfo-canary_test_svc_9898}}
+`},
 	"linkerd": {`
 apiVersion: split.smi-spec.io/v1alpha1
 kind: TrafficSplit

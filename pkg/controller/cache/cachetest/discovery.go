@@ -11,7 +11,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 )
 
-// Discovery is that of an API server on which resources come and go. All are namespaced.
+// Discovery is that of an API server on which resources come and go. They are namespaced but for those of ServeCluster.
 type Discovery struct {
 	*fakediscovery.FakeDiscovery
 
@@ -37,6 +37,16 @@ func (d *Discovery) Serve(groupVersion string, resources ...string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.served[groupVersion] = list
+}
+
+// ServeCluster makes resources known that are in no namespace, and all others of the group unknown.
+func (d *Discovery) ServeCluster(groupVersion string, resources ...string) {
+	d.Serve(groupVersion, resources...)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := range d.served[groupVersion].APIResources {
+		d.served[groupVersion].APIResources[i].Namespaced = false
+	}
 }
 
 // Unserve makes a group unknown.

@@ -1,0 +1,37 @@
+package controller
+
+import (
+	"slices"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/router/appmeshv1beta2"
+)
+
+// meshResources are those of App Mesh.
+func meshResources() map[schema.GroupVersionResource]string {
+	all := map[schema.GroupVersionResource]string{}
+	for _, ref := range appmeshv1beta2.New(appmeshv1beta2.Options{}).Resources() {
+		if ref.Resource.Group != "" {
+			all[ref.Resource] = ref.Kind + "List"
+		}
+	}
+	return all
+}
+
+// In a namespace that is injected, pods without a virtual node are refused: the nodes have to be there before the primary.
+func TestVirtualNodesComeBeforePods(t *testing.T) {
+	canary := canaryFor("podinfo")
+	canary.Object["spec"].(map[string]any)["provider"] = "appmesh:v1beta2"
+	a := newAPI(t, readyDeployment("podinfo", 2), canary)
+	a.serve("appmesh.k8s.aws/v1beta2", "virtualnodes", "virtualrouters", "virtualservices")
+	l := newLoop(t, a, 1).start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	node, primary := slices.Index(a.recorded(), "create virtualnodes"), slices.Index(a.recorded(), "create deployments")
+	routes := slices.Index(a.recorded(), "create virtualrouters")
+	if node < 0 || primary < node || routes < primary {
+		t.Errorf("calls %q, want the nodes before the primary before the routers", a.recorded())
+	}
+}

@@ -1,0 +1,231 @@
+package appmeshv1beta1_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/router"
+	"flagger.app/flagger/pkg/router/appmeshv1beta1"
+	"flagger.app/flagger/pkg/router/conformance"
+)
+
+func shape(c *v1beta1.Canary) {
+	c.Spec.Service.MeshName = "global"
+	c.Spec.Service.Backends = []string{"backend.test", "database.infra"}
+}
+
+// adapt takes what App Mesh has no word for out of the scenarios.
+func adapt(c *v1beta1.Canary) {
+	if c.Spec.Service.Retries != nil {
+		c.Spec.Service.Retries.RetryOn = "gateway-error,connection-error"
+	}
+}
+
+func headers() []v1beta1.AnalysisMatch {
+	return []v1beta1.AnalysisMatch{
+		{Headers: map[string]v1beta1.StringMatch{"x-b": {Regex: "y+"}, "x-a": {Exact: "1"}, "x-c": {Prefix: "a."}, "x-d": {Suffix: ".z"}, "x-e": {}}},
+		{Headers: map[string]v1beta1.StringMatch{"y": {Exact: "3"}}},
+	}
+}
+
+func suite(options appmeshv1beta1.Options) conformance.Case {
+	return conformance.Case{
+		Provider: appmeshv1beta1.New(options), Shape: shape, Adapt: adapt, Match: headers(), Unowned: options.Unowned,
+		Foreign: map[string][]conformance.Field{"VirtualNode": {{Path: []string{"spec", "awsName"}, Value: "x"}}},
+	}
+}
+
+func TestConformance(t *testing.T) {
+	c := suite(appmeshv1beta1.Options{})
+	c.Golden = true
+	conformance.Run(t, c)
+}
+
+func TestConformanceUnowned(t *testing.T) {
+	conformance.Run(t, suite(appmeshv1beta1.Options{Unowned: true}))
+}
+
+func canary(change ...func(*v1beta1.Canary)) *v1beta1.Canary {
+	c := conformance.Podinfo()
+	shape(c)
+	for _, f := range change {
+		f(c)
+	}
+	return c
+}
+
+// render returns the objects of a Canary by kind and name.
+func render(t *testing.T, c *v1beta1.Canary, traffic router.Traffic) map[string]*unstructured.Unstructured {
+	t.Helper()
+	objects, err := appmeshv1beta1.New(appmeshv1beta1.Options{}).Render(c, traffic, conformance.NewStore(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]*unstructured.Unstructured{}
+	for _, o := range objects {
+		all[o.Ref.Kind+" "+o.Ref.Name] = o.Wanted
+	}
+	return all
+}
+
+func at(t *testing.T, o *unstructured.Unstructured, path ...string) any {
+	t.Helper()
+	value, _, err := unstructured.NestedFieldCopy(o.Object, path...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+// In Flagger labels were compared with annotations, and each pass wrote the nodes again.
+func Test15_NodesAreWrittenOnce(t *testing.T) {
+	store, p := conformance.NewStore(nil), appmeshv1beta1.New(appmeshv1beta1.Options{})
+	applier := router.NewApplier(store, store)
+	for pass := range 3 {
+		objects, err := p.Render(canary(), router.Traffic{Primary: 100}, store)
+		if err == nil {
+			err = applier.Apply(t.Context(), canary(), objects)
+		}
+		if writes := store.Writes(); err != nil || (len(writes) > 0) != (pass == 0) {
+			t.Errorf("pass %d: %v, %v", pass, writes, err)
+		}
+	}
+}
+
+func Test16_AnnotationsOfTheGateway(t *testing.T) {
+	o := render(t, canary(func(c *v1beta1.Canary) {
+		c.Spec.Service.Hosts = []string{"a.example.com", "b.example.com"}
+		c.Spec.Service.Timeout = "15s"
+		c.Spec.Service.Retries = &v1beta1.HTTPRetry{Attempts: 3}
+	}), router.Traffic{Primary: 100})["VirtualService podinfo.test"]
+	want := map[string]string{
+		"gateway.appmesh.k8s.aws/expose": "true", "gateway.appmesh.k8s.aws/domain": "a.example.com,b.example.com",
+		"gateway.appmesh.k8s.aws/timeout": "15s", "gateway.appmesh.k8s.aws/retries": "3",
+	}
+	if diff := cmp.Diff(want, o.GetAnnotations()); diff != "" {
+		t.Errorf("annotations (-want +got):\n%s", diff)
+	}
+}
+
+// Changes of the hosts reach the annotations, and so does their removal.
+func TestHostsAreFollowed(t *testing.T) {
+	store, p := conformance.NewStore(nil), appmeshv1beta1.New(appmeshv1beta1.Options{})
+	applier := router.NewApplier(store, store)
+	for _, hosts := range [][]string{{"a.example.com"}, {"b.example.com"}, nil} {
+		c := canary(func(c *v1beta1.Canary) { c.Spec.Service.Hosts = hosts })
+		objects, err := p.Render(c, router.Traffic{Primary: 100}, store)
+		if err == nil {
+			err = applier.Apply(t.Context(), c, objects)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := store.Get(objects[3].Ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		domain, exposed := o.GetAnnotations()["gateway.appmesh.k8s.aws/domain"]
+		if exposed != (len(hosts) > 0) || exposed && domain != hosts[0] {
+			t.Errorf("hosts %v: annotations %v", hosts, o.GetAnnotations())
+		}
+	}
+}
+
+// Every match is a route of its own, in a fixed order of headers. In Flagger all of them had to hold at once.
+func Test02_MatchesOfAnABTest(t *testing.T) {
+	for range 20 {
+		c := canary(func(c *v1beta1.Canary) { c.Spec.Analysis.Match = headers() })
+		o := render(t, c, router.Traffic{Canary: 100, Matched: true})["VirtualService podinfo.test"]
+		routes := at(t, o, "spec", "routes").([]any)
+		var got []any
+		for _, item := range routes {
+			route := item.(map[string]any)
+			got = append(got, route["name"], route["priority"])
+		}
+		if diff := cmp.Diff([]any{"podinfo-a", int64(10), "podinfo-a-1", int64(11), "podinfo-b", int64(20)}, got); diff != "" {
+			t.Fatalf("routes (-want +got):\n%s", diff)
+		}
+		header := func(name, form, value string) any {
+			return map[string]any{"name": name, "match": map[string]any{form: value}}
+		}
+		want := []any{
+			header("x-a", "exact", "1"), header("x-b", "regex", "y+"), header("x-c", "prefix", "a."), header("x-d", "suffix", ".z"),
+			map[string]any{"name": "x-e"},
+		}
+		match, _, _ := unstructured.NestedSlice(routes[0].(map[string]any), "http", "match", "headers")
+		if diff := cmp.Diff(want, match); diff != "" {
+			t.Fatalf("headers (-want +got):\n%s", diff)
+		}
+	}
+}
+
+// Events of connections stand in a list of their own, and unknown ones are refused.
+func TestRetryEvents(t *testing.T) {
+	for retryOn, want := range map[string]map[string]any{
+		"":                               {"httpRetryEvents": []any{"gateway-error"}},
+		"gateway-error,connection-error": {"httpRetryEvents": []any{"gateway-error"}, "tcpRetryEvents": []any{"connection-error"}},
+		"connection-error":               {"tcpRetryEvents": []any{"connection-error"}},
+		" server-error, stream-error,":   {"httpRetryEvents": []any{"server-error", "stream-error"}},
+	} {
+		o := render(t, canary(func(c *v1beta1.Canary) {
+			c.Spec.Service.Retries = &v1beta1.HTTPRetry{RetryOn: retryOn}
+		}), router.Traffic{Primary: 100})["VirtualService podinfo.test"]
+		want["maxRetries"], want["perRetryTimeoutMillis"] = int64(1), int64(250)
+		route := at(t, o, "spec", "routes").([]any)[0].(map[string]any)
+		if diff := cmp.Diff(any(want), route["http"].(map[string]any)["retryPolicy"]); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", retryOn, diff)
+		}
+	}
+}
+
+func TestFaults(t *testing.T) {
+	for field, change := range map[string]func(*v1beta1.Canary){
+		"spec.service.meshName":              func(c *v1beta1.Canary) { c.Spec.Service.MeshName = "" },
+		"spec.service.retries.retryOn":       func(c *v1beta1.Canary) { c.Spec.Service.Retries = &v1beta1.HTTPRetry{RetryOn: "5xx"} },
+		"spec.service.retries.perTryTimeout": func(c *v1beta1.Canary) { c.Spec.Service.Retries = &v1beta1.HTTPRetry{PerTryTimeout: "soon"} },
+		"spec.analysis.match[0]":             func(c *v1beta1.Canary) { c.Spec.Analysis.Match = []v1beta1.AnalysisMatch{{}} },
+		"spec.analysis.match":                func(c *v1beta1.Canary) { c.Spec.Analysis.Match = make([]v1beta1.AnalysisMatch, 11) },
+		"spec.analysis.match[0].queryParams": func(c *v1beta1.Canary) {
+			c.Spec.Analysis.Match = []v1beta1.AnalysisMatch{{QueryParams: map[string]v1beta1.StringMatch{"a": {Exact: "b"}}}}
+		},
+		"spec.analysis.match[0].sourceLabels": func(c *v1beta1.Canary) {
+			c.Spec.Analysis.Match = []v1beta1.AnalysisMatch{{SourceLabels: map[string]string{"a": "b"}}}
+		},
+	} {
+		_, err := appmeshv1beta1.New(appmeshv1beta1.Options{}).Render(canary(change), router.Traffic{Primary: 100}, conformance.NewStore(nil))
+		var fault *router.FieldError
+		if !errors.As(err, &fault) || fault.Field != field {
+			t.Errorf("Render(): %v, want a fault of %s", err, field)
+		}
+	}
+}
+
+// Every node and router has a listener with port and protocol, and pods find their nodes when they start.
+func TestListeners(t *testing.T) {
+	for portName, protocol := range map[string]string{"": "http", "grpc-api": "grpc"} {
+		c := canary(func(c *v1beta1.Canary) { c.Spec.Service.PortName = portName })
+		want := []any{map[string]any{"portMapping": map[string]any{"port": int64(9898), "protocol": protocol}}}
+		for name, o := range render(t, c, router.Traffic{Primary: 100}) {
+			path := []string{"spec", "listeners"}
+			if o.GetKind() == "VirtualService" {
+				path = []string{"spec", "virtualRouter", "listeners"}
+			}
+			if diff := cmp.Diff(any(want), at(t, o, path...)); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", name, diff)
+			}
+		}
+	}
+	objects, err := appmeshv1beta1.New(appmeshv1beta1.Options{}).Render(canary(), router.Traffic{Primary: 100}, conformance.NewStore(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range objects {
+		if o.Early != (o.Ref.Kind == "VirtualNode") {
+			t.Errorf("%s: early %t", o.Ref, o.Early)
+		}
+	}
+}

@@ -1,0 +1,47 @@
+package kuma
+
+import (
+	"fmt"
+	"regexp"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/router"
+)
+
+// matchesOf returns the matches of the analysis in the form of a TrafficRoute, which knows those of headers alone.
+func matchesOf(c *v1beta1.Canary) ([]any, error) {
+	var all []any
+	for i := range c.GetAnalysis().Match {
+		m, field := &c.GetAnalysis().Match[i], fmt.Sprintf("spec.analysis.match[%d]", i)
+		switch {
+		case len(m.SourceLabels) > 0:
+			return nil, &router.FieldError{Field: field + ".sourceLabels", Message: "Kuma can't match the labels of the client's pod: match headers instead"}
+		case len(m.QueryParams) > 0:
+			return nil, &router.FieldError{Field: field + ".queryParams", Message: "Kuma can't match query parameters: match headers instead"}
+		case len(m.Headers) == 0:
+			return nil, &router.FieldError{Field: field, Message: "has no condition, so that every request would meet it: add headers, or remove it"}
+		}
+		headers := map[string]any{}
+		for name, value := range m.Headers {
+			headers[name] = matcher(value)
+		}
+		all = append(all, map[string]any{"headers": headers})
+	}
+	return all, nil
+}
+
+// matcher: a regular expression has to fit the whole value.
+func matcher(m v1beta1.StringMatch) map[string]any {
+	switch {
+	case m.Exact != "":
+		return map[string]any{"exact": m.Exact}
+	case m.Prefix != "":
+		return map[string]any{"prefix": m.Prefix}
+	case m.Suffix != "":
+		return map[string]any{"regex": ".*" + regexp.QuoteMeta(m.Suffix)}
+	case m.Regex != "":
+		return map[string]any{"regex": m.Regex}
+	default:
+		return map[string]any{"regex": ".*"}
+	}
+}
