@@ -73,7 +73,7 @@ func TestDeletionIsWarnedOf(tt *testing.T) {
 	t.operate()
 	t.settled(v1beta1.CanaryPhaseInitialized)
 	// A policy is in force some time after it was created.
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var got []string
 	for got = t.deletionWarnings(dryRun); len(got) == 0 && ctx.Err() == nil; got = t.deletionWarnings(dryRun) {
