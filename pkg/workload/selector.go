@@ -1,9 +1,11 @@
 package workload
 
 import (
+	"cmp"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -60,7 +62,9 @@ func checkPrimarySelector(primary *unstructured.Unstructured, s Selector) *rollo
 		len(listAt(primary.Object, "spec", "selector", "matchExpressions")) == 0 {
 		return nil
 	}
-	return invalid("%s exists, but does not select its pods by %s=%s alone: it is not the copy of the target, "+
-		"or was made with other -selector-labels. Restore the flag, or remove the %s once it gets no traffic",
-		described(primary), s.Label, s.PrimaryValue(), primary.GetKind())
+	selects, _, _ := unstructured.NestedStringMap(primary.Object, "spec", "selector", "matchLabels")
+	return invalid("%s exists, but selects its pods by %s and not by %s=%s alone: it was made when the target had another selector, with other "+
+		"-selector-labels, or by somebody else. It stays as it is and goes on serving. Create the target anew with the former labels in "+
+		"spec.selector.matchLabels or restore the flag, or remove the %s once it gets no traffic", described(primary),
+		cmp.Or(labels.Set(selects).String(), "no label"), s.Label, s.PrimaryValue(), primary.GetKind())
 }
