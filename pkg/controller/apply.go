@@ -18,7 +18,7 @@ func (c *Controller) apply(ctx context.Context, v *view, stored *v1beta1.Canary,
 	}
 	switch action.(type) {
 	case rollout.EnsurePrimary, rollout.OwnPrimary, rollout.ScaleTargetUp, rollout.ScaleTargetToZero, rollout.PauseTarget,
-		rollout.RestoreCopies:
+		rollout.HoldTarget, rollout.RaisePrimary, rollout.RestoreCopies:
 		return c.applyToWorkload(ctx, v, stored, action)
 	case rollout.EnsureBackendServices:
 		return c.ensureBackends(ctx, v, stored)

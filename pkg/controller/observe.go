@@ -224,12 +224,9 @@ func (o *observer) observeScaler() {
 	if problem != nil || len(wanted) == 0 {
 		return
 	}
-	pausable, paused := workload.TargetPaused(c, o.main)
 	o.v.scaler = wanted
-	o.v.facts.Scaler = rollout.ScalerFact{
-		Wanted: true, InPlace: o.inPlace(o.c.main, o.main, wanted),
-		Pausable: pausable, Paused: paused,
-	}
+	o.v.facts.Scaler = workload.TargetScaler(c, o.main)
+	o.v.facts.Scaler.Wanted, o.v.facts.Scaler.InPlace = true, o.inPlace(o.c.main, o.main, wanted)
 }
 
 func (o *observer) observeServices() {

@@ -133,6 +133,14 @@ func (c *Controller) applyToWorkload(ctx context.Context, v *view, stored *v1bet
 		err = v.target.ScaleToZero(ctx, stored)
 	case rollout.PauseTarget:
 		err = workload.PauseScaler(ctx, c.main.Client(), stored)
+	case rollout.HoldTarget:
+		if idler, ok := v.target.(workload.Idler); ok {
+			err = idler.HoldTarget(ctx, stored)
+		}
+	case rollout.RaisePrimary:
+		if idler, ok := v.target.(workload.Idler); ok {
+			err = idler.RaisePrimary(ctx, stored)
+		}
 	case rollout.RestoreCopies:
 		err = v.restoreCopies(ctx, stored)
 	default:
@@ -175,7 +183,11 @@ func (v *view) workloadAction(action rollout.Action) workloadAction {
 		return workloadAction{
 			what: "own", ref: v.workloadRef(workload.PrimaryName(v.canary)), fields: [][]string{{"metadata", "ownerReferences"}}, urgent: true,
 		}
-	case rollout.ScaleTargetUp:
+	case rollout.RaisePrimary:
+		return workloadAction{
+			what: "raise", ref: v.workloadRef(workload.PrimaryName(v.canary)), fields: [][]string{{"spec", "replicas"}}, urgent: true,
+		}
+	case rollout.ScaleTargetUp, rollout.HoldTarget:
 		return v.scaling("up", true)
 	case rollout.ScaleTargetToZero, rollout.PauseTarget:
 		return v.scaling("down", false)

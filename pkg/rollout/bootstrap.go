@@ -95,6 +95,9 @@ func (p *pass) primaryMade() bool {
 	}
 	if p.f.Primary.Health.State != Ready {
 		p.fail(ReasonPrimaryNotReady, "%s", p.primaryUnready(p.f.Primary.Health.Reason))
+		if p.f.Primary.Replicas == 0 {
+			p.ensureScaler()
+		}
 		return false
 	}
 	p.st.Stage = stageRouting
@@ -134,6 +137,7 @@ func (p *pass) ensureScaler() {
 	if p.f.Scaler.Wanted && !p.f.Scaler.InPlace {
 		p.do(EnsurePrimaryScaler{})
 	}
+	p.raisePrimary()
 }
 
 // drained reports whether the target has been seen without traffic for as long as its pods have to stay. It keeps the time of

@@ -78,6 +78,12 @@ type ScaleTargetUp struct{}
 // target was seen to get no traffic.
 type ScaleTargetToZero struct{}
 
+// HoldTarget gives a target pods that its autoscaler took away for want of work, and tells that to leave them.
+type HoldTarget struct{}
+
+// RaisePrimary gives a primary without pods one. Its autoscaler, which is in place by then, has the say over more.
+type RaisePrimary struct{}
+
 // PauseTarget tells the autoscaler of a target without pods to leave it so.
 type PauseTarget struct{}
 
@@ -136,6 +142,8 @@ func (EnsureRoutes) action()          {}
 func (ScaleTargetUp) action()         {}
 func (ScaleTargetToZero) action()     {}
 func (PauseTarget) action()           {}
+func (HoldTarget) action()            {}
+func (RaisePrimary) action()          {}
 
 // Outcome is a countable result of a pass.
 type Outcome string

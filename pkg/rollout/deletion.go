@@ -141,6 +141,10 @@ func (p *pass) targetReturned() bool {
 	}
 	// An autoscaler that holds less pods than the primary has is right in the end.
 	fewer := first && t.Replicas < p.f.Primary.Replicas && p.c.Spec.AutoscalerRef == nil && p.f.Now.Before(p.returnDeadline())
+	if p.takenDown() && !first {
+		// It had pods, and its autoscaler took them away for want of work.
+		return true
+	}
 	if p.lacksPods() || fewer || p.f.Scaler.PreviousPaused {
 		p.do(RestoreTarget{})
 		return false

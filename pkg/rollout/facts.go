@@ -208,6 +208,9 @@ type ServicesFact struct {
 type ScalerFact struct {
 	// Wanted is whether the primary is to have an autoscaler, InPlace whether it has it as wanted.
 	Wanted, InPlace bool
+	// AdmitsZero is whether it leaves a workload that nobody asks anything of without pods. Held is whether that of the target was
+	// told to keep some.
+	AdmitsZero, Held bool
 	// Pausable is whether the target's autoscaler gives a target without pods new ones unless it is told not to, and
 	// Paused whether it was told.
 	Pausable, Paused bool

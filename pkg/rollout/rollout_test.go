@@ -288,8 +288,17 @@ func TestDecide(t *testing.T) {
 			facts(succeeded, health(ReasonHealthy, "", now), func(f *Facts) { unready(&f.Primary, Waiting, 1) }), want{rule: "settled", reason: ReasonHealthy}},
 		"one that its autoscaler took to zero as well": {
 			facts(succeeded, health(ReasonHealthy, "", now), spec(func(s *v1beta1.CanarySpec) { s.AutoscalerRef = &v1beta1.AutoscalerReference{} }),
-				func(f *Facts) { unready(&f.Primary, Waiting, 0); f.Primary.Replicas = 0 }),
+				func(f *Facts) {
+					unready(&f.Primary, Waiting, 0)
+					f.Primary.Replicas, f.Scaler = 0, ScalerFact{Wanted: true, InPlace: true, AdmitsZero: true}
+				}),
 			want{rule: "settled", reason: ReasonHealthy}},
+		"but not one whose autoscaler always wants pods": {
+			facts(succeeded, health(ReasonHealthy, "", now), func(f *Facts) {
+				unready(&f.Primary, Waiting, 0)
+				f.Primary.Replicas, f.Scaler = 0, ScalerFact{Wanted: true, InPlace: true}
+			}),
+			want{rule: "settled", reason: ReasonPrimaryNotReady, says: []string{"has no ready pods"}}},
 		"one that is back is healthy": {
 			facts(succeeded, health(ReasonPrimaryNotReady, "x", now.Add(-time.Minute)),
 				func(f *Facts) {

@@ -173,6 +173,7 @@ func settled(p *pass) bool {
 		p.finishRollback()
 	} else {
 		p.keepWithoutPods()
+		p.letScale()
 	}
 	p.leaveDeadCanary()
 	if reason == ReasonPromotionFailed {
@@ -190,7 +191,7 @@ func settled(p *pass) bool {
 // controllers, and one that its autoscaler took to zero is meant to be there.
 func (p *pass) watchPrimary() {
 	leads := p.f.Services.ApexInPlace && (p.f.Routes.InPlace || !p.f.Provider.Routes)
-	lost := leads && p.f.Primary.Available == 0 && (p.f.Primary.Replicas > 0 || p.c.Spec.AutoscalerRef == nil)
+	lost := leads && p.f.Primary.Available == 0 && (p.f.Primary.Replicas > 0 || !p.f.Scaler.AdmitsZero)
 	switch told := p.healthReason() == ReasonPrimaryNotReady; {
 	case p.healthReason() == ReasonPromotionFailed || p.canaryServes():
 	case lost:

@@ -182,13 +182,20 @@ func canaryNotReady(p *pass) bool {
 	}
 	message := p.canaryUnready(reason, stuck)
 	if !stuck {
-		if p.lostScaleUp() {
+		switch {
+		case p.takenDown():
+			p.do(HoldTarget{})
+		case p.lostScaleUp():
 			p.do(ScaleTargetUp{})
 		}
 		p.fail(ReasonCanaryNotReady, "%s", message)
 		p.wakeAt(deadline)
 		if p.leaveDeadCanary() {
-			p.beginAnew()
+			if p.takenDown() {
+				p.next.Iterations = 0
+			} else {
+				p.beginAnew()
+			}
 		}
 		return true
 	}

@@ -53,16 +53,18 @@ func (w *World) checkTraffic(t rollout.TrafficState) {
 		before = rollout.TrafficState{CanaryWeight: 0}
 	}
 	canary, primary := w.target.available(w.now) > 0, w.primary.available(w.now) > 0
+	// A side that its autoscaler means to be without pods is fit for requests.
+	canaryFit, primaryFit := canary || w.atZero(&w.target), primary || w.atZero(&w.primary)
 	if serving := w.canary.Status.Rollout.ServingSide; before.Matched && before.CanaryWeight > 0 && toAll(t) > 0 && serving == "" {
 		w.violate(4, "%d%% of all requests led to a canary that only the matched ones were meant for", t.CanaryWeight)
 	}
-	if t.CanaryWeight > before.CanaryWeight && !canary && primary {
+	if t.CanaryWeight > before.CanaryWeight && !canaryFit && primary {
 		w.violate(1, "canary weight raised to %d without a ready pod", t.CanaryWeight)
 	}
-	if toAll(t) > toAll(before) && !canary && primary {
+	if toAll(t) > toAll(before) && !canaryFit && primary {
 		w.violate(1, "%d%% of all requests led to a canary without a ready pod", t.CanaryWeight)
 	}
-	if (t.CanaryWeight < before.CanaryWeight || toAll(t) < toAll(before)) && !primary && canary {
+	if (t.CanaryWeight < before.CanaryWeight || toAll(t) < toAll(before)) && !primaryFit && canary {
 		w.violate(1, "primary weight raised to %d, matched %t, without a ready pod", 100-t.CanaryWeight, t.Matched)
 	}
 }

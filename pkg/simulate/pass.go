@@ -51,6 +51,7 @@ func (w *World) observe() rollout.Facts {
 			CanaryWeight: w.routed.CanaryWeight, Mirror: w.routed.Mirror, Matched: w.routed.Matched,
 		},
 		Previous:   w.previousFacts(),
+		Scaler:     w.scaler.fact(w.wantedFloor()),
 		Checks:     rollout.Checks{Hooks: map[v1beta1.HookType][]rollout.HookResult{}},
 		Delivered:  w.delivered,
 		Reverted:   w.reverted(),
@@ -284,6 +285,7 @@ func (w *World) publish() {
 // apply changes the cluster. The checks that belong to an action stand in invariants.go.
 func (w *World) apply(a rollout.Action) {
 	w.checkAction(a)
+	w.applyScaling(a)
 	switch a := a.(type) {
 	case rollout.EnsureBackendServices:
 		w.backends = true

@@ -38,6 +38,7 @@ func newSchedule(spec, events []byte) *schedule {
 		Canary: shape.canary, Provider: shape.provider, Template: "v1", Replicas: shape.replicas,
 		Metrics: s.metrics, Hooks: s.hooks, Providers: s.providers,
 	})
+	s.w.scaler.exists = shape.canary.Spec.AutoscalerRef != nil
 	s.w.nonces = func() [2]string {
 		s.nonce++
 		return [2]string{fmt.Sprint("a", s.nonce), fmt.Sprint("b", s.nonce)}
@@ -89,7 +90,9 @@ func (s *schedule) ship(version string) { s.w.Ship(version) }
 
 // pods come and go.
 func (s *schedule) pods(version string) {
-	switch s.below(6) {
+	switch s.below(7) {
+	case 6:
+		s.w.scaler.idle = !s.w.scaler.idle
 	case 0:
 		s.w.Break(version, true)
 	case 1:
@@ -300,7 +303,7 @@ func checkGone(w *World) {
 	switch {
 	case !w.Gone():
 		w.violate(6, "the deletion hangs in phase %s stage %q", w.Status().Phase, w.Status().Rollout.Stage)
-	case w.Status().Phase == v1beta1.CanaryPhaseTerminated && w.target.exists && w.taken && (w.target.available(w.now) == 0 || !w.free()):
+	case w.Status().Phase == v1beta1.CanaryPhaseTerminated && w.target.exists && w.taken && (w.target.available(w.now) == 0 && !w.atZero(&w.target) || !w.free()):
 		w.violate(1, "the target has %d ready pods at the end of the deletion, leads to the primary: %t", w.target.available(w.now), !w.free())
 	}
 }
@@ -310,7 +313,7 @@ func checkEnd(w *World) {
 	switch {
 	case st.Rollout.Target.Fingerprint != w.target.template:
 		w.violate(3, "revision %s was never looked at, the last one was %s", w.target.template, st.Rollout.Target.Fingerprint)
-	case w.primary.available(w.now) == 0:
+	case w.primary.available(w.now) == 0 && !w.atZero(&w.primary):
 		w.violate(1, "the primary has no ready pod at the end")
 	case st.Phase != v1beta1.CanaryPhaseFailed && w.primary.template != w.target.template && !w.tellsOfTheEdit():
 		w.violate(7, "phase %s with %s on the primary and %s on the target", st.Phase, w.primary.template, w.target.template)

@@ -55,6 +55,9 @@ func shapeOf(s *source) shape {
 		// Without an analysis every revision is promoted at once.
 		c.Spec.Analysis = nil
 	}
+	if s.below(4) == 1 {
+		scaled(&c.Spec)
+	}
 	p := mesh()
 	if s.below(4) == 1 {
 		p = noMesh()

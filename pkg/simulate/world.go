@@ -65,6 +65,8 @@ type World struct {
 	routedAt time.Time
 	// previous are the Services and routes under previous names.
 	previous previous
+	// scaler scales target and primary, if there is one.
+	scaler autoscaler
 	// zeroSince is since when neither the apex Service nor a route leads to the target.
 	zeroSince time.Time
 	// served is whether anything led to the pods that the target has now.
@@ -281,6 +283,7 @@ func (w *World) violate(invariant int, format string, args ...any) {
 }
 
 func (w *World) settleCluster() {
+	w.autoscale()
 	w.target.reconcile(w.now, w.behaviors())
 	w.primary.reconcile(w.now, w.behaviors())
 }
@@ -333,7 +336,7 @@ func (w *World) atRest() bool {
 
 func (w *World) nextEvent() time.Time {
 	next := w.wake
-	for _, t := range []time.Time{w.target.nextChange(w.now, w.deadline()), w.primary.nextChange(w.now, w.deadline()), w.nextReport()} {
+	for _, t := range []time.Time{w.target.nextChange(w.now, w.deadline()), w.primary.nextChange(w.now, w.deadline()), w.nextReport(), w.nextPoll()} {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
 			next = t
 		}

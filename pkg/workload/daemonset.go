@@ -119,7 +119,8 @@ func daemonSetHealth(d *unstructured.Unstructured, limits healthLimits, _ time.T
 	desired := intAt(d.Object, 0, "status", "desiredNumberScheduled")
 	updated := intAt(d.Object, 0, "status", "updatedNumberScheduled")
 	if desired == 0 {
-		return waiting("waiting for rollout to finish: no node is eligible for the pods"), time.Time{}
+		// Its controller has looked, and no node is eligible: such a DaemonSet lacks no pod.
+		return rollout.Health{State: rollout.Ready}, time.Time{}
 	}
 	if updated < desired {
 		return waiting(fmt.Sprintf("waiting for rollout to finish: %d out of %d new pods have been updated", updated, desired)),

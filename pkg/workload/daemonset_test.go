@@ -80,8 +80,8 @@ func TestDaemonSetHealth(t *testing.T) {
 		"above the threshold": {3, 3, 2, 7, 66, false, rollout.Ready, "", 3},
 		"no pod serves, whatever the threshold": {3, 3, 0, 7, 10, false, rollout.Waiting,
 			"waiting for rollout to finish: 0 of 3 (readyThreshold 10%) updated pods are available", 3},
-		"B-16 no node for it": {0, 0, 0, 7, 100, false, rollout.Waiting, "no node is eligible for the pods", 1},
-		"B-16 parked":         {0, 0, 0, 7, 100, true, rollout.Waiting, "scaled to zero", 0},
+		"no node for it": {0, 0, 0, 7, 100, false, rollout.Ready, "", 1},
+		"B-16 parked":    {0, 0, 0, 7, 100, true, rollout.Waiting, "scaled to zero", 0},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

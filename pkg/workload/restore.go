@@ -16,6 +16,14 @@ type Restorer interface {
 	Restore(ctx context.Context, c *v1beta1.Canary) error
 }
 
+// Idler is a Target whose autoscaler may leave it, or its primary, without pods.
+type Idler interface {
+	// HoldTarget gives a target pods that its autoscaler took away, and makes that leave them.
+	HoldTarget(ctx context.Context, c *v1beta1.Canary) error
+	// RaisePrimary gives a primary without pods one.
+	RaisePrimary(ctx context.Context, c *v1beta1.Canary) error
+}
+
 // Restore makes a target ready to take over from its primary.
 func Restore(ctx context.Context, t Target, c *v1beta1.Canary) error {
 	if r, ok := t.(Restorer); ok {

@@ -23,8 +23,8 @@ const (
 	pausedPrefix = "autoscaling.keda.sh/paused"
 	// pausedAnnotation on the ScaledObject of a target holds its pods at the number in it.
 	pausedAnnotation = "autoscaling.keda.sh/paused-replicas"
-	// atZero is the number that we put there.
-	atZero = "0"
+	// atZero and atOne are the numbers that we put there.
+	atZero, atOne = "0", "1"
 	// kedaOwnPrefix begins the labels that KEDA itself puts on a ScaledObject, with its name in them.
 	kedaOwnPrefix = "scaledobject.keda.sh/"
 )
@@ -81,6 +81,9 @@ func PrimaryScaler(c *v1beta1.Canary, live router.Live) ([]router.Object, *rollo
 		return nil, invalid("spec.autoscalerRef: %s has no spec", s.ref(c.Namespace, source.GetName()))
 	}
 	s.point(c, spec)
+	if rollout.KeepsPrimaryUp(c.Status.Phase) {
+		s.keepUp(spec)
+	}
 	wanted := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
 	wanted.SetLabels(kept(source.GetLabels(), func(key string) bool {
 		return copiesPodKey(key) && !strings.HasPrefix(key, kedaOwnPrefix)
@@ -93,18 +96,25 @@ func PrimaryScaler(c *v1beta1.Canary, live router.Live) ([]router.Object, *rollo
 	return []router.Object{{Ref: ref, Wanted: wanted, Owned: [][]string{{"spec"}}}}, nil
 }
 
-// TargetPaused tells whether the autoscaler of a target can be told to leave it alone, and whether it was.
-func TargetPaused(c *v1beta1.Canary, live router.Live) (pausable, paused bool) {
+// TargetScaler tells what the autoscaler of a target does about one that has no pods, or no work.
+func TargetScaler(c *v1beta1.Canary, live router.Live) rollout.ScalerFact {
 	s := scalerOf(c)
-	if s == nil || !s.pausable {
-		return false, false
+	if s == nil {
+		return rollout.ScalerFact{}
 	}
+	fact := rollout.ScalerFact{Pausable: s.pausable}
 	source, problem := targetScaler(c, s, live)
 	if problem != nil {
-		return true, false
+		return fact
 	}
-	_, paused = source.GetAnnotations()[pausedAnnotation]
-	return true, paused
+	fact.AdmitsZero = s.admitsZero(source.Object)
+	if !s.pausable {
+		return fact
+	}
+	number, told := source.GetAnnotations()[pausedAnnotation]
+	fact.Held = told && number == atOne
+	fact.Paused = told && !fact.Held
+	return fact
 }
 
 func targetScaler(c *v1beta1.Canary, s *scaler, live router.Live) (*unstructured.Unstructured, *rollout.Problem) {
@@ -260,6 +270,30 @@ func RetireOtherScalers(ctx context.Context, client dynamic.Interface, c *v1beta
 // HorizontalPodAutoscaler does so by itself.
 func PauseScaler(ctx context.Context, client dynamic.Interface, c *v1beta1.Canary) error {
 	return setPaused(ctx, client, c, atZero)
+}
+
+// HoldTarget makes the autoscaler of a target leave it the one pod that it gets. KEDA knows no lower bound that is not in the spec
+// of its user.
+func (d *deployment) HoldTarget(ctx context.Context, c *v1beta1.Canary) error {
+	name := c.Spec.TargetRef.Name
+	if err := setPaused(ctx, d.client, c, atOne); err != nil {
+		return fmt.Errorf("scaling up %s.%s failed: %w", name, c.Namespace, err)
+	}
+	return d.fromZero(ctx, c, name)
+}
+
+// RaisePrimary gives a primary without pods one.
+func (d *deployment) RaisePrimary(ctx context.Context, c *v1beta1.Canary) error {
+	return d.fromZero(ctx, c, PrimaryName(c))
+}
+
+// fromZero gives a workload without pods one.
+func (d *deployment) fromZero(ctx context.Context, c *v1beta1.Canary, name string) error {
+	obj, err := d.get(ctx, c.Namespace, name)
+	if err != nil || obj == nil || !d.counted || intAt(obj.Object, 1, "spec", "replicas") > 0 {
+		return err
+	}
+	return d.patch(ctx, c, name, map[string]any{"spec": map[string]any{"replicas": int64(1)}})
 }
 
 func resumeScaler(ctx context.Context, client dynamic.Interface, c *v1beta1.Canary) error {

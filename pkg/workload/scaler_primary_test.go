@@ -203,8 +203,8 @@ func TestA13_PauseChangesOneAnnotation(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", what, diff)
 		}
 		cache := liveFunc(func(r router.Ref) (*unstructured.Unstructured, error) { return b.find(r), nil })
-		if pausable, paused := TargetPaused(c, cache); !pausable || paused != wantPaused {
-			t.Errorf("%s: pausable %v, paused %v", what, pausable, paused)
+		if fact := TargetScaler(c, cache); !fact.Pausable || fact.Paused != wantPaused {
+			t.Errorf("%s: pausable %v, paused %v", what, fact.Pausable, fact.Paused)
 		}
 		b.client.ClearActions()
 	}
