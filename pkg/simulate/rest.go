@@ -116,7 +116,9 @@ func (w *World) checkEndIsTold(old v1beta1.CanaryPhase, next *v1beta1.CanaryStat
 	}
 	switch next.Phase {
 	case v1beta1.CanaryPhaseProgressing:
-		w.untold = w.untold || old != v1beta1.CanaryPhaseWaitingPromotion && old != v1beta1.CanaryPhasePromoting
+		// A promotion that is taken back begins nothing, and its end was told.
+		w.untold = w.untold || old != v1beta1.CanaryPhaseWaitingPromotion && old != v1beta1.CanaryPhasePromoting &&
+			next.Rollout.Stage != "rollback"
 	case v1beta1.CanaryPhaseSucceeded, v1beta1.CanaryPhaseFailed:
 		if w.untold {
 			w.violate(7, "a rollout ended in %s without an alert", next.Phase)
