@@ -277,14 +277,6 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-func service(version string) *unstructured.Unstructured {
-	u := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Service"}}
-	u.SetNamespace("test")
-	u.SetName("podinfo")
-	u.SetResourceVersion(version)
-	return u
-}
-
 // readyDeployment is a Deployment whose controller has nothing left to do.
 func readyDeployment(name string, replicas int64) *unstructured.Unstructured {
 	return &unstructured.Unstructured{Object: map[string]any{

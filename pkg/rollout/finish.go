@@ -254,11 +254,13 @@ const maxOutbox = 32
 // settleOutbox numbers the new notices and drops the delivered ones, the latter only together with another change or at
 // rest, so that telling costs no write of its own under way.
 func (p *pass) settleOutbox(rule string) {
+	var subject string
 	if len(p.notices) > 0 {
 		// A status that was lost must not lead to numbers that were told before.
 		p.st.Sequence = max(p.st.Sequence, p.f.Delivered)
+		// It hashes a dump, which a pass that tells nothing need not pay for.
+		subject = p.subject()
 	}
-	subject := p.subject()
 	for i := range p.notices {
 		p.st.Sequence++
 		p.notices[i].Sequence = p.st.Sequence
