@@ -177,6 +177,8 @@ func resourceOf(u *unstructured.Unstructured) schema.GroupVersionResource {
 		return kedaResource
 	case "Ingress":
 		return ingressResource
+	case "VirtualService":
+		return virtualServices
 	default:
 		return serviceResource
 	}

@@ -27,10 +27,13 @@ func (c *Controller) reportUndecodable(ctx context.Context, key string, cause ca
 
 // reportPanic tells of a pass that went wrong in a way nobody foresaw.
 func (c *Controller) reportPanic(ctx context.Context, key string, p *workqueue.PanicError) {
-	message := fmt.Sprintf("internal error: %s; the log of the operator has the details", firstLine(fmt.Sprint(p.Value)))
-	if err := c.reportBroken(ctx, key, rollout.ReasonInternalError, message); err != nil {
+	if err := c.reportBroken(ctx, key, rollout.ReasonInternalError, messageOf(p)); err != nil {
 		c.logger(key).Error("telling of a panic failed", zap.Error(err))
 	}
+}
+
+func messageOf(p *workqueue.PanicError) string {
+	return fmt.Sprintf("internal error: %s; the log of the operator has the details", firstLine(fmt.Sprint(p.Value)))
 }
 
 // reasonOutdatedCRD is the reason of the Healthy condition while the API server does not store our record of a rollout.

@@ -20,6 +20,7 @@ import (
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/controller/cache"
+	"flagger.app/flagger/pkg/controller/inquiry"
 	"flagger.app/flagger/pkg/controller/outbox"
 	"flagger.app/flagger/pkg/controller/workqueue"
 	"flagger.app/flagger/pkg/notify"
@@ -75,7 +76,7 @@ type Config struct {
 	Settings rollout.Settings
 	// NoCrossNamespaceRefs refuses references to other namespaces.
 	NoCrossNamespaceRefs bool
-	// Workers is how many passes run at a time. A pass that waits for a webhook or a metric does not count.
+	// Workers is how many passes run at a time. None of them waits for a webhook or a metric.
 	Workers int
 }
 
@@ -85,6 +86,7 @@ type Controller struct {
 
 	queue     *workqueue.Queue
 	workers   *workqueue.Workers
+	inquiries *inquiry.Desk[rollout.Answer]
 	index     *cache.Index
 	canaries  *cache.Canaries
 	main      *site
@@ -115,10 +117,6 @@ type memory struct {
 	// contentions are about objects that others change, done is what was last done to a workload.
 	contentions contentions
 	done        map[router.Ref]done
-	// interrupt ends the waiting for webhooks and metrics of the pass at work.
-	interrupt context.CancelFunc
-	// asked are the generations of the Canary and of its target that the waiting is about.
-	asked generations
 }
 
 // New returns a Controller. It does nothing before Watch and Run.
@@ -130,6 +128,7 @@ func New(cfg Config) (*Controller, error) {
 		known:  map[string]*memory{},
 	}
 	c.workers = workqueue.NewWorkers(c.queue, cfg.Workers)
+	c.inquiries = inquiry.New[rollout.Answer](cfg.Clock, c.queue.Add)
 	c.main = c.newSite(cfg.Main)
 	c.mesh = c.main
 	if cfg.Mesh != nil {
@@ -209,6 +208,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	var wait sync.WaitGroup
 	wait.Go(func() { c.publisher.Run(ctx) })
 	c.workers.Run(ctx, c.process)
+	c.inquiries.Stop()
 	wait.Wait()
 	return nil
 }
@@ -245,11 +245,9 @@ func (c *Controller) process(ctx context.Context, key string) {
 	log.Debug("pass", zap.Duration("took", c.Clock.Since(started)))
 }
 
-// errMoved ends a pass whose object changed while it waited for something: its answers are void. It also ends one whose turn
-// somebody else took meanwhile. errAsleep ends one that is
-// woken when the caches are filled.
+// errMoved ends a pass whose turn somebody else took meanwhile. errAsleep ends one that is woken when the caches are filled.
 var (
-	errMoved  = errors.New("the revision or the Canary changed while the pass waited")
+	errMoved  = errors.New("another rollout has begun in its place")
 	errAsleep = errors.New("waiting for the caches")
 )
 
@@ -289,6 +287,7 @@ func (c *Controller) forget(key string) {
 	delete(c.known, key)
 	c.mu.Unlock()
 	c.queue.Drop(key)
+	c.inquiries.Forget(key)
 	c.index.Forget(key)
 	c.publisher.Forget(key)
 	c.limit.forget(key, c.Clock.Now())

@@ -50,20 +50,33 @@ type loop struct {
 	metrics  *metricsFunc
 	notifier *notifier
 	logs     *zapobserver.ObservedLogs
-	stop     context.CancelFunc
-	stopped  chan struct{}
+	// unanswered is how many questions get no answer.
+	unanswered int
+	stop       context.CancelFunc
+	stopped    chan struct{}
 }
 
 // hooks answers webhooks, by default with a pass.
 type hooks struct {
+	mu     sync.Mutex
 	answer func(ctx context.Context, h v1beta1.CanaryWebhook) hook.Result
 }
 
+// set replaces the answer while the loop runs.
+func (h *hooks) set(answer func(ctx context.Context, h v1beta1.CanaryWebhook) hook.Result) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.answer = answer
+}
+
 func (h *hooks) Call(ctx context.Context, w v1beta1.CanaryWebhook, _ hook.Payload, _ string) hook.Result {
-	if h.answer == nil {
+	h.mu.Lock()
+	answer := h.answer
+	h.mu.Unlock()
+	if answer == nil {
 		return hook.Result{Passed: true, Status: 200}
 	}
-	return h.answer(ctx, w)
+	return answer(ctx, w)
 }
 
 func (h *hooks) CallAll(ctx context.Context, all []v1beta1.CanaryWebhook, p hook.Payload, key string) []hook.Result {
@@ -73,11 +86,18 @@ func (h *hooks) CallAll(ctx context.Context, all []v1beta1.CanaryWebhook, p hook
 // metricsFunc has given values, none by default, and fails or panics on demand.
 type metricsFunc struct {
 	readings []analysis.Reading
-	mu       sync.Mutex
-	check    func(c *v1beta1.Canary) error
+	// read takes the place of readings.
+	read  func(ctx context.Context) []analysis.Reading
+	mu    sync.Mutex
+	check func(c *v1beta1.Canary) error
 }
 
-func (m *metricsFunc) Read(context.Context, *v1beta1.Canary) []analysis.Reading { return m.readings }
+func (m *metricsFunc) Read(ctx context.Context, _ *v1beta1.Canary) []analysis.Reading {
+	if m.read != nil {
+		return m.read(ctx)
+	}
+	return m.readings
+}
 
 func (m *metricsFunc) Check(_ context.Context, c *v1beta1.Canary) error {
 	m.mu.Lock()
@@ -218,10 +238,15 @@ func (l *loop) atRest(name string) {
 // passes counts the finished passes.
 func (l *loop) passes() int { return l.logs.FilterMessage("pass").Len() }
 
-// untilIdle waits until no pass is at work or due, and nothing is left to tell.
+// untilIdle waits until no pass is at work or due, everything is answered but what is said to be silent, and nothing is left to
+// tell.
 func (l *loop) untilIdle() {
 	l.t.Helper()
-	eventually(l.t, "the loop to be idle", func() bool { return l.queue.Idle() && l.publisher.Idle() })
+	eventually(l.t, "the loop to be idle", func() bool {
+		before := l.passes()
+		// The queue twice: an answer that comes in between makes its key due.
+		return l.queue.Idle() && l.inquiries.InFlight() == l.unanswered && l.publisher.Idle() && l.queue.Idle() && l.passes() == before
+	})
 }
 
 func (l *loop) healthy(name string) v1beta1.CanaryCondition {
@@ -376,7 +401,7 @@ func testC08_PanicIsConfined(t *testing.T) {
 	if message := l.healthy("bad").Message; !strings.Contains(message, "of metrics") {
 		t.Errorf("message %q", message)
 	}
-	if l.logs.FilterMessage("panic in a pass").Len() == 0 {
+	if l.logs.FilterMessage("panic in a question").Len() == 0 {
 		t.Error("the panic was not logged")
 	}
 	l.metrics.set(nil)

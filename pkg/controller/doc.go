@@ -3,9 +3,10 @@
 //
 // One pass over one Canary is
 //
-//	observe -> rollout.Decide -> (fetch what it needs, observe again, Decide) -> write status -> apply actions -> publish
+//	observe -> rollout.Resolve -> write status -> ask what is not known -> apply actions -> publish
 //
-// Three subjects have packages of their own: cache is what a pass reads, workqueue when it comes and who runs it, outbox how
-// its outcome is told. What is left here is the pass itself, and what spans the passes of all Canaries: who waits for whom (limit)
+// A pass waits for nobody: the answer of a webhook or a metric server brings the next one. Four subjects have packages of their
+// own: cache is what a pass reads, workqueue when it comes and who runs it, inquiry what it asks others, outbox how its
+// outcome is told. What is left here is the pass itself, and what spans the passes of all Canaries: who waits for whom (limit)
 // and who acts at all (lease).
 package controller

@@ -3,7 +3,6 @@ package controller
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -21,7 +20,7 @@ import (
 // view is what one pass sees: the facts for the rules, and what is needed to carry out their actions.
 type view struct {
 	key string
-	// started is when the pass began, before it waited for anything.
+	// started is when the pass began.
 	started time.Time
 	object  *unstructured.Unstructured
 	canary  *v1beta1.Canary
@@ -105,16 +104,6 @@ func nonce() string {
 		out[i] = letters[rand.IntN(len(letters))]
 	}
 	return string(out)
-}
-
-// sameQuestion is whether answers that were fetched for v hold for a later view as well: the same wishes of the user, about
-// the same revision.
-func (v *view) sameQuestion(later *view) bool {
-	return v.canary.UID == later.canary.UID &&
-		v.canary.Generation == later.canary.Generation &&
-		v.facts.Target.Revision.UID == later.facts.Target.Revision.UID &&
-		v.facts.Target.Revision.Fingerprint == later.facts.Target.Revision.Fingerprint &&
-		maps.Equal(v.facts.Target.Revision.Configs, later.facts.Target.Revision.Configs)
 }
 
 // observer fills one view. The steps go on after a problem where they can: traffic may have to be led away from a target

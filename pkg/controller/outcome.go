@@ -1,12 +1,14 @@
 package controller
 
 import (
+	"time"
+
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/rollout"
 )
 
-// observeOutcomes records a decision in the metrics.
-func (c *Controller) observeOutcomes(v *view, stored *v1beta1.Canary, d rollout.Decision) {
+// observeOutcomes records a decision in the metrics. What it rests on was begun at since.
+func (c *Controller) observeOutcomes(v *view, stored *v1beta1.Canary, d rollout.Decision, since time.Time) {
 	c.Telemetry.Decision(d.Rule)
 	if v.refused {
 		// The series have the name of the target, on which the other Canary is at work.
@@ -29,7 +31,7 @@ func (c *Controller) observeOutcomes(v *view, stored *v1beta1.Canary, d rollout.
 		case rollout.OutcomeFailed:
 			c.Telemetry.Failed(stored)
 		case rollout.OutcomeAnalyzed:
-			c.Telemetry.Duration(stored, c.Clock.Since(v.started))
+			c.Telemetry.Duration(stored, c.Clock.Since(since))
 		}
 	}
 }

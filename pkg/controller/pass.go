@@ -3,7 +3,6 @@ package controller
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -29,10 +28,9 @@ func (c *Controller) pass(ctx context.Context, key string) (time.Time, error) {
 		return time.Time{}, nil
 	}
 	c.meetOpponents(ctx, v)
-	v, decision, err := c.decide(ctx, v)
-	if err != nil {
-		return time.Time{}, err
-	}
+	answers, since := c.inquiries.Answers(key)
+	v.facts.Unanswered = c.unanswered(key)
+	decision := rollout.Resolve(&v.facts, answers)
 	wake := decision.Wake
 	if v.seen.RecheckAt.After(v.facts.Now) {
 		wake = until(wake, v.seen.RecheckAt)
@@ -53,7 +51,9 @@ func (c *Controller) pass(ctx context.Context, key string) (time.Time, error) {
 		return time.Time{}, c.reportUnstored(ctx, v, err)
 	}
 	c.publisher.Offer(key, stored)
-	c.observeOutcomes(v, stored, decision)
+	c.observeOutcomes(v, stored, decision, until(since, v.started))
+	// Before the actions: what is asked does not depend on them, and one that fails may fail for long.
+	wake = until(wake, c.inquire(ctx, v, decision))
 	if len(decision.Actions) > 0 {
 		wake = until(wake, v.facts.Now.Add(lookAgain))
 	}
@@ -65,34 +65,6 @@ func (c *Controller) pass(ctx context.Context, key string) (time.Time, error) {
 // none comes of a write that was answered and had no effect, such as a deletion that was answered with "not found" by a server
 // that did not know the resource for a moment.
 const lookAgain = 10 * time.Second
-
-// maxRounds bounds how often the rules may ask for more. They ask for hooks of a type and for metrics once each.
-const maxRounds = 8
-
-// decide asks the rules, and fetches what they need to know until they have decided. It returns the view that the decision
-// is about.
-func (c *Controller) decide(ctx context.Context, v *view) (*view, rollout.Decision, error) {
-	for range maxRounds {
-		decision := rollout.Decide(v.facts)
-		if len(decision.Needs) == 0 {
-			return v, decision, nil
-		}
-		checks, err := c.fetch(ctx, v, decision.Needs)
-		if err != nil {
-			return nil, rollout.Decision{}, err
-		}
-		fresh, err := c.observe(v.key)
-		if err != nil {
-			return nil, rollout.Decision{}, err
-		}
-		if fresh == nil || !v.sameQuestion(fresh) {
-			return nil, rollout.Decision{}, errMoved
-		}
-		fresh.facts.Checks, fresh.started = checks, v.started
-		v = fresh
-	}
-	return nil, rollout.Decision{}, named(v.canary, fmt.Errorf("the rules did not decide within %d rounds of questions", maxRounds))
-}
 
 // store writes the status if it differs, and returns the Canary with its new status.
 func (c *Controller) store(ctx context.Context, v *view, d rollout.Decision) (*v1beta1.Canary, error) {

@@ -7,7 +7,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"flagger.app/flagger/pkg/controller/cache"
-	"flagger.app/flagger/pkg/workload"
 )
 
 // onCanary is called for every change of a Canary.
@@ -32,7 +31,6 @@ func (c *Controller) onCanary(old, current *unstructured.Unstructured) {
 		if old != nil {
 			c.wakeRivals(old)
 		}
-		c.interrupt(key, func(g generations) bool { return current == nil || g.canary != current.GetGeneration() })
 	}
 }
 
@@ -52,13 +50,8 @@ func (c *Controller) onObject(resource schema.GroupVersionResource, old, current
 	if current == nil {
 		present = old
 	}
-	newRevision := old != nil && current != nil && !sameField(old, current, "spec", "template")
-	newConfig := old != nil && current != nil && !workload.SameConfig(old, current)
 	for _, key := range c.index.Lookup(cache.KeyOfObject(resource, present)) {
 		c.queue.Add(key)
-		if newConfig || newRevision && c.isTarget(key, present.GetName()) {
-			c.interrupt(key, func(g generations) bool { return newConfig || g.target != present.GetGeneration() })
-		}
 	}
 }
 
@@ -68,27 +61,6 @@ func (c *Controller) onResource(resource schema.GroupVersionResource, waiters []
 		if key != "" {
 			c.queue.Add(key)
 		}
-	}
-}
-
-// isTarget is whether a workload of this name is the target of a Canary, and not its primary.
-func (c *Controller) isTarget(key, name string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	m, ok := c.known[key]
-	return ok && m.canary.Spec.TargetRef.Name == name
-}
-
-// generations say which version of the objects a question is about.
-type generations struct{ canary, target int64 }
-
-// interrupt ends the waiting of a pass for webhooks and metrics that are about a revision or a spec that is history. News
-// may come after the pass has read them from the cache: what it asks then is about them already.
-func (c *Controller) interrupt(key string, history func(generations) bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if m, ok := c.known[key]; ok && m.interrupt != nil && history(m.asked) {
-		m.interrupt()
 	}
 }
 

@@ -53,6 +53,10 @@ func (p *pass) checkProviders() {
 		p.st.NextCheckAt = nil
 		return
 	}
+	if p.begins() && p.st.NextCheckAt == nil {
+		// On record, so that it is still asked for when the bootstrap has begun.
+		p.st.NextCheckAt = micro(p.f.Now)
+	}
 	p.askProviders()
 }
 
@@ -64,7 +68,8 @@ func (p *pass) askProviders() {
 	}
 	switch check := p.f.Checks.Providers; {
 	case check == nil:
-		p.ask(NeedProviders{})
+		p.ask(p.providersQuestion())
+		p.keepHealth = p.healthReason() == ReasonMetrics
 	case check.Error != "":
 		p.fail(ReasonMetrics, "Error checking metric providers: %s", check.Error)
 		p.pace()

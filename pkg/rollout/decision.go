@@ -10,9 +10,12 @@ import (
 type Decision struct {
 	// Rule names the rule that decided. It goes to the log, to the events and to a metric.
 	Rule string
-	// Needs, when not empty, are questions that the rule has to have answered first. Status and Actions are then unset:
-	// put the answers into Facts.Checks and decide again.
+	// Needs are questions that have no answer yet. The rest of the decision holds in the meantime. Whoever asks them brings the
+	// next pass with the answers.
 	Needs []Need
+	// Standing are the IDs of all questions, those of Needs and earlier ones, whose answers may count for the next status. The
+	// others are void: their answers are forgotten, and what is in flight for them is canceled.
+	Standing []string
 	// Status is the whole next status. Write it only if it differs from the present one.
 	Status v1beta1.CanaryStatus
 	// Actions bring the world in line with Status, in this order, after Status was written.
@@ -22,33 +25,6 @@ type Decision struct {
 	// Wake is when to look again if nothing happens before. Zero means never.
 	Wake time.Time
 }
-
-// Need is a question that costs I/O.
-//
-//sumtype:decl
-type Need interface{ need() }
-
-// NeedHooks asks to call the webhooks of one type in list order. All stop at the first failure, rollback hooks at the first
-// success.
-type NeedHooks struct {
-	Type v1beta1.HookType
-	// Phase is sent in the payload.
-	Phase v1beta1.CanaryPhase
-	// Revision identifies what the answer is about, Checksum names it in the payload.
-	Revision, Checksum string
-	// Key is the idempotency key of this effect, without the name of the hook.
-	Key string
-}
-
-// NeedMetrics asks to evaluate spec.analysis.metrics.
-type NeedMetrics struct{}
-
-// NeedProviders asks whether the metric providers answer.
-type NeedProviders struct{}
-
-func (NeedHooks) need()     {}
-func (NeedMetrics) need()   {}
-func (NeedProviders) need() {}
 
 // Action is an idempotent change to the world. The set is closed: see the types below.
 //

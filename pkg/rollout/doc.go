@@ -3,7 +3,10 @@
 //
 // A pass of the control loop is
 //
-//	observe -> Facts -> Decide -> (Needs? fetch them, Decide again) -> write Status -> run Actions -> publish the outbox
+//	observe -> Facts -> Resolve -> write Status -> ask Needs -> run Actions -> publish the outbox
+//
+// Resolve is Decide with the answers to earlier Needs that are there. A decision is whole without the others: its status and
+// its actions are what holds in the meantime.
 //
 // The status is written before anything that follows from it, so a process that dies between two writes leaves a status
 // that the next process makes true.

@@ -7,12 +7,15 @@ import (
 )
 
 // promoteAnalyzed begins the promotion of a revision that passed its analysis. It is the last moment at which a rollback hook
-// can prevent it, so an answer from before this pass is not good enough.
-func (p *pass) promoteAnalyzed() {
-	if p.rollbackHooks() && !p.heard && p.calledOff() {
-		return
+// can prevent it, so what they said before this pass is not good enough. It reports whether that is known.
+func (p *pass) promoteAnalyzed() bool {
+	if p.rollbackHooks() && !p.heard {
+		if off := p.calledOff(); off || p.unheard {
+			return off
+		}
 	}
 	p.promote("Copying %s template spec to %s", p.targetName(), p.primaryName())
+	return true
 }
 
 // promote begins to copy the analyzed revision, and no other, to the primary.

@@ -3,7 +3,6 @@ package rollout
 import (
 	"time"
 
-	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
 
@@ -43,7 +42,10 @@ type Facts struct {
 	// Nonces are two fresh random values, each of ten letters, for session cookies. Only a Canary with session affinity
 	// needs them.
 	Nonces [2]string
-	// Checks holds what Decide asked for in its Needs and somebody fetched. A missing entry has not been fetched.
+	// Unanswered tells of a question that failed in a way that says nothing about the rollout, and that is asked again. Nil if
+	// there is none.
+	Unanswered *Problem
+	// Checks holds what Resolve found of the answers that Decide asked for in its Needs.
 	Checks Checks
 	// Contended tells of an object of ours that somebody else keeps changing, nil if there is none. Its repair is put off, and
 	// what it stands for is not to be relied on.
@@ -268,14 +270,3 @@ type HookResult struct {
 
 // ProvidersCheck is the answer of the metric providers at bootstrap. Error is empty when all are available.
 type ProvidersCheck struct{ Error string }
-
-// Checks are the answers to Needs.
-type Checks struct {
-	// Hooks has an entry for each type that was asked for, in the order of the calls, up to the one that ended the
-	// series.
-	Hooks map[v1beta1.HookType][]HookResult
-	// Metrics is nil until asked for.
-	Metrics *analysis.Verdict
-	// Providers is nil until asked for.
-	Providers *ProvidersCheck
-}

@@ -13,9 +13,6 @@ import (
 
 // finish turns a pass into a decision. It is the one place where conditions, times and the outbox are derived.
 func (p *pass) finish(rule string) Decision {
-	if len(p.needs) > 0 {
-		return Decision{Rule: rule, Needs: p.needs}
-	}
 	if !p.frozen {
 		if !p.f.Provider.Routes && p.sendsToCanary() {
 			// It was set for another provider.
@@ -42,11 +39,14 @@ func (p *pass) finish(rule string) Decision {
 	p.settleContract()
 	p.settleClocks()
 	p.settleDrain()
+	p.settleQuestions()
 	p.settleOutbox(rule)
 	if p.c.Status.Rollout == nil && equality.Semantic.DeepEqual(p.st, &v1beta1.RolloutStatus{}) {
 		p.next.Rollout = nil
 	}
-	return Decision{Rule: rule, Status: *p.next, Actions: p.actions, Outcomes: p.outcomes, Wake: p.wake}
+	return Decision{
+		Rule: rule, Needs: p.needs, Standing: p.standing, Status: *p.next, Actions: p.actions, Outcomes: p.outcomes, Wake: p.wake,
+	}
 }
 
 // repair writes the routes of a new step, and mends what somebody else changed since the last one.
@@ -123,6 +123,9 @@ func (p *pass) settleHealth() {
 		p.problem = &Problem{Reason: ReasonApplyFailed, Message: p.f.ApplyError}
 	}
 	p.tellContended()
+	if p.problem == nil {
+		p.problem = p.f.Unanswered
+	}
 	if p.keepHealth && p.problem == nil && !p.saysStale() {
 		return
 	}

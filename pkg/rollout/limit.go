@@ -37,6 +37,7 @@ func (p *pass) keepWaiting() {
 	p.leaveDeadCanary()
 	if p.inPhase(v1beta1.CanaryPhaseWaiting) && p.rollbackHooks() && p.due() {
 		// The hook that may refuse the revision goes on to be asked once in an interval.
+		p.tellRollbackRefused()
 		p.pace()
 	}
 }

@@ -45,6 +45,10 @@ type pass struct {
 	st      *v1beta1.RolloutStatus
 
 	needs    []Need
+	standing []string
+	// metrics is the ID of the question to the metrics, empty if this pass has not got to it.
+	metrics string
+
 	actions  []Action
 	outcomes []Outcome
 	notices  []v1beta1.Notice
@@ -57,8 +61,10 @@ type pass struct {
 	keepHealth bool
 	// promoted replaces the message of the Promoted condition where the phase alone says too little.
 	promoted string
-	// heard is set when the rollback hooks were asked in this pass and let the rollout go on.
-	heard bool
+	// heard is set when the rollback hooks have let the rollout go on in this pass, unheard when they have not answered yet.
+	heard, unheard bool
+	// refused are rollback hooks that let the rollout go on, which is not told yet.
+	refused []string
 	// frozen stops the repair of drifted objects.
 	frozen bool
 	// kept leaves Flagger's fields of the status as they are.
@@ -86,8 +92,6 @@ func newPass(f *Facts) *pass {
 }
 
 func (p *pass) do(actions ...Action) { p.actions = append(p.actions, actions...) }
-
-func (p *pass) ask(n Need) { p.needs = append(p.needs, n) }
 
 // wakeAt asks to be called at t at the latest.
 func (p *pass) wakeAt(t time.Time) {
@@ -211,54 +215,6 @@ func (p *pass) hooks(t v1beta1.HookType) bool {
 		}
 	}
 	return false
-}
-
-// answers returns what the hooks of a type said, asking for it first. The second result is false while it is not known.
-// The key names the effect by revision, step and the time for which it was planned, so that a call that is repeated after a
-// crash can be told from the next poll of a gate that stays closed.
-func (p *pass) answers(t v1beta1.HookType) ([]HookResult, bool) {
-	if got, ok := p.f.Checks.Hooks[t]; ok {
-		return got, true
-	}
-	phase := p.c.Status.Phase
-	if phase == v1beta1.CanaryPhaseWaitingPromotion && t != v1beta1.RollbackHook {
-		// Contract section 5.2: only rollback hooks are told that the rollout waits.
-		phase = v1beta1.CanaryPhaseProgressing
-	}
-	revision := p.identity()
-	p.ask(NeedHooks{
-		Type:     t,
-		Phase:    phase,
-		Revision: revision,
-		Checksum: p.checksum(true),
-		Key: fmt.Sprintf("%s/%d/%s/%s/%d.%d.%d/%d", p.c.UID, p.st.Run, t, revision,
-			p.next.CanaryWeight, p.next.Iterations, p.next.FailedChecks, p.checkNumber(t)),
-	})
-	return nil, false
-}
-
-// checkNumber tells the checks of one step apart. It is the time at which the check was due, which stands in the status until
-// the check has had its effect. For a check that nobody planned it is the number of the last notice: what became of an
-// earlier one was told.
-func (p *pass) checkNumber(t v1beta1.HookType) int64 {
-	at := p.st.NextCheckAt
-	if t == v1beta1.RollbackHook && p.running() {
-		at = p.st.NextRollbackCheckAt
-	}
-	if at == nil {
-		return p.st.Sequence
-	}
-	return at.Unix()
-}
-
-// refusal returns the answer that closes a gate, or nil when all passed.
-func refusal(results []HookResult) *HookResult {
-	for i := range results {
-		if !results[i].Passed {
-			return &results[i]
-		}
-	}
-	return nil
 }
 
 func micro(t time.Time) *metav1.MicroTime {

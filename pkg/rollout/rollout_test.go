@@ -507,7 +507,7 @@ func TestDecideRunning(t *testing.T) {
 			want{rule: "canary-not-ready", actions: []Action{EnsureRoutes{}}, says: []string{"routing all traffic to primary", "not ready"}}},
 		"B19 a rollback hook is asked while the canary is not ready": {
 			facts(progressing, running(0), stage(""), hook(v1beta1.RollbackHook), func(f *Facts) { unready(&f.Target, Waiting, 0) }),
-			want{rule: "rollback-hook", needs: 1}},
+			want{rule: "canary-not-ready", needs: 1}},
 		"B19 and obeyed": {
 			facts(progressing, running(0), stage(""), hook(v1beta1.RollbackHook), answer(v1beta1.RollbackHook, true),
 				func(f *Facts) { unready(&f.Target, Waiting, 0) }),
@@ -524,10 +524,10 @@ func TestDecideRunning(t *testing.T) {
 			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, wake: now.Add(time.Second), says: []string{"not ready"}}},
 		"B19 a rollback hook is asked while routes are not in force": {
 			facts(progressing, running(10), hook(v1beta1.RollbackHook), func(f *Facts) { f.Provider.ReportsSettled, f.Routes.Settled = true, false }),
-			want{rule: "rollback-hook", needs: 1}},
+			want{rule: "routes-not-settled", needs: 1}},
 		"B19 a rollback hook is asked while the primary is not ready": {
 			facts(progressing, running(10), hook(v1beta1.RollbackHook), func(f *Facts) { unready(&f.Primary, Waiting, 1) }),
-			want{rule: "rollback-hook", needs: 1}},
+			want{rule: "primary-not-ready", needs: 1}},
 		"B19 a rollback hook is asked right before a promotion": {
 			facts(progressing, running(30), hook(v1beta1.RollbackHook), func(f *Facts) {
 				f.Canary.Status.Rollout.NextRollbackCheckAt = micro(now.Add(time.Second))
@@ -1057,7 +1057,7 @@ func TestRulesAreNamedOnce(t *testing.T) {
 		}
 		seen[r] = true
 	}
-	if n := Needs(facts(initialized, health(ReasonMetrics, "x", now))); len(n) != 1 {
+	if n := Decide(facts(initialized, health(ReasonMetrics, "x", now))).Needs; len(n) != 1 {
 		t.Errorf("needs %v", n)
 	}
 }

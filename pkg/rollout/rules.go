@@ -45,6 +45,7 @@ func chain() []rule {
 		{"routes-not-settled", routesNotSettled},
 		{"not-due", notDue},
 		{"primary-not-ready", primaryNotReady},
+		{"await-rollback-hook", awaitRollbackHook},
 		{"contended", contended},
 		{"pre-rollout", preRollout},
 		{"analysis", judge},
@@ -71,9 +72,6 @@ func Decide(f Facts) Decision {
 	}
 	return p.finish("none")
 }
-
-// Needs returns the questions that have to be answered before Decide can decide. Nil when there are none.
-func Needs(f Facts) []Need { return Decide(f).Needs }
 
 // suspended touches nothing: Services, routes and weights stay as they are.
 func suspended(p *pass) bool {
@@ -169,6 +167,12 @@ func settled(p *pass) bool {
 	if reason == ReasonMetrics || p.inPhase(v1beta1.CanaryPhaseInitialized) && p.st.NextCheckAt != nil {
 		p.askProviders()
 	}
+	p.lookAfterRest()
+	return true
+}
+
+// lookAfterRest does what goes on whatever is to be rolled out next.
+func (p *pass) lookAfterRest() {
 	if p.st.Stage == stageRollback {
 		p.finishRollback()
 	} else {
@@ -176,7 +180,7 @@ func settled(p *pass) bool {
 		p.letScale()
 	}
 	p.leaveDeadCanary()
-	if reason == ReasonPromotionFailed {
+	if p.healthReason() == ReasonPromotionFailed {
 		p.keepHealth = p.canaryServes() || p.f.Primary.Health.State != Ready
 	}
 	p.watchPrimary()
@@ -184,7 +188,6 @@ func settled(p *pass) bool {
 	if p.problem == nil && !p.keepHealth && p.pausedChange() {
 		p.failPaused()
 	}
-	return true
 }
 
 // watchPrimary tells when nobody is left to answer. A primary that is merely short of a pod is the business of its own
@@ -291,22 +294,7 @@ func notDue(p *pass) bool {
 	if !p.running() || p.due() {
 		return false
 	}
-	switch p.healthReason() {
-	case ReasonCheckFailed, ReasonWaitingForGate:
-		p.keepHealth = true
-	case ReasonPrimaryNotReady:
-		p.keepHealth = p.f.Primary.Health.State == Waiting
-	case ReasonCanaryNotReady:
-		// What comes and goes is told of once, for as long as its clock runs.
-		p.keepHealth = p.clocks().Canary != nil
-	case ReasonRoutesNotSettled:
-		p.keepHealth = p.clocks().Routes != nil
-	case ReasonInvalidSpec:
-		_, leadsOn := NextWeight(p.a, p.next.CanaryWeight)
-		p.keepHealth = !leadsOn
-	default:
-		p.keepHealth = false
-	}
+	p.keepStepHealth()
 	return true
 }
 

@@ -31,13 +31,14 @@ func preRollout(p *pass) bool {
 			p.warning("%s", w)
 		}
 		p.st.Stage = stagePreRollout
-		if !p.canaryServes() && p.letProxiesFind() {
+		if !p.canaryServes() && p.letProxiesFind() || p.planPreRollout() {
 			return true
 		}
 	}
 	if p.hooks(v1beta1.PreRolloutHook) {
 		results, known := p.answers(v1beta1.PreRolloutHook)
 		if !known {
+			p.keepStepHealth()
 			return true
 		}
 		if bad := refusal(results); bad != nil {
@@ -72,6 +73,17 @@ func (p *pass) letProxiesFind() bool {
 	return true
 }
 
+// planPreRollout puts the first check on record before it is begun, so that its number stays the same whatever is told
+// meanwhile.
+func (p *pass) planPreRollout() bool {
+	if !p.hooks(v1beta1.PreRolloutHook) {
+		return false
+	}
+	p.st.NextCheckAt = micro(p.f.Now)
+	p.wakeAt(p.f.Now)
+	return true
+}
+
 // judge calls the rollout hooks and evaluates the metrics. Before the first step there is nothing to judge.
 func judge(p *pass) bool {
 	if !p.running() {
@@ -84,6 +96,7 @@ func judge(p *pass) bool {
 	if p.hooks(v1beta1.RolloutHook) {
 		results, known := p.answers(v1beta1.RolloutHook)
 		if !known {
+			p.keepStepHealth()
 			return true
 		}
 		if bad := refusal(results); bad != nil {
@@ -94,9 +107,9 @@ func judge(p *pass) bool {
 	if len(p.a.Metrics) == 0 {
 		return false
 	}
-	v := p.f.Checks.Metrics
+	v := p.metricsVerdict()
 	if v == nil {
-		p.ask(NeedMetrics{})
+		p.keepStepHealth()
 		return true
 	}
 	switch v.Outcome {
@@ -179,6 +192,7 @@ func (p *pass) trafficIncreaseConfirmed() bool {
 	}
 	results, known := p.answers(v1beta1.ConfirmTrafficIncreaseHook)
 	if !known {
+		p.keepStepHealth()
 		return false
 	}
 	closed := refusal(results)
@@ -267,8 +281,10 @@ func (p *pass) switchToCanary(mirrored bool) {
 }
 
 func (p *pass) confirmPromotion() {
-	if p.promotionConfirmed() {
-		p.promoteAnalyzed()
+	told := len(p.notices)
+	if p.promotionConfirmed() && !p.promoteAnalyzed() {
+		// The gate is asked for again when the last answer is there, and told of then.
+		p.notices = p.notices[:told]
 	}
 }
 
@@ -279,6 +295,7 @@ func (p *pass) promotionConfirmed() bool {
 	}
 	results, known := p.answers(v1beta1.ConfirmPromotionHook)
 	if !known {
+		p.keepStepHealth()
 		return false
 	}
 	closed := refusal(results)

@@ -29,8 +29,12 @@ func waitingRollback(p *pass) bool {
 		return false
 	}
 	fired, known := p.rollbackFired()
-	if !known || !fired {
-		return !known
+	if !known {
+		p.waitForGate()
+		return true
+	}
+	if !fired {
+		return false
 	}
 	p.st.Target = p.present()
 	p.st.NextCheckAt = nil
@@ -45,14 +49,22 @@ func confirmRollout(p *pass) bool {
 		return false
 	}
 	if waiting && !p.due() {
-		p.keepHealth = true
-		p.leaveDeadCanary()
+		p.waitForGate()
 		return true
 	}
 	results, known := p.answers(v1beta1.ConfirmRolloutHook)
-	if !known {
+	switch {
+	case known:
+	case waiting:
+		p.waitForGate()
+		return true
+	default:
+		reason := p.healthReason()
+		p.keepHealth = reason == ReasonMetrics || reason == ReasonWaitingForTurn
+		p.lookAfterRest()
 		return true
 	}
+	p.tellRollbackRefused()
 	if closed := refusal(results); closed != nil {
 		message := "Halt " + p.canaryName() + " advancement waiting for approval " + closed.Name
 		if !waiting {
@@ -68,6 +80,12 @@ func confirmRollout(p *pass) bool {
 		p.normal("Confirm-rollout check %s passed", r.Name)
 	}
 	return false
+}
+
+// waitForGate leaves everything as it is, but for requests that lead nowhere.
+func (p *pass) waitForGate() {
+	p.keepHealth = true
+	p.leaveDeadCanary()
 }
 
 // haltAtGate tells once that a gate is closed.
@@ -288,13 +306,15 @@ func rollbackHook(p *pass) bool {
 // rollbackHooks is whether there are hooks that may call the rollout off. They are not asked about what need not be analyzed.
 func (p *pass) rollbackHooks() bool { return !p.c.SkipAnalysis() && p.hooks(v1beta1.RollbackHook) }
 
-// calledOff takes the canary back if a rollback hook says so. It reports whether the pass ends here: for that, or because the
-// hooks have to be asked.
+// calledOff takes the canary back if a rollback hook says so, and reports whether it did. As long as that is not known the
+// rollout takes no step.
 func (p *pass) calledOff() bool {
 	fired, known := p.rollbackFired()
 	switch {
 	case !known:
-		return true
+		p.unheard = true
+		p.keepStepHealth()
+		return false
 	case fired:
 		p.rollBack()
 		return true
@@ -305,12 +325,21 @@ func (p *pass) calledOff() bool {
 
 // rollbackRefused notes that the rollback hooks let the rollout go on. They are not asked again within the interval.
 func (p *pass) rollbackRefused() {
+	p.tellRollbackRefused()
 	p.heard = true
 	p.st.NextRollbackCheckAt = micro(p.f.Now.Add(p.interval()))
 	p.wakeAt(p.st.NextRollbackCheckAt.Time)
 }
 
-// rollbackFired asks the rollback hooks. It tells what they said.
+// tellRollbackRefused tells which rollback hooks let the rollout go on, at most once in a pass.
+func (p *pass) tellRollbackRefused() {
+	for _, r := range p.refused {
+		p.normal("Rollback hook %s not signaling a rollback", r)
+	}
+	p.refused = nil
+}
+
+// rollbackFired asks the rollback hooks. It tells of one that says so; what the others said is told when it has an effect.
 func (p *pass) rollbackFired() (fired, known bool) {
 	results, known := p.answers(v1beta1.RollbackHook)
 	if !known {
@@ -318,9 +347,10 @@ func (p *pass) rollbackFired() (fired, known bool) {
 	}
 	for _, r := range results {
 		if !r.Passed {
-			p.normal("Rollback hook %s not signaling a rollback", r.Name)
+			p.refused = append(p.refused, r.Name)
 			continue
 		}
+		p.tellRollbackRefused()
 		p.warning("Rollback check %s passed", r.Name)
 		n := p.warning("Rolling back %s manual webhook invoked", p.canaryName())
 		alert(n, v1beta1.SeverityWarn, "Rolling back manual webhook invoked")

@@ -31,7 +31,7 @@ func (w *World) collect() {
 		return
 	}
 	w.note("the Canary and its primary are gone")
-	w.gone, w.wake = true, time.Time{}
+	w.gone, w.questions, w.wake = true, nil, time.Time{}
 	w.primary = deployment{name: w.primary.name}
 }
 

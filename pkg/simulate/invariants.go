@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"reflect"
+	"slices"
 	"time"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -110,8 +111,10 @@ func (w *World) checkQuestion(f *rollout.Facts, n rollout.NeedHooks) {
 // checkDecision holds a decision against the invariants 5 and 7.
 func (w *World) checkDecision(f *rollout.Facts, d *rollout.Decision) {
 	old, next := &f.Canary.Status, &d.Status
-	if len(d.Needs) > 0 {
-		w.violate(6, "rule %s still needs %v", d.Rule, d.Needs)
+	for _, n := range d.Needs {
+		if !slices.Contains(d.Standing, n.ID()) {
+			w.violate(6, "rule %s asks for %s and forgets it", d.Rule, n.ID())
+		}
 	}
 	if f.Problem != nil && f.Problem.Unknown {
 		if len(d.Actions) > 0 && !letsGo(d.Actions) || old.Phase != next.Phase || old.CanaryWeight != next.CanaryWeight || old.FailedChecks != next.FailedChecks {

@@ -6,7 +6,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 
-	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/rollout"
 )
@@ -52,7 +51,6 @@ func (w *World) observe() rollout.Facts {
 		},
 		Previous:   w.previousFacts(),
 		Scaler:     w.scaler.fact(w.wantedFloor()),
-		Checks:     rollout.Checks{Hooks: map[v1beta1.HookType][]rollout.HookResult{}},
 		Delivered:  w.delivered,
 		Reverted:   w.reverted(),
 		ApplyError: w.applyError,
@@ -76,22 +74,16 @@ func (w *World) Pass() bool {
 		w.opts.Adapt(&f)
 	}
 	stale := w.makeStale(&f)
-	d := rollout.Decide(f)
-	for range 8 {
-		if len(d.Needs) == 0 {
-			break
-		}
-		w.answer(&f, d.Needs)
-		d = rollout.Decide(f)
-	}
+	d := rollout.Resolve(&f, w.answers())
+	w.checkAnswers(&f)
 	w.lastRule = d.Rule
 	w.wake = d.Wake
 	w.checkDecision(&f, &d)
 	told := w.delivered
-	wrote, err := w.carryOut(&d)
+	wrote, err := w.carryOut(&f, &d)
 	switch {
 	case errors.Is(err, errKilled):
-		w.delivered, w.applyError = 0, ""
+		w.Kill()
 		w.settleCluster()
 		return true
 	case err != nil:
@@ -101,7 +93,7 @@ func (w *World) Pass() bool {
 	}
 	w.applyError, w.failures = "", 0
 	w.settleCluster()
-	again := stale || wrote || w.delivered != told || len(d.Actions) > 0 || f.ApplyError != ""
+	again := stale || wrote || w.answersReady() || w.delivered != told || len(d.Actions) > 0 || f.ApplyError != ""
 	if !again {
 		w.checkQuiet(&f)
 	}
@@ -140,52 +132,6 @@ func (w *World) makeStale(f *rollout.Facts) bool {
 	return stale
 }
 
-func (w *World) answer(f *rollout.Facts, needs []rollout.Need) {
-	for _, n := range needs {
-		switch n := n.(type) {
-		case rollout.NeedMetrics:
-			v := analysis.Verdict{Outcome: analysis.Pass}
-			if w.opts.Metrics != nil {
-				v = w.opts.Metrics(w, w.target.template)
-			}
-			if v.Outcome == analysis.Pass {
-				w.judged[w.target.template]++
-			}
-			f.Checks.Metrics = &v
-		case rollout.NeedProviders:
-			f.Checks.Providers = &rollout.ProvidersCheck{}
-			if w.opts.Providers != nil {
-				f.Checks.Providers.Error = w.opts.Providers(w)
-			}
-		case rollout.NeedHooks:
-			w.checkQuestion(f, n)
-			w.asked = append(w.asked, n)
-			f.Checks.Hooks[n.Type] = w.callHooks(n)
-		}
-	}
-}
-
-func (w *World) callHooks(n rollout.NeedHooks) []rollout.HookResult {
-	out := []rollout.HookResult{}
-	hooks := w.canary.GetAnalysis().Webhooks
-	for i := range hooks {
-		h := &hooks[i]
-		if h.GetType() != n.Type {
-			continue
-		}
-		r := rollout.HookResult{Name: h.Name, Passed: true}
-		if w.opts.Hooks != nil {
-			r = w.opts.Hooks(w, n.Type, h.Name)
-			r.Name = h.Name
-		}
-		out = append(out, r)
-		if r.Passed == (n.Type == v1beta1.RollbackHook) {
-			break
-		}
-	}
-	return out
-}
-
 // write counts a write and applies the planned faults to it: before it happens, or the kill right after.
 func (w *World) write(do func()) error {
 	w.writes++
@@ -200,13 +146,14 @@ func (w *World) write(do func()) error {
 	return nil
 }
 
-func (w *World) carryOut(d *rollout.Decision) (wrote bool, err error) {
+func (w *World) carryOut(f *rollout.Facts, d *rollout.Decision) (wrote bool, err error) {
 	if !equality.Semantic.DeepEqual(d.Status, w.canary.Status) {
 		wrote = true
 		if err := w.write(func() { w.storeStatus(d) }); err != nil {
 			return wrote, err
 		}
 	}
+	w.ask(f, d)
 	for _, a := range d.Actions {
 		w.calls++
 		if w.refuse != nil && w.refuse(a) {

@@ -42,7 +42,7 @@ func (w *World) checkQuiet(f *rollout.Facts) {
 func (w *World) checkWayBack(f *rollout.Facts) {
 	s, now := &w.canary.Status, f.Target.Revision.FlaggerHash
 	if rollout.UnderWay(s.Phase) || s.Rollout == nil || s.Rollout.Promoted == nil || s.Phase == v1beta1.CanaryPhaseWaiting ||
-		f.Target.Paused {
+		f.Target.Paused || w.gateIsAsked() {
 		return
 	}
 	if f.Target.Paused {

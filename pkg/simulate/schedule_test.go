@@ -29,6 +29,8 @@ type schedule struct {
 	noData  bool
 	down    bool
 	nonce   int
+	// slow is how long answers may take.
+	slow time.Duration
 }
 
 func newSchedule(spec, events []byte) *schedule {
@@ -36,7 +38,7 @@ func newSchedule(spec, events []byte) *schedule {
 	shape := shapeOf(&source{spec})
 	s.w = New(Options{
 		Canary: shape.canary, Provider: shape.provider, Template: "v1", Replicas: shape.replicas,
-		Metrics: s.metrics, Hooks: s.hooks, Providers: s.providers,
+		Metrics: s.metrics, Hooks: s.hooks, Providers: s.providers, Delay: s.delay,
 	})
 	s.w.scaler.exists = shape.canary.Spec.AutoscalerRef != nil
 	s.w.nonces = func() [2]string {
@@ -68,6 +70,11 @@ func (s *schedule) hooks(_ *World, t v1beta1.HookType, _ string) rollout.HookRes
 		return rollout.HookResult{Passed: s.abort}
 	}
 	return rollout.HookResult{Passed: !s.closed, Text: "no"}
+}
+
+// delay is some part of the time that answers may take.
+func (s *schedule) delay(*World, rollout.Need) time.Duration {
+	return s.slow * time.Duration(s.below(9)) / 8
 }
 
 // event lets something happen, and then some time go by.
@@ -110,7 +117,7 @@ func (s *schedule) pods(version string) {
 
 // answers change what metrics, hooks and proxies say.
 func (s *schedule) answers(version string) {
-	switch s.below(8) {
+	switch s.below(10) {
 	case 0:
 		s.failing[version] = !s.failing[version]
 	case 1:
@@ -127,12 +134,14 @@ func (s *schedule) answers(version string) {
 		s.w.silent = !s.w.silent
 	case 7:
 		s.w.late = time.Duration(s.below(200)) * time.Second
+	case 8, 9:
+		s.slow = pick(&s.source, 0, time.Second, 20*time.Second, 5*time.Minute, time.Hour)
 	}
 }
 
 // crash kills the process, fails a write, makes caches late or keeps the operator away.
 func (s *schedule) crash(string) {
-	switch s.below(4) {
+	switch s.below(5) {
 	case 0:
 		s.w.KillAfter(1 + s.below(16))
 	case 1:
@@ -142,6 +151,8 @@ func (s *schedule) crash(string) {
 	case 3:
 		s.w.now = s.w.now.Add(time.Duration(s.below(30)) * time.Minute)
 		s.w.settleCluster()
+	case 4:
+		s.w.Kill()
 	}
 }
 
@@ -247,7 +258,7 @@ func (s *schedule) deletion(string) {
 
 // heal makes the cluster whole again, so that whatever is under way has to come to an end.
 func (s *schedule) heal() {
-	s.closed, s.abort, s.noData, s.down = false, false, false, false
+	s.closed, s.abort, s.noData, s.down, s.slow = false, false, false, false, 0
 	s.failing = map[string]bool{}
 	s.w.primary.faulty, s.w.unsettled, s.w.refuse = false, false, nil
 	s.w.SetProblem(nil)

@@ -30,6 +30,8 @@ type Options struct {
 	Hooks func(w *World, t v1beta1.HookType, name string) rollout.HookResult
 	// Providers answers whether metric providers are there; nil is yes.
 	Providers func(w *World) string
+	// Delay is how long the answer to a question takes; nil is no time.
+	Delay func(w *World, n rollout.Need) time.Duration
 	// Adapt changes what the rules see, as for workloads of another kind; nil changes nothing.
 	Adapt func(f *rollout.Facts)
 }
@@ -100,6 +102,8 @@ type World struct {
 	refuse func(rollout.Action) bool
 	// nonces are the random values of the next pass; nil makes none.
 	nonces func() [2]string
+	// questions are those that the rules rest on, answered or not.
+	questions []*question
 	// asked are the questions to webhooks, posted counts the calls of webhooks that decide nothing.
 	asked  []rollout.NeedHooks
 	posted int
@@ -222,6 +226,9 @@ func (w *World) DriftRoutes(weight int32) {
 // KillAfter kills the process after its nth write, counted from now. A fresh one takes over.
 func (w *World) KillAfter(n int) { w.killAfter[w.writes+n] = true }
 
+// Kill kills the process between two passes, with all that it has asked. A fresh one takes over.
+func (w *World) Kill() { w.delivered, w.applyError, w.questions = 0, "", nil }
+
 // FailAt makes the nth write fail, counted from now.
 func (w *World) FailAt(n int) { w.failAt[w.writes+n] = true }
 
@@ -336,7 +343,15 @@ func (w *World) atRest() bool {
 
 func (w *World) nextEvent() time.Time {
 	next := w.wake
-	for _, t := range []time.Time{w.target.nextChange(w.now, w.deadline()), w.primary.nextChange(w.now, w.deadline()), w.nextReport(), w.nextPoll()} {
+	changes := []time.Time{
+		w.target.nextChange(w.now, w.deadline()), w.primary.nextChange(w.now, w.deadline()), w.nextReport(), w.nextPoll(),
+	}
+	for _, q := range w.questions {
+		if q.answer == nil {
+			changes = append(changes, q.due)
+		}
+	}
+	for _, t := range changes {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
 			next = t
 		}

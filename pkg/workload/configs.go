@@ -176,11 +176,6 @@ func Outline(m *metav1.PartialObjectMetadata) *unstructured.Unstructured {
 	return u
 }
 
-// SameConfig is whether two summarized states of a ConfigMap or Secret have the same content. Other objects have none.
-func SameConfig(a, b *unstructured.Unstructured) bool {
-	return stringAt(a.Object, digestField, "all") == stringAt(b.Object, digestField, "all")
-}
-
 func digestOf(u *unstructured.Unstructured) digest {
 	if d := mapAt(u.Object, digestField); d != nil {
 		return digest{all: stringAt(d, "all"), data: stringAt(d, "data")}

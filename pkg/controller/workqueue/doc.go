@@ -19,9 +19,8 @@
 //	     ▲                                  │
 //	     └── Succeeded, Failed, Conflicted ─┘
 //
-// Workers take the keys out and run the passes, a bounded number at a time. A pass that has to wait for an answer of somebody
-// else does so in Without: it gives its slot back meanwhile, so that slow webhooks of some Canaries never hold up the rest.
-// Guard confines a panic to the pass that it happened in.
+// Workers take the keys out and run the passes, a bounded number at a time, so a pass must not wait for an answer of somebody
+// else: package inquiry is for that. Guard confines a panic to the pass that it happened in.
 //
 // All times are those of the clock that a Queue is made with; with a clock that a test moves, nothing here depends on how fast a
 // machine is. Idle says whether anything is due or at work, which is what a test has to wait for before it looks at the result.

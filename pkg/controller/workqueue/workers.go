@@ -36,14 +36,6 @@ func (w *Workers) Run(ctx context.Context, pass func(ctx context.Context, key st
 	wait.Wait()
 }
 
-// Without runs f for a pass at work without holding a slot.
-func (w *Workers) Without(f func()) {
-	w.give()
-	// The slot is taken back even when the process is about to stop: Run gives it back in any case.
-	defer func() { w.slots <- struct{}{} }()
-	f()
-}
-
 func (w *Workers) take(ctx context.Context) error {
 	select {
 	case w.slots <- struct{}{}:

@@ -12,11 +12,11 @@ import (
 )
 
 // work runs workers until stop, which returns when they have ended.
-func work(q *Queue, n int, pass func(ctx context.Context, w *Workers, key string)) (stop func()) {
+func work(q *Queue, n int, pass func(ctx context.Context, key string)) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := NewWorkers(q, n)
 	var wait sync.WaitGroup
-	wait.Go(func() { w.Run(ctx, func(ctx context.Context, key string) { pass(ctx, w, key) }) })
+	wait.Go(func() { w.Run(ctx, pass) })
 	return func() {
 		cancel()
 		wait.Wait()
@@ -28,7 +28,7 @@ func TestWorkersAreBounded(t *testing.T) {
 		q, release := NewQueue(clock.RealClock{}), make(chan struct{})
 		var mu sync.Mutex
 		var begun []string
-		stop := work(q, 2, func(_ context.Context, _ *Workers, key string) {
+		stop := work(q, 2, func(_ context.Context, key string) {
 			mu.Lock()
 			begun = append(begun, key)
 			mu.Unlock()
@@ -50,40 +50,12 @@ func TestWorkersAreBounded(t *testing.T) {
 	})
 }
 
-func TestOneThatWaitsHoldsNoSlot(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		q, answer := NewQueue(clock.RealClock{}), make(chan struct{})
-		var mu sync.Mutex
-		var done []string
-		stop := work(q, 1, func(_ context.Context, w *Workers, key string) {
-			if key == "waits" {
-				w.Without(func() { <-answer })
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			done = append(done, key)
-		})
-		q.Add("waits")
-		q.Add("other")
-		synctest.Wait()
-		if fmt.Sprint(done) != "[other]" || q.Idle() {
-			t.Errorf("done %v, idle: %v", done, q.Idle())
-		}
-		close(answer)
-		synctest.Wait()
-		if fmt.Sprint(done) != "[other waits]" {
-			t.Errorf("done %v", done)
-		}
-		stop()
-	})
-}
-
 // Whoever stops the workers may close what the passes use as soon as Run has returned.
 func TestRunWaitsForThePassesAtWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, ended := NewQueue(clock.RealClock{}), 0
-		stop := work(q, 2, func(ctx context.Context, w *Workers, _ string) {
-			w.Without(func() { <-ctx.Done() })
+		stop := work(q, 2, func(ctx context.Context, _ string) {
+			<-ctx.Done()
 			ended++
 		})
 		q.Add("a")

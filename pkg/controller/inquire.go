@@ -3,8 +3,9 @@ package controller
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
+
+	"go.uber.org/zap"
 
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -21,76 +22,34 @@ const (
 	metricsTime = 30 * time.Second
 )
 
-// fetch answers the questions of the rules, all at the same time, without holding a worker. It fails with errMoved when a
-// new revision or a changed Canary makes the answers void.
-func (c *Controller) fetch(ctx context.Context, v *view, needs []rollout.Need) (rollout.Checks, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	interrupted := false
-	c.mu.Lock()
-	v.memory.asked = generations{v.canary.Generation, v.facts.Target.Revision.Generation}
-	v.memory.interrupt = func() {
-		interrupted = true
-		cancel()
+// inquire asks what a decision lacks, without waiting for it, and lets go of what is void by now. It returns when to ask again
+// what could not be asked.
+func (c *Controller) inquire(ctx context.Context, v *view, d rollout.Decision) (again time.Time) {
+	c.inquiries.Keep(v.key, d.Standing)
+	for _, need := range d.Needs {
+		again = until(again, c.inquiries.Ask(ctx, v.key, need.ID(), func(ctx context.Context) rollout.Answer {
+			return c.answer(ctx, v, need)
+		}))
 	}
-	c.mu.Unlock()
-
-	checks := v.facts.Checks
-	checks.Hooks = map[v1beta1.HookType][]rollout.HookResult{}
-	for kind, results := range v.facts.Checks.Hooks {
-		checks.Hooks[kind] = results
-	}
-	var mu sync.Mutex
-	c.workers.Without(func() { c.ask(ctx, v, needs, &checks, &mu) })
-
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	v.memory.interrupt = nil
-	if interrupted {
-		return checks, errMoved
-	}
-	return checks, ctx.Err()
+	return again
 }
 
-func (c *Controller) ask(ctx context.Context, v *view, needs []rollout.Need, checks *rollout.Checks, mu *sync.Mutex) {
-	var wait sync.WaitGroup
-	// A panic in a goroutine of its own would end the process: it is carried over to the pass.
-	panics := make(chan any, len(needs))
-	for _, need := range needs {
-		wait.Go(func() {
-			defer func() {
-				if value := recover(); value != nil {
-					panics <- value
-				}
-			}()
-			put := c.answer(ctx, v, need)
-			mu.Lock()
-			defer mu.Unlock()
-			put(checks)
-		})
-	}
-	wait.Wait()
-	select {
-	case value := <-panics:
-		panic(value)
-	default:
-	}
-}
-
-// answer fetches one answer and returns how to put it into the checks.
-func (c *Controller) answer(ctx context.Context, v *view, need rollout.Need) func(*rollout.Checks) {
+// answer gets one answer.
+func (c *Controller) answer(ctx context.Context, v *view, need rollout.Need) rollout.Answer {
 	switch n := need.(type) {
 	case rollout.NeedHooks:
 		results := c.callHooks(ctx, v.canary, n)
-		v.reword(n.Type, results, c.Clock.Now())
-		return func(checks *rollout.Checks) { checks.Hooks[n.Type] = results }
+		if ctx.Err() == nil {
+			v.reword(n.Type, results, c.Clock.Now())
+		}
+		return rollout.Answer{Hooks: results}
 	case rollout.NeedMetrics:
 		ctx, cancel := context.WithTimeout(ctx, metricsTime)
 		defer cancel()
 		verdict := analysis.Evaluate(analysis.ID{
 			Name: v.canary.Name, Namespace: v.canary.Namespace, Target: v.canary.Spec.TargetRef.Name,
 		}, c.Metrics.Read(ctx, v.canary))
-		return func(checks *rollout.Checks) { checks.Metrics = &verdict }
+		return rollout.Answer{Metrics: &verdict}
 	case rollout.NeedProviders:
 		ctx, cancel := context.WithTimeout(ctx, metricsTime)
 		defer cancel()
@@ -100,7 +59,7 @@ func (c *Controller) answer(ctx context.Context, v *view, need rollout.Need) fun
 		} else {
 			v.memory.words.over(aboutProviders, "")
 		}
-		return func(checks *rollout.Checks) { checks.Providers = check }
+		return rollout.Answer{Providers: check}
 	default:
 		panic(fmt.Sprintf("the rules asked an unknown question %T", need))
 	}
@@ -117,6 +76,18 @@ func (v *view) reword(t v1beta1.HookType, results []rollout.HookResult, now time
 			r.Text = v.memory.words.of(about, r.Text, v.canary.Generation, now)
 		}
 	}
+}
+
+// unanswered tells of a question that went wrong in a way nobody foresaw. It is asked again.
+func (c *Controller) unanswered(key string) *rollout.Problem {
+	p, first := c.inquiries.Panicked(key)
+	if p == nil {
+		return nil
+	}
+	if first {
+		c.logger(key).Error("panic in a question", zap.Any("panic", p.Value), zap.ByteString("stack", p.Stack))
+	}
+	return &rollout.Problem{Reason: rollout.ReasonInternalError, Message: messageOf(p)}
 }
 
 // callHooks calls the webhooks of one type in their order.
