@@ -307,10 +307,14 @@ func (w *World) trackZero() {
 	}
 }
 
+// maxRun is how many passes a Run may take. A closed gate that is asked every ten seconds for a day needs half as many; a loop
+// that goes on without any time going by is found by maxPasses.
+const maxRun = 100_000
+
 // Run passes until the Canary rests, at most for the given virtual time. It reports whether it came to rest.
 func (w *World) Run(limit time.Duration) bool {
 	end := w.now.Add(limit)
-	for range 10000 {
+	for range maxRun {
 		again := w.Pass()
 		if w.spins() {
 			return false
@@ -329,7 +333,7 @@ func (w *World) Run(limit time.Duration) bool {
 		w.now = next
 		w.settleCluster()
 	}
-	w.violate(6, "no rest after 10000 passes")
+	w.violate(6, "no rest after %d passes", maxRun)
 	return false
 }
 
