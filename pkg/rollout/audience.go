@@ -71,8 +71,13 @@ func (p *pass) lostAudience() bool {
 
 // letCanaryServe leads everybody to a canary that is the only side which can serve.
 func (p *pass) letCanaryServe() {
+	p.leadAllToCanary()
+	p.st.ServingSide = v1beta1.ServingCanary
+}
+
+// leadAllToCanary leads everybody to the canary, whomever its analysis was about.
+func (p *pass) leadAllToCanary() {
 	p.next.CanaryWeight = 100
 	p.st.Mirror = false
 	p.st.Audience = v1beta1.AudienceAll
-	p.st.ServingSide = v1beta1.ServingCanary
 }

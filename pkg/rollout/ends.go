@@ -23,7 +23,10 @@ func (p *pass) promote(format string, args ...any) {
 	p.normal(format, args...)
 	p.enter(v1beta1.CanaryPhasePromoting, "")
 	p.st.NextCheckAt = nil
-	p.do(EnsurePrimary{Revision: revisionOf(p.st.Target)})
+	p.warnOfLoss()
+	if p.handedOver() {
+		p.do(EnsurePrimary{Revision: revisionOf(p.st.Target)})
+	}
 }
 
 // promoting waits for the primary to serve the analyzed revision and then gives it the traffic.
@@ -31,6 +34,7 @@ func promoting(p *pass) bool {
 	if !p.inPhase(v1beta1.CanaryPhasePromoting) {
 		return false
 	}
+	p.coverPrimary()
 	if !p.isCopyOf(p.st.Target) {
 		p.copyAgain()
 		return true
@@ -97,10 +101,12 @@ func (p *pass) copyAgain() {
 		return
 	}
 	p.renewClock()
-	p.do(EnsurePrimary{Revision: revisionOf(p.st.Target)})
+	if p.handedOver() {
+		p.do(EnsurePrimary{Revision: revisionOf(p.st.Target)})
+	}
 }
 
-// giveUpCopy ends a promotion whose copy is refused for good. A primary that still runs what was promoted before takes the
+// giveUpCopy ends a promotion whose copy can't be made. A primary that still runs what was promoted before takes the
 // traffic back; one that was changed is in the state of any failed promotion.
 func (p *pass) giveUpCopy(cause string) {
 	if !p.runsPromoted() {

@@ -176,6 +176,8 @@ type Workload struct {
 	CopyConfigs map[string]string
 	// Edited is, on a primary, whether it was changed since it was made: a record on it is about another template.
 	Edited bool
+	// StopsFirst is, on a primary, whether a copy of the target may take its last ready pod away before a new one is ready.
+	StopsFirst bool
 	// Orphaned is, on a primary, whether it names as its owner a Canary of this name that is gone, as after a restore from a
 	// backup. The garbage collector deletes such an object.
 	Orphaned bool

@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +16,32 @@ type Behavior struct {
 	Startup time.Duration
 	// Broken pods never get ready.
 	Broken bool
+}
+
+// Strategy is how a workload replaces its pods. The zero value starts all new ones beside the old ones.
+type Strategy struct {
+	// Recreate stops all old pods before the first new one is started.
+	Recreate bool
+	// Surge is by how many percent there may be more pods, Missing by how many less.
+	Surge, Missing int32
+	// RoundUp rounds what may be missing up, as for a DaemonSet.
+	RoundUp bool
+}
+
+// scaled is how many pods more and less there may be, as Kubernetes rounds that.
+func (s Strategy) scaled(pods int32) (surge, missing int32) {
+	if s == (Strategy{}) {
+		return pods, 0
+	}
+	missing = s.Missing * pods / 100
+	if s.RoundUp {
+		missing = (s.Missing*pods + 99) / 100
+	}
+	surge = (s.Surge*pods + 99) / 100
+	if surge == 0 && missing == 0 {
+		missing = 1
+	}
+	return surge, min(missing, pods)
 }
 
 // pod is one replica. A zero readyAt means never.
@@ -39,6 +66,7 @@ type deployment struct {
 	incarnation int
 	// progressedAt is when the last pod of the newest template got ready, or the template changed.
 	progressedAt time.Time
+	strategy     Strategy
 	// faulty pods of the newest template never get ready here, whatever the template.
 	faulty bool
 	// patient makes the Deployment controller never report it stuck, as when few enough pods are missing.
@@ -97,34 +125,60 @@ func (d *deployment) scale(now time.Time, replicas int32) {
 	}
 }
 
-// reconcile does what the Deployment controller does: it starts pods of the newest template beside the old ones and takes
-// an old one away for each new one that is ready.
+// reconcile does what the controller of the workload does.
 func (d *deployment) reconcile(now time.Time, behaviors map[string]Behavior) {
 	if !d.exists {
 		return
 	}
-	template := d.rolled()
-	fresh := d.count(func(p pod) bool { return p.template == template })
-	for ; fresh < d.replicas; fresh++ {
-		b := behaviors[template]
-		d.pods = append(d.pods, pod{template: template, readyAt: now.Add(b.Startup), never: b.Broken || d.faulty})
-	}
-	ready := d.count(func(p pod) bool { return p.template == template && p.ready(now) })
-	old := d.count(func(p pod) bool { return p.template != template })
-	for old > 0 && old+ready > d.replicas {
-		d.removeOld()
-		old--
+	isOld := func(p pod) bool { return p.template != d.template }
+	if d.strategy.Recreate && d.count(isOld) > 0 {
+		d.pods = slices.DeleteFunc(d.pods, isOld)
 		d.progressedAt = now
+	}
+	surge, missing := d.strategy.scaled(d.replicas)
+	for changed := true; changed; {
+		changed = false
+		fresh := d.count(func(p pod) bool { return p.template == d.template })
+		if fresh < d.replicas && int32(len(d.pods)) < d.replicas+surge {
+			b := behaviors[d.template]
+			d.pods = append(d.pods, pod{template: d.template, readyAt: now.Add(b.Startup), never: b.Broken || d.faulty})
+			changed = true
+		}
+		changed = d.removeOld(now, d.replicas-missing) || changed
 	}
 }
 
-func (d *deployment) removeOld() {
-	for i := range d.pods {
-		if d.pods[i].template != d.rolled() {
-			d.pods = append(d.pods[:i:i], d.pods[i+1:]...)
-			return
+// removeOld takes a pod of an older template away if enough others are left: first those that are not ready.
+func (d *deployment) removeOld(now time.Time, least int32) bool {
+	unreadyFresh := d.count(func(p pod) bool { return p.template == d.template && !p.ready(now) })
+	for _, ready := range []bool{false, true} {
+		allowed := int32(len(d.pods))-unreadyFresh > least
+		if ready {
+			allowed = d.available(now) > least
+		}
+		at := slices.IndexFunc(d.pods, func(p pod) bool { return p.template != d.template && p.ready(now) == ready })
+		if at >= 0 && allowed {
+			d.pods = slices.Delete(d.pods, at, at+1)
+			d.progressedAt = now
+			return true
 		}
 	}
+	return false
+}
+
+// evict takes pods away, as a drained node or one that is lost does. The controller makes new ones.
+func (d *deployment) evict(n int) {
+	d.pods = d.pods[min(n, len(d.pods)):]
+}
+
+// stopsFirst is whether the update to a copy of the target may leave no pod ready.
+func (d *deployment) stopsFirst(target *deployment) bool {
+	for _, s := range []Strategy{d.strategy, target.strategy} {
+		if _, missing := s.scaled(d.replicas); s.Recreate || missing >= d.replicas {
+			return true
+		}
+	}
+	return false
 }
 
 func (d *deployment) count(match func(pod) bool) int32 {

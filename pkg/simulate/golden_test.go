@@ -97,6 +97,10 @@ func scenarios() []scenario {
 		w.Ship("v2")
 		rest(t, w, v1beta1.CanaryPhaseFailed)
 	}
+	// Old pods stop before new ones start, which takes them a while.
+	slow := func(o *Options) {
+		o.Strategy, o.Behaviors = Strategy{Recreate: true}, map[string]Behavior{"v2": {Startup: 89 * time.Second}}
+	}
 	return []scenario{
 		{"bootstrap", options(), func(t *testing.T, w *World) { rest(t, w, v1beta1.CanaryPhaseInitialized) }},
 		{"progressive", options(), promote},
@@ -111,6 +115,14 @@ func scenarios() []scenario {
 			s.Analysis.StepWeight, s.Analysis.StepWeights, s.Analysis.StepWeightPromotion = 0, []int32{1, 2, 10, 80}, 40
 		}), promote},
 		{"mirror", options(func(s *v1beta1.CanarySpec) { s.Analysis.Mirror = true }), promote},
+		{"recreate", with(options(), slow), promote},
+		{"recreate-ab-testing", with(options(blueGreen(2), func(s *v1beta1.CanarySpec) {
+			s.Analysis.Match = []v1beta1.AnalysisMatch{{}}
+		}), slow), promote},
+		{"recreate-step-weights", with(options(func(s *v1beta1.CanarySpec) { s.Analysis.StepWeightPromotion = 50 }), slow), promote},
+		{"recreate-skip", with(options(func(s *v1beta1.CanarySpec) { s.SkipAnalysis = true }), slow), promote},
+		{"recreate-blue-green", with(options(blueGreen(2)), slow), promote},
+		{"recreate-kubernetes", with(options(blueGreen(2)), func(o *Options) { slow(o); o.Provider = noMesh() }), promote},
 		{"failed-checks", with(options(threshold(2)), func(o *Options) { o.Metrics = badSuccessRate("v2") }), fail},
 		{"deadline", with(options(), func(o *Options) {
 			o.Behaviors = map[string]Behavior{"v2": {Broken: true}}

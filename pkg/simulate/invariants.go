@@ -56,7 +56,8 @@ func (w *World) checkTraffic(t rollout.TrafficState) {
 	canary, primary := w.target.available(w.now) > 0, w.primary.available(w.now) > 0
 	// A side that its autoscaler means to be without pods is fit for requests.
 	canaryFit, primaryFit := canary || w.atZero(&w.target), primary || w.atZero(&w.primary)
-	if serving := w.canary.Status.Rollout.ServingSide; before.Matched && before.CanaryWeight > 0 && toAll(t) > 0 && serving == "" {
+	if serving := w.canary.Status.Rollout.ServingSide; before.Matched && before.CanaryWeight > 0 && toAll(t) > 0 && serving == "" &&
+		w.canary.Status.Phase != v1beta1.CanaryPhasePromoting {
 		w.violate(4, "%d%% of all requests led to a canary that only the matched ones were meant for", t.CanaryWeight)
 	}
 	if t.CanaryWeight > before.CanaryWeight && !canaryFit && primary {
@@ -67,6 +68,21 @@ func (w *World) checkTraffic(t rollout.TrafficState) {
 	}
 	if (t.CanaryWeight < before.CanaryWeight || toAll(t) < toAll(before)) && !primaryFit && canary {
 		w.violate(1, "primary weight raised to %d, matched %t, without a ready pod", 100-t.CanaryWeight, t.Matched)
+	}
+}
+
+// checkStop demands that no request goes to a primary whose last ready pod is about to be taken away, where the canary can have
+// them. The proxies need their time to follow. A bootstrap has no canary that passed an analysis.
+func (w *World) checkStop(fingerprint string) {
+	stops := w.primary.exists && w.primary.template != fingerprint && w.primary.stopsFirst(&w.target) && w.primary.available(w.now) > 0
+	if !stops || w.canary.Status.Phase != v1beta1.CanaryPhasePromoting || !w.routes || !w.apex || !w.opts.Provider.Routes {
+		return
+	}
+	if w.allSince.IsZero() || w.now.Sub(w.allSince) < Settings().PropagationDelay {
+		w.violate(1, "primary stopped for its update while %d%% of the requests go there", 100-toAll(w.routed))
+	}
+	if w.target.available(w.now) == 0 {
+		w.violate(1, "primary stopped for its update while the canary has no ready pod")
 	}
 }
 

@@ -33,6 +33,7 @@ func (w *World) observe() rollout.Facts {
 	}
 	primary := w.primary.workload(w.now, w.deadline())
 	primary.Copy, primary.CopyRecorded = w.primary.originOf(&w.target), w.primary.exists && w.primary.template == w.primary.written
+	primary.StopsFirst = w.primary.stopsFirst(&w.target)
 	primary.Edited = primary.Copy == "" && w.primary.written != ""
 	return rollout.Facts{
 		Nonces:   nonces,
@@ -279,6 +280,8 @@ func (w *World) copyPrimary(fingerprint string) {
 		replicas := max(1, w.target.replicas, w.stored[fingerprint])
 		w.primary = deployment{name: w.primary.name, exists: true, replicas: replicas, progressedAt: w.now, faulty: w.primary.faulty}
 	}
+	w.checkStop(fingerprint)
+	w.primary.strategy = w.target.strategy
 	w.primary.setTemplate(w.now, fingerprint)
 	w.primary.copyOf, w.primary.written = fingerprint, fingerprint
 	if !w.forbidden {

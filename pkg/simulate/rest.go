@@ -33,6 +33,7 @@ func (w *World) checkQuiet(f *rollout.Facts) {
 	if f.Problem != nil {
 		return
 	}
+	w.checkPromotion(f)
 	w.checkRoutes(f)
 	w.checkHealthy(f)
 	w.checkWayBack(f)
@@ -60,6 +61,16 @@ func (w *World) checkServingPods(f *rollout.Facts) {
 		w.canary.Status.Phase != v1beta1.CanaryPhaseInitializing {
 		w.violate(1, "weight %d, mirror %t on a canary without pods while the primary has %d", w.routed.CanaryWeight, w.routed.Mirror,
 			f.Primary.Available)
+	}
+}
+
+// checkPromotion demands that a primary without pods gets no requests during its promotion as long as the canary can have them.
+func (w *World) checkPromotion(f *rollout.Facts) {
+	target := w.canary.Status.Rollout.Target
+	analyzed := target != nil && target.Fingerprint == f.Target.Revision.Fingerprint
+	if w.canary.Status.Phase == v1beta1.CanaryPhasePromoting && w.opts.Provider.Routes && w.routes && analyzed && f.Primary.Exists &&
+		f.Primary.Available == 0 && f.Target.Health.State == rollout.Ready && toAll(w.routed) < 100 {
+		w.violate(1, "%d%% of the requests go to a primary without pods while the canary has %d", 100-toAll(w.routed), f.Target.Available)
 	}
 }
 

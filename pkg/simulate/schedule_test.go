@@ -37,7 +37,7 @@ func newSchedule(spec, events []byte) *schedule {
 	s := &schedule{source: source{events}, failing: map[string]bool{}}
 	shape := shapeOf(&source{spec})
 	s.w = New(Options{
-		Canary: shape.canary, Provider: shape.provider, Template: "v1", Replicas: shape.replicas,
+		Canary: shape.canary, Provider: shape.provider, Template: "v1", Replicas: shape.replicas, Strategy: shape.strategy,
 		Metrics: s.metrics, Hooks: s.hooks, Providers: s.providers, Delay: s.delay,
 	})
 	s.w.scaler.exists = shape.canary.Spec.AutoscalerRef != nil
@@ -97,9 +97,7 @@ func (s *schedule) ship(version string) { s.w.Ship(version) }
 
 // pods come and go.
 func (s *schedule) pods(version string) {
-	switch s.below(7) {
-	case 6:
-		s.w.scaler.idle = !s.w.scaler.idle
+	switch s.below(10) {
 	case 0:
 		s.w.Break(version, true)
 	case 1:
@@ -112,6 +110,16 @@ func (s *schedule) pods(version string) {
 		s.w.primary.lose(s.w.now.Add(time.Duration(s.below(200)) * time.Second))
 	case 5:
 		s.w.target.patient, s.w.primary.patient = s.bool(), s.bool()
+	case 6:
+		s.w.target.evict(1 + s.below(4))
+	case 7:
+		s.w.primary.evict(1 + s.below(4))
+	case 8:
+		// A node is lost on which pods of both were.
+		s.w.target.evict(len(s.w.target.pods) / 2)
+		s.w.primary.evict((len(s.w.primary.pods) + 1) / 2)
+	case 9:
+		s.w.scaler.idle = !s.w.scaler.idle
 	}
 }
 

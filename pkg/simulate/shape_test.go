@@ -40,6 +40,7 @@ type shape struct {
 	canary   *v1beta1.Canary
 	provider rollout.ProviderFact
 	replicas int32
+	strategy Strategy
 }
 
 // shapeOf makes a Canary that the schema admits of whatever the bytes say.
@@ -65,7 +66,13 @@ func shapeOf(s *source) shape {
 	p.ReportsSettled = s.bool() && p.Routes
 	p.ReportsDataPlane = p.ReportsSettled && s.bool()
 	p.Mirror, p.Match = p.Mirror && s.below(4) != 1, p.Match && s.below(4) != 1
-	return shape{canary: c, provider: p, replicas: int32(pick(s, 1, 2, 3, 0))}
+	return shape{canary: c, provider: p, replicas: int32(pick(s, 1, 2, 3, 0)), strategy: shapeRollingUpdate(s)}
+}
+
+// shapeRollingUpdate is how the target replaces its pods.
+func shapeRollingUpdate(s *source) Strategy {
+	return pick(s, Strategy{}, Strategy{Recreate: true}, Strategy{Surge: 25, Missing: 25}, Strategy{Missing: 100}, Strategy{Missing: 50},
+		Strategy{Missing: 1, RoundUp: true}, Strategy{Missing: 51, RoundUp: true}, Strategy{Surge: 100, Missing: 100})
 }
 
 // shapeStrategy sets exactly one of the fields that choose a strategy, as the schema demands.

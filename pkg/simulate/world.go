@@ -22,6 +22,8 @@ type Options struct {
 	// Template is what the target runs at first, Replicas how often.
 	Template string
 	Replicas int32
+	// Strategy is how the target and, since it is copied, the primary replace their pods.
+	Strategy Strategy
 	// Behaviors say how pods behave, by template. Others are ready after one second.
 	Behaviors map[string]Behavior
 	// Metrics judges the target; nil passes always. It is called with the template under analysis.
@@ -71,6 +73,8 @@ type World struct {
 	scaler autoscaler
 	// zeroSince is since when neither the apex Service nor a route leads to the target.
 	zeroSince time.Time
+	// allSince is since when all requests are led to the target.
+	allSince time.Time
 	// served is whether anything led to the pods that the target has now.
 	served bool
 	// freeSince is since when neither leads to the primary any more, gone is set when the Canary has vanished.
@@ -144,7 +148,8 @@ func New(o Options) *World {
 	}
 	name := o.Canary.Spec.TargetRef.Name
 	w.canary.UID, w.canary.CreationTimestamp = "uid-canary", metav1.NewTime(start)
-	w.target = deployment{name: name, exists: true, template: o.Template, generation: 1, counter: 1, replicas: o.Replicas, progressedAt: start}
+	w.target = deployment{name: name, exists: true, template: o.Template, generation: 1, counter: 1, replicas: o.Replicas, progressedAt: start,
+		strategy: o.Strategy}
 	for range o.Replicas {
 		w.target.pods = append(w.target.pods, pod{template: o.Template, readyAt: start})
 	}
@@ -299,6 +304,11 @@ func (w *World) settleCluster() {
 func (w *World) trackZero() {
 	w.trackPrevious()
 	leads := !w.apex || w.previous.lead() || w.opts.Provider.Routes && (!w.routes || w.routed.SendsToCanary())
+	if all := w.routes && w.routed == (rollout.TrafficState{CanaryWeight: 100}); !all {
+		w.allSince = time.Time{}
+	} else if w.allSince.IsZero() {
+		w.allSince = w.now
+	}
 	w.served = (w.served || leads) && w.target.replicas > 0
 	if leads {
 		w.zeroSince = time.Time{}

@@ -50,6 +50,7 @@ func (d *deployment) Observe(c *v1beta1.Canary, live router.Live, now time.Time)
 		return o, first.problem
 	}
 	first.add(o.observe(d.podKind, &o.Target, target, targetLimits(c), now))
+	o.Primary.StopsFirst = primary != nil && d.stopsFirst(c, target, primary)
 	o.Target.Revision.FlaggerHash = hashForFlagger(d.flaggerHash(target.Object))
 	if d.options.TrackConfigs {
 		o.Target.Revision.Configs, o.Target.Revision.FlaggerConfigs, problem = observeConfigs(c.Namespace, mapAt(target.Object, podSpecPath()...), live)

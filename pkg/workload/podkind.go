@@ -26,6 +26,8 @@ type podKind struct {
 	flaggerHash func(raw map[string]any) (string, error)
 	// health is as deploymentHealth.
 	health func(*unstructured.Unstructured, healthLimits, time.Time) (rollout.Health, time.Time)
+	// unreadyInUpdate is whether an update of the object, with so many pods, may leave none of them ready.
+	unreadyInUpdate func(d *unstructured.Unstructured, pods int64) bool
 	// adapt turns the pod spec of a target, in place, into that of its primary.
 	adapt func(podSpec map[string]any, name string, selectorLabels []string)
 }
@@ -39,7 +41,10 @@ func deploymentKind() podKind {
 		available:   "availableReplicas",
 		flaggerHash: fingerprint.FlaggerDeployment,
 		health:      deploymentHealth,
-		adapt:       spreadPrimary,
+
+		unreadyInUpdate: deploymentUnready,
+
+		adapt: spreadPrimary,
 	}
 }
 
@@ -51,6 +56,9 @@ func daemonSetKind() podKind {
 		available:   "numberAvailable",
 		flaggerHash: fingerprint.FlaggerDaemonSet,
 		health:      daemonSetHealth,
+
+		unreadyInUpdate: daemonSetUnready,
+
 		// The copy does not keep away from itself: at most one of its pods is on a node anyway.
 		adapt: func(podSpec map[string]any, _ string, _ []string) { unpark(podSpec) },
 	}

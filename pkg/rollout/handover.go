@@ -1,0 +1,86 @@
+package rollout
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// A primary that stops its pods before new ones are ready, as with the strategy Recreate, would lose the requests that it still
+// gets while it is updated. The canary runs the revision that passed its analysis, so all requests go there before the copy.
+
+// stopsUnderTraffic is whether a copy may take the last ready pod of a primary away.
+func (p *pass) stopsUnderTraffic() bool { return p.f.Primary.StopsFirst && p.f.Primary.Available > 0 }
+
+// leadsAllToCanary is whether the status asks for every request to go to the canary.
+func (p *pass) leadsAllToCanary() bool {
+	return Traffic(p.a, p.next) == TrafficState{CanaryWeight: 100}
+}
+
+// handedOver leads all requests to the canary if the primary would lose its ready pods, and reports whether the copy may be
+// made: the proxies have had the time to follow.
+func (p *pass) handedOver() bool {
+	if !p.f.Provider.Routes || !p.stopsUnderTraffic() {
+		return true
+	}
+	switch h := p.f.Target.Health; {
+	case h.State != Ready:
+		p.awaitHandover(&p.clocks().Canary, ReasonCanaryNotReady, p.canaryUnready(h.Reason, false))
+		return false
+	case !p.leadsAllToCanary():
+		p.beginHandover()
+		return false
+	case !p.f.Routes.InPlace:
+		p.st.NextCheckAt = nil
+		return false
+	case p.denied():
+		p.awaitHandover(&p.clocks().Routes, ReasonRoutesNotSettled, p.deniedText())
+		return false
+	case p.st.NextCheckAt == nil && p.letProxiesFind() || !p.due():
+		return false
+	}
+	p.st.NextCheckAt = nil
+	return true
+}
+
+// beginHandover leads all requests to a canary that the proxies know by now.
+func (p *pass) beginHandover() {
+	p.clocks().Canary = nil
+	if !p.sendsToCanary() && p.st.NextCheckAt == nil && p.letProxiesFind() || !p.due() {
+		return
+	}
+	p.normal("Routing all traffic to canary, %s has no ready pods while it is updated", p.primaryName())
+	p.leadAllToCanary()
+	p.st.NextCheckAt = nil
+}
+
+// awaitHandover waits for what a handover lacks, up to the deadline. The primary serves what it always did until then.
+func (p *pass) awaitHandover(clock **metav1.MicroTime, reason ProblemReason, message string) {
+	p.st.NextCheckAt = nil
+	if p.expired(clock) {
+		p.giveUpCopy(message)
+		return
+	}
+	p.fail(reason, "%s", message)
+}
+
+// coverPrimary leads all requests to a ready canary at once when the primary has nobody left to answer its share.
+func (p *pass) coverPrimary() {
+	lost := p.f.Primary.Exists && p.f.Primary.Available == 0 && p.f.Target.Health.State == Ready && p.f.Provider.Routes && !p.moved()
+	if !lost || p.leadsAllToCanary() || p.st.Stage == stageLeadingBack {
+		return
+	}
+	p.warning("%s has no ready pods, routing all traffic to canary", p.primaryName())
+	p.leadAllToCanary()
+	p.st.NextCheckAt = nil
+}
+
+// warnOfLoss tells of requests that nobody will answer: there are no routes that could lead them to the canary.
+func (p *pass) warnOfLoss() {
+	if p.f.Provider.Routes || !p.stopsUnderTraffic() {
+		return
+	}
+	field := "spec.strategy"
+	if p.c.Spec.TargetRef.Kind == daemonSetKind {
+		field = "spec.updateStrategy"
+	}
+	p.warning("%s has no ready pods while it is updated, and provider %s can't lead its requests to the canary: they are lost meanwhile. "+
+		"Set %s of %s to a rolling update with maxUnavailable 0 and maxSurge 1, or set another spec.provider",
+		p.primaryName(), p.f.Provider.Name, field, p.targetName())
+}
