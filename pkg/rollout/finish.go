@@ -270,8 +270,7 @@ func (p *pass) settleOutbox(rule string) {
 		p.notices[i].Rule = rule
 		p.notices[i].Revision = subject
 	}
-	changed := len(p.notices) > 0 || !equality.Semantic.DeepEqual(p.next, p.comparable())
-	if changed || p.resting() || p.inPhase(v1beta1.CanaryPhaseWaiting) {
+	if len(p.st.Outbox) > 0 && (len(p.notices) > 0 || p.resting() || p.inPhase(v1beta1.CanaryPhaseWaiting) || p.differs()) {
 		p.st.Outbox = slices.DeleteFunc(p.st.Outbox, func(n v1beta1.Notice) bool { return n.Sequence <= p.f.Delivered })
 	}
 	p.st.Outbox = append(p.st.Outbox, p.notices...)
@@ -283,11 +282,11 @@ func (p *pass) settleOutbox(rule string) {
 	}
 }
 
-// comparable is the status that the pass began with, in the form of p.next.
-func (p *pass) comparable() *v1beta1.CanaryStatus {
-	s := p.c.Status.DeepCopy()
-	if s.Rollout == nil {
-		s.Rollout = &v1beta1.RolloutStatus{}
+// differs is whether the pass has changed the status so far.
+func (p *pass) differs() bool {
+	before := p.c.Status
+	if before.Rollout == nil {
+		before.Rollout = &v1beta1.RolloutStatus{}
 	}
-	return s
+	return !equality.Semantic.DeepEqual(p.next, &before)
 }

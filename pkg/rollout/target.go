@@ -14,7 +14,8 @@ func RolledOut(c *v1beta1.Canary) (*v1beta1.Canary, *Problem) {
 		return c, nil
 	}
 	was, is := *c.Status.Rollout.TargetRef, c.Spec.TargetRef
-	previous := c.DeepCopy()
+	// The rest is shared: nobody changes what was observed, and this is looked at in every pass.
+	previous := *c
 	previous.Spec.TargetRef = was
 	// Services of Kubernetes and of Knative have one kind. Versions of an API have the same objects.
 	if was.Kind == is.Kind && was.Name == is.Name && previous.IsKnative() == c.IsKnative() {
@@ -23,7 +24,7 @@ func RolledOut(c *v1beta1.Canary) (*v1beta1.Canary, *Problem) {
 	if was.Kind == is.Kind && was.Name == is.Name {
 		was.Kind, is.Kind = was.APIVersion+" "+was.Kind, is.APIVersion+" "+is.Kind
 	}
-	return previous, &Problem{Reason: ReasonInvalidSpec, Message: fmt.Sprintf("spec.targetRef: %s.%s was rolled out for %s %s and can't be "+
+	return &previous, &Problem{Reason: ReasonInvalidSpec, Message: fmt.Sprintf("spec.targetRef: %s.%s was rolled out for %s %s and can't be "+
 		"moved to %s %s: set it back, or delete the Canary and create one for the other target. Until then the primary of %[3]s "+
 		"%[4]s goes on serving", c.Name, c.Namespace, was.Kind, was.Name, is.Kind, is.Name)}
 }

@@ -297,7 +297,8 @@ func play(spec, events []byte) (*World, []string) {
 		s.event()
 	}
 	w := s.w
-	if !w.Gone() {
+	// Peace takes longer to play than all that comes before it.
+	if !w.Gone() && len(spec) > 0 && spec[len(spec)-1]%4 == 0 {
 		watch(w)
 	}
 	s.heal()
