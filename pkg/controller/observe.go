@@ -124,6 +124,7 @@ func (o *observer) observe() {
 	o.observeWorkloads()
 	o.observeScaler()
 	o.observeServices()
+	o.observePort()
 	o.observeRoutes()
 	o.observePrevious()
 	o.observeCopies()
@@ -197,7 +198,7 @@ func (o *observer) observeWorkloads() {
 	}
 	o.v.seen, problem = target.Observe(o.v.canary, o.main, o.v.facts.Now)
 	o.problem(problem)
-	o.v.facts.Target, o.v.facts.Primary = o.v.seen.Target, o.v.seen.Primary
+	o.v.facts.Target, o.v.facts.Primary, o.v.facts.Port = o.v.seen.Target, o.v.seen.Primary, o.v.seen.Port
 }
 
 // observeScaler finds out whether the autoscalers are as wanted.

@@ -50,7 +50,7 @@ func (c *Controller) onObject(resource schema.GroupVersionResource, old, current
 	if current == nil {
 		present = old
 	}
-	for _, key := range c.index.Lookup(cache.KeyOfObject(resource, present)) {
+	for _, key := range c.index.Lookup(cache.ReadAs(resource, present)) {
 		c.queue.Add(key)
 	}
 }

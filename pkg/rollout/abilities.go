@@ -38,29 +38,48 @@ func served(f *Facts) (*v1beta1.CanaryAnalysis, []string) {
 	return &a, ignored
 }
 
-// notes are what users should know of a Canary that is healthy: what is ignored of its spec, and what nobody reports.
+// notes are what users should know of a Canary that is healthy: what is ignored of its spec, a port that nobody declares, and what
+// nobody reports.
 func (p *pass) notes() []string {
-	if p.silence == "" {
-		return p.ignored
+	notes := slices.Clone(p.ignored)
+	for _, note := range []string{p.f.Port.Undeclared, p.silence} {
+		if note != "" {
+			notes = append(notes, note)
+		}
 	}
-	return append(slices.Clone(p.ignored), p.silence)
+	return notes
 }
 
 // settleNotes keeps in sight what users should know of a Canary that is healthy otherwise.
 func (p *pass) settleNotes() {
-	old := condition(p.next, v1beta1.HealthyType)
-	if !p.c.DeletionTimestamp.IsZero() || p.f.Problem != nil || p.f.Provider.Name == "" || old == nil && len(p.notes()) == 0 ||
+	old, notes := condition(p.next, v1beta1.HealthyType), p.notes()
+	if !p.c.DeletionTimestamp.IsZero() || p.f.Problem != nil || p.f.Provider.Name == "" || old == nil && len(notes) == 0 ||
 		old != nil && old.Status != corev1.ConditionTrue {
 		return
 	}
-	if p.silence != "" {
-		p.tellUnreported()
-	}
-	reason, notes := ReasonHealthy, p.notes()
-	if len(p.ignored) > 0 {
+	p.tellNew(p.f.Port.Undeclared)
+	p.tellNew(p.silence)
+	reason := ReasonHealthy
+	switch {
+	case len(p.ignored) > 0:
 		reason = ReasonUnsupportedFields
-	} else if len(notes) > 0 {
+	case p.f.Port.Undeclared != "":
+		reason = ReasonPortNotDeclared
+	case len(notes) > 0:
 		reason = ReasonRoutesNotReported
 	}
 	p.setCondition(v1beta1.HealthyType, corev1.ConditionTrue, string(reason), strings.Join(notes, "; "))
+}
+
+// tellNew tells, in an event, a note that is new in the condition of a Canary that was healthy. In a run it may have been told with
+// all else that users should know of the analysis.
+func (p *pass) tellNew(note string) {
+	old := condition(&p.c.Status, v1beta1.HealthyType)
+	known := old != nil && (old.Status != corev1.ConditionTrue || strings.Contains(old.Message, note))
+	if note == "" || known {
+		return
+	}
+	if !slices.ContainsFunc(p.notices, func(n v1beta1.Notice) bool { return n.Message == note }) {
+		p.warning("%s", note)
+	}
 }

@@ -33,6 +33,9 @@ func (p *pass) beginBootstrap() {
 	p.routeToPrimary()
 	p.st.Target, p.st.Promoted, p.st.NextCheckAt = nil, nil, nil
 	p.next.Iterations, p.next.FailedChecks = 0, 0
+	if note := p.f.Port.Undeclared; note != "" {
+		p.warning("%s", note)
+	}
 	if !p.f.Primary.Exists {
 		return
 	}
@@ -117,6 +120,9 @@ func (p *pass) primaryIsLost() bool {
 // leadToPrimary moves the traffic over and then lets go of the target's pods.
 func (p *pass) leadToPrimary() {
 	p.ensureScaler()
+	if !p.portServed() {
+		return
+	}
 	if !p.f.Services.ApexInPlace {
 		p.do(EnsureApexService{})
 	}

@@ -25,6 +25,8 @@ type Facts struct {
 	// Services tells about the three Services, Routes about the objects of the provider.
 	Services ServicesFact
 	Routes   RoutesFact
+	// Port tells about the port of the pods that service.port leads to, if the template of the target does not declare it.
+	Port PortFact
 	// Reverted is whether the Services and routing objects that the Canary took over are what they were before, and its own
 	// routing objects are gone. It is observed only while a Canary with revertOnDeletion is being deleted.
 	Reverted bool
@@ -120,6 +122,7 @@ const (
 	ReasonScalerNotFound    ProblemReason = "ScalerNotFound"
 	ReasonPrimaryChanged    ProblemReason = "PrimaryChanged"
 	ReasonTargetPaused      ProblemReason = "TargetPaused"
+	ReasonPortNotDeclared   ProblemReason = "PortNotDeclared"
 )
 
 // Problem is one obstacle, in the words that the user sees in the Healthy condition and in an event.
@@ -206,6 +209,28 @@ type Revision struct {
 type ServicesFact struct {
 	// BackendsInPlace is about the canary and the primary Service, ApexInPlace about the one that clients use.
 	BackendsInPlace, ApexInPlace bool
+}
+
+// PortState is what the endpoints of the primary Service show of a port.
+type PortState string
+
+// The states of a port. It is unknown as long as no pod is ready behind a Service that asks for it.
+const (
+	PortUnknown PortState = ""
+	PortServed  PortState = "served"
+	PortMissing PortState = "missing"
+)
+
+// PortFact tells about a port that no template declares. It is the zero value for one that is declared.
+type PortFact struct {
+	// Undeclared says so in a sentence.
+	Undeclared string
+	// Name is what the Services call the port by, empty where that is a number: requests to a number go to every ready pod.
+	Name string
+	// Declared lists, in words, what the target has instead of the name.
+	Declared string
+	// State is about a name.
+	State PortState
 }
 
 // ScalerFact tells whether the autoscalers are as wanted. It is all false for a Canary without one.

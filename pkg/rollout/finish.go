@@ -31,6 +31,7 @@ func (p *pass) finish(rule string) Decision {
 		p.retireCopies()
 		p.ownPrimary()
 		p.watchDenied()
+		p.watchPort()
 	}
 	p.settleHealth()
 	p.settleNotes()
@@ -59,8 +60,10 @@ func (p *pass) repair() {
 		fix = append(fix, EnsureBackendServices{})
 	}
 	if !p.f.Services.ApexInPlace {
-		if p.f.Primary.Available > 0 || p.f.Target.Available == 0 {
+		if lost := p.f.Primary.Available == 0 || p.f.Port.State == PortMissing; !lost || p.f.Target.Available == 0 {
 			fix = append(fix, EnsureApexService{})
+		} else if p.problem == nil && p.f.Primary.Available > 0 {
+			p.failPort()
 		} else if p.problem == nil {
 			p.fail(ReasonNoReadyCapacity, "the Service of %s stays as it is: %s, which it is to lead to, has no ready pods", p.canaryName(), p.primaryName())
 		}

@@ -826,6 +826,12 @@ func TestBootstrap(t *testing.T) {
 	underway := func(s string) edit {
 		return status(func(st *v1beta1.CanaryStatus) { st.Rollout.Stage = s; st.Rollout.Promoted = nil })
 	}
+	named := func(state PortState) edit {
+		return func(f *Facts) {
+			f.Port = PortFact{Undeclared: "port: nobody", Name: "web", Declared: "it has http=9898", State: state}
+		}
+	}
+	unmoved := func(f *Facts) { f.Services.ApexInPlace = false; f.Routes = RoutesFact{} }
 	const initializing = v1beta1.CanaryPhaseInitializing
 	cases := map[string]struct {
 		facts Facts
@@ -850,6 +856,26 @@ func TestBootstrap(t *testing.T) {
 		"drained": {
 			facts(initializing, underway(stageRouting), status(func(s *v1beta1.CanaryStatus) { s.Rollout.CanaryDrainedAt = micro(now.Add(-30 * time.Second)) })),
 			want{rule: "bootstrap", phase: initializing, actions: []Action{ScaleTargetToZero{}}}},
+		"a port that nobody declares is told once": {
+			facts("", fresh, func(f *Facts) { f.Port.Undeclared = "port: nobody" }),
+			want{rule: "bootstrap", phase: initializing, stage: stageCopying, reason: ReasonPortNotDeclared, says: []string{"port: nobody"},
+				actions: []Action{EnsureBackendServices{}, EnsurePrimary{Revision: rev("1", 1)}}}},
+		"a name that a ready primary has not leads nobody there": {
+			facts(initializing, underway(stageRouting), named(PortMissing), unmoved),
+			want{rule: "bootstrap", phase: initializing, stage: stageRouting, reason: ReasonInvalidSpec,
+				says: []string{`spec.service.targetPort: no ready pod of podinfo-primary.test has a TCP port named "web" (of what podinfo.test declares, it has http=9898)`}}},
+		"a name that nobody has seen yet is waited for": {
+			facts(initializing, underway(stageRouting), named(PortUnknown), unmoved, health(ReasonPrimaryNotReady, "x", now)),
+			want{rule: "bootstrap", phase: initializing, stage: stageRouting, reason: ReasonPrimaryNotReady}},
+		"a name that the primary turns out to have": {
+			facts(initializing, underway(stageRouting), named(PortServed), unmoved, health(ReasonPrimaryNotReady, "x", now)),
+			want{rule: "bootstrap", phase: initializing, stage: stageRouting, reason: ReasonPortNotDeclared,
+				actions: []Action{EnsureApexService{}, EnsureRoutes{}}}},
+		"a name that is lost meanwhile keeps the target": {
+			facts(initializing, underway(stageRouting), named(PortMissing), status(func(s *v1beta1.CanaryStatus) {
+				s.Rollout.CanaryDrainedAt = micro(now.Add(-30 * time.Second))
+			})),
+			want{rule: "bootstrap", phase: initializing, stage: stageRouting, reason: ReasonInvalidSpec, says: []string{`named "web"`}}},
 		"a report that says no keeps the target": {
 			facts(initializing, underway(stageRouting), func(f *Facts) {
 				f.Provider.ReportsSettled, f.Routes.Settled, f.Routes.Reason = true, false, "not accepted"

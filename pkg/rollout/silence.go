@@ -2,10 +2,7 @@ package rollout
 
 import (
 	"fmt"
-	"strings"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
@@ -76,21 +73,4 @@ func (p *pass) unreported() string {
 	}
 	return fmt.Sprintf("nobody reports whether the routes of %s are in force (%s): each change of them is relied on after %s (flag "+
 		"-route-propagation-delay)", p.canaryName(), r.Reason, p.f.Settings.PropagationDelay)
-}
-
-// tellUnreported tells, in an event, what is new in the condition of a Canary that was healthy. In a run it is told with all else
-// that users should know of the analysis.
-func (p *pass) tellUnreported() {
-	text := p.silence
-	old := condition(&p.c.Status, v1beta1.HealthyType)
-	healthy := old == nil || old.Status == corev1.ConditionTrue
-	if !healthy || old != nil && strings.Contains(old.Message, text) {
-		return
-	}
-	for i := range p.notices {
-		if p.notices[i].Message == text {
-			return
-		}
-	}
-	p.warning("%s", text)
 }

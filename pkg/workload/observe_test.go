@@ -261,34 +261,39 @@ func TestSelectorLabel(t *testing.T) {
 }
 
 func TestServicePort(t *testing.T) {
-	const noSuch = "no container of deployment podinfo.test has "
+	const noSuch = "no container of deployment podinfo.test declares "
+	both := " (it has http=9898, http-metrics=9797)"
 	tests := []struct {
-		name    string
-		port    int32
-		target  intstr.IntOrString
-		ports   []any
-		primary bool
-		// want is how the message begins, empty for no problem.
-		want string
+		name   string
+		port   int32
+		target intstr.IntOrString
+		ports  []any
+		// primary is the name that the primary declares the port 9898 under, empty without a primary.
+		primary string
+		// refused and note are how the messages begin, empty for none.
+		refused, note string
+		unknown       string
 	}{
 		{name: "port itself", port: 9898},
 		{name: "target port by number", port: 80, target: intstr.FromInt32(9797)},
 		{name: "target port by name", port: 80, target: intstr.FromString("http")},
-		{name: "no such name", port: 80, target: intstr.FromString("grpc"),
-			want: "spec.service.targetPort: " + noSuch + `a TCP port named "grpc" (it has http=9898, http-metrics=9797)`},
-		{name: "no such name with a primary", port: 80, target: intstr.FromString("grpc"), primary: true,
-			want: "spec.service.targetPort: " + noSuch},
+		{name: "a name that something may add to the pods", port: 80, target: intstr.FromString("grpc"), unknown: "grpc",
+			note: "spec.service.targetPort: " + noSuch + `a TCP port named "grpc"` + both},
+		{name: "and that the primary has not either", port: 80, target: intstr.FromString("grpc"), primary: "http", unknown: "grpc",
+			note: "spec.service.targetPort: " + noSuch + `a TCP port named "grpc"`},
+		{name: "a name that only the primary declares", port: 80, target: intstr.FromString("web"), primary: "web",
+			refused: "spec.service.targetPort: " + noSuch + `a TCP port named "web" any more` + both},
 		{name: "number in quotes", port: 80, target: intstr.FromString("9898"),
-			want: "spec.service.targetPort: " + noSuch + `a TCP port named "9898"`},
-		{name: "name where nothing is declared", port: 80, target: intstr.FromString("http"), ports: []any{},
-			want: "spec.service.targetPort: " + noSuch + `a TCP port named "http" (it declares no ports)`},
-		{name: "no such number", port: 80, target: intstr.FromInt32(8080),
-			want: "spec.service.targetPort: " + noSuch + "the TCP port 8080 (it has http=9898, http-metrics=9797)"},
-		{name: "no such port", port: 80, want: "spec.service.port: " + noSuch + "the TCP port 80"},
+			refused: `spec.service.targetPort: "9898" is no name that a port can have`},
+		{name: "name where nothing is declared", port: 80, target: intstr.FromString("http"), ports: []any{}, unknown: "http",
+			note: "spec.service.targetPort: " + noSuch + `a TCP port named "http" (it declares no ports)`},
+		{name: "undeclared number", port: 80, target: intstr.FromInt32(8080),
+			note: "spec.service.targetPort: " + noSuch + "the TCP port 8080" + both},
+		{name: "undeclared port", port: 80, note: "spec.service.port: " + noSuch + "the TCP port 80"},
 		{name: "number where nothing is declared", port: 80, ports: []any{}},
-		{name: "number that a primary shows to work", port: 80, primary: true},
+		{name: "undeclared number with a primary", port: 80, primary: "http", note: "spec.service.port: " + noSuch + "the TCP port 80"},
 		{name: "another protocol", port: 53, ports: []any{map[string]any{"containerPort": int64(53), "protocol": "UDP"}},
-			want: "spec.service.port: " + noSuch + "the TCP port 53 (it has 53/UDP)"},
+			note: "spec.service.port: " + noSuch + "the TCP port 53 (it has 53/UDP)"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -298,23 +303,29 @@ func TestServicePort(t *testing.T) {
 				listAt(obj.Object, podSpec("containers")...)[0].(map[string]any)["ports"] = tt.ports
 			}
 			objects := live{"podinfo": obj}
-			if tt.primary {
-				objects["podinfo-primary"] = flaggerPrimary(t, obj)
+			if tt.primary != "" {
+				primary := flaggerPrimary(t, obj)
+				listAt(primary.Object, podSpec("containers")...)[0].(map[string]any)["ports"] = []any{
+					map[string]any{"containerPort": int64(9898), "name": tt.primary}}
+				objects["podinfo-primary"] = primary
 			}
 			_, d := cluster()
-			_, problem := d.Observe(c, objects, now)
+			o, problem := d.Observe(c, objects, now)
 			switch {
-			case tt.want == "" && problem != nil:
-				t.Errorf("problem = %+v", problem)
-			case tt.want != "" && (problem == nil || !strings.HasPrefix(problem.Message, tt.want)):
-				t.Errorf("problem = %+v, want %s", problem, tt.want)
+			case tt.refused == "" && problem != nil:
+				t.Errorf("refused: %+v", problem)
+			case tt.refused != "" && (problem == nil || !strings.HasPrefix(problem.Message, tt.refused)):
+				t.Errorf("problem = %+v, want %s", problem, tt.refused)
+			}
+			if !strings.HasPrefix(o.Port.Undeclared, tt.note) || (tt.note == "") != (o.Port.Undeclared == "") || o.Port.Name != tt.unknown {
+				t.Errorf("port = %+v, want name %q and note %s", o.Port, tt.unknown, tt.note)
 			}
 		})
 	}
 }
 
 func TestServicePortOfASidecar(t *testing.T) {
-	for restart, wantProblem := range map[string]bool{"Always": false, "": true} {
+	for restart, undeclared := range map[string]bool{"Always": false, "": true} {
 		c, obj := canary(), target(t)
 		c.Spec.Service.TargetPort = intstr.FromString("proxy")
 		set(t, obj, []any{map[string]any{
@@ -323,8 +334,8 @@ func TestServicePortOfASidecar(t *testing.T) {
 		}}, podSpec("initContainers")...)
 		_, d := cluster()
 		o, problem := d.Observe(c, live{"podinfo": obj}, now)
-		if (problem != nil) != wantProblem {
-			t.Errorf("restartPolicy %q: problem = %+v", restart, problem)
+		if problem != nil || (o.Port.Undeclared != "") != undeclared {
+			t.Errorf("restartPolicy %q: problem %+v, port %+v", restart, problem, o.Port)
 		}
 		if len(o.Ports) != 2 {
 			t.Errorf("restartPolicy %q: ports = %+v, want those of the containers", restart, o.Ports)

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/rollout"
@@ -116,31 +117,48 @@ func leadsTo(main intstr.IntOrString, p containerPort) bool {
 	return p.Number == main.IntVal
 }
 
-// checkPorts tells of a Service that would lead nowhere. A named port must be declared. A number need not be, Kubernetes
-// takes the declaration as information; so a number that differs from all declared ones is a mistake only until a primary
-// shows that it works.
-func checkPorts(c *v1beta1.Canary, target *unstructured.Unstructured, primaryExists bool) *rollout.Problem {
+// checkPorts tells of a Service that leads to a port which no container declares. Kubernetes takes a declaration as information:
+// whatever listens on a number gets its requests. A name must be that of a port of the pods, but a webhook may add the container that
+// has it, so what the pods turn out to have decides. What is refused is a name that no port can have, and one that only the primary
+// declares: the revision that drops it would lose all requests once it is promoted.
+func checkPorts(c *v1beta1.Canary, target, primary *unstructured.Unstructured) (rollout.PortFact, *rollout.Problem) {
 	declared := servingPorts(target)
 	main := servicePort(c)
-	for _, p := range declared {
-		if leadsTo(main, p) {
-			return nil
-		}
+	leads := func(p containerPort) bool { return leadsTo(main, p) }
+	if slices.ContainsFunc(declared, leads) {
+		return rollout.PortFact{}, nil
 	}
-	name := described(target)
+	name, list := described(target), describePorts(declared)
 	if main.Type == intstr.String {
-		return invalid("spec.service.targetPort: no container of %s has a TCP port named %q (%s): name one that exists, or "+
-			"write the number of a port without quotes", name, main.StrVal, describePorts(declared))
+		return checkPortName(name, list, main.StrVal, primary != nil && slices.ContainsFunc(servingPorts(primary), leads))
 	}
-	if len(declared) == 0 || primaryExists {
-		return nil
+	if len(declared) == 0 {
+		return rollout.PortFact{}, nil
 	}
 	field := "spec.service.targetPort"
 	if c.Spec.Service.TargetPort != main {
 		field = "spec.service.port"
 	}
-	return invalid("%s: no container of %s has the TCP port %d (%s): set spec.service.targetPort to the port that the "+
-		"container listens on, or declare %d in its ports", field, name, main.IntVal, describePorts(declared), main.IntVal)
+	return rollout.PortFact{Undeclared: fmt.Sprintf("%s: no container of %s declares the TCP port %d (%s): requests go there all the "+
+		"same; if nothing listens on it, set spec.service.targetPort to the port that the container listens on",
+		field, name, main.IntVal, list)}, nil
+}
+
+func checkPortName(target, declared, port string, dropped bool) (rollout.PortFact, *rollout.Problem) {
+	const remedy = "name one that exists, or write the number of a port without quotes"
+	if len(validation.IsValidPortName(port)) > 0 {
+		return rollout.PortFact{}, invalid("spec.service.targetPort: %q is no name that a port can have, and no container of %s has "+
+			"it (%s): %s", port, target, declared, remedy)
+	}
+	undeclared := fmt.Sprintf("spec.service.targetPort: no container of %s declares a TCP port named %q", target, port)
+	if dropped {
+		return rollout.PortFact{}, invalid("%s any more (%s), and the primary does: %s", undeclared, declared, remedy)
+	}
+	return rollout.PortFact{
+		Name: port, Declared: declared,
+		Undeclared: undeclared + " (" + declared + "): requests are led there only if ready pods of the primary have it, as when a " +
+			"webhook adds a container to them",
+	}, nil
 }
 
 func describePorts(ports []containerPort) string {

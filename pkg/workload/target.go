@@ -61,6 +61,8 @@ type Observation struct {
 	// Ports are the container ports for service.portDiscovery, with unique names and numbers, the one that service.port
 	// leads to included.
 	Ports []Port
+	// Port is about the one that service.port leads to, as far as the templates tell.
+	Port rollout.PortFact
 	// RecheckAt is when the health of a workload changes by the passing of time alone, so that no event announces it. Zero
 	// means never.
 	RecheckAt time.Time

@@ -171,9 +171,14 @@ func indexByOwner(item any) ([]string, error) {
 
 // Owned returns the objects of a resource that a Canary controls, as far as the resource is watched.
 func (i *informers) Owned(resource schema.GroupVersionResource, uid types.UID) []*unstructured.Unstructured {
+	return i.indexed(resource, byOwner, string(uid))
+}
+
+// indexed returns the objects of a resource that an index has under a value.
+func (i *informers) indexed(resource schema.GroupVersionResource, index, value string) []*unstructured.Unstructured {
 	var all []*unstructured.Unstructured
 	for _, store := range i.stores(resource) {
-		items, err := store.ByIndex(byOwner, string(uid))
+		items, err := store.ByIndex(index, value)
 		if err != nil {
 			return nil
 		}
@@ -246,7 +251,7 @@ func (i *informers) runInformer(ctx context.Context, resource schema.GroupVersio
 	}
 	for _, p := range i.partsOf(resource) {
 		informer := i.newInformer(resource, namespace, p,
-			toolscache.Indexers{toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc, byOwner: indexByOwner})
+			toolscache.Indexers{toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc, byOwner: indexByOwner, ofService: indexByService})
 		if err := configure(informer, onError, func(old, current *unstructured.Unstructured) {
 			i.onEvent(resource, old, current)
 		}); err != nil {

@@ -74,15 +74,18 @@ func keepNodePorts(spec, live map[string]any) {
 	}
 }
 
-func portMaps(spec map[string]any) []map[string]any {
-	list, _ := spec["ports"].([]any)
-	var ports []map[string]any
+func portMaps(spec map[string]any) []map[string]any { return mapsIn(spec, "ports") }
+
+// mapsIn shares what it returns with the object.
+func mapsIn(object map[string]any, field string) []map[string]any {
+	list, _ := object[field].([]any)
+	var maps []map[string]any
 	for _, item := range list {
-		if port, ok := item.(map[string]any); ok {
-			ports = append(ports, port)
+		if m, ok := item.(map[string]any); ok {
+			maps = append(maps, m)
 		}
 	}
-	return ports
+	return maps
 }
 
 // CopiesKey is whether a label or annotation of a Service target is meant for its copies. Those of the toolkit would make it

@@ -116,7 +116,7 @@ func (p port) render() map[string]any {
 	return rendered
 }
 
-// livePorts reads what is needed to carry over node ports and to keep the order.
+// livePorts reads what is needed to carry over node ports, to keep the order, and to see where the ports lead.
 func livePorts(o *unstructured.Unstructured) []port {
 	list, _, err := unstructured.NestedSlice(o.Object, "spec", "ports")
 	if err != nil {
@@ -137,6 +137,12 @@ func livePorts(o *unstructured.Unstructured) []port {
 		}
 		if number, ok := fields["port"].(int64); ok {
 			p.number = int32(number)
+		}
+		switch target := fields["targetPort"].(type) {
+		case string:
+			p.target = intstr.FromString(target)
+		case int64:
+			p.target = intstr.FromInt32(int32(target))
 		}
 		if nodePort, ok := fields["nodePort"].(int64); ok {
 			p.nodePort = nodePort

@@ -1,0 +1,46 @@
+package cache
+
+import (
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	toolscache "k8s.io/client-go/tools/cache"
+
+	"flagger.app/flagger/pkg/router"
+)
+
+// EndpointSlices have generated names, and a Service may have any number of them. Whoever reads them names the Service in their
+// place. The Endpoints object of a Service would have its name, but it is deprecated, and a cluster need not write it any more.
+
+func slicesResource() schema.GroupVersionResource {
+	return discoveryv1.SchemeGroupVersion.WithResource("endpointslices")
+}
+
+// SlicesRef stands for all EndpointSlices of a Service.
+func SlicesRef(namespace, service string) router.Ref {
+	return router.Ref{Resource: slicesResource(), Kind: "EndpointSlice", Namespace: namespace, Name: service}
+}
+
+// ReadAs is the key that an object is read by: its own, and for an EndpointSlice that of its Service.
+func ReadAs(resource schema.GroupVersionResource, u *unstructured.Unstructured) ObjectKey {
+	o := KeyOfObject(resource, u)
+	if resource == slicesResource() {
+		o.Name = u.GetLabels()[discoveryv1.LabelServiceName]
+	}
+	return o
+}
+
+// ofService is the index of the EndpointSlices, by namespace and name of their Service.
+const ofService = "service"
+
+func indexByService(item any) ([]string, error) {
+	if u, ok := item.(*unstructured.Unstructured); ok && u.GetKind() == "EndpointSlice" {
+		return []string{toolscache.NewObjectName(u.GetNamespace(), u.GetLabels()[discoveryv1.LabelServiceName]).String()}, nil
+	}
+	return nil, nil
+}
+
+// Slices returns the EndpointSlices of a Service, as far as they are watched.
+func (i *informers) Slices(namespace, service string) []*unstructured.Unstructured {
+	return i.indexed(slicesResource(), ofService, toolscache.NewObjectName(namespace, service).String())
+}
