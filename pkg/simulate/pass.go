@@ -101,15 +101,17 @@ func (w *World) Pass() bool {
 	return again
 }
 
+// maxPause is the longest pause between two tries.
+const maxPause = time.Minute
+
 // backOff plans the next pass after one that failed, as the queue of the controller does: at once after a conflict, which may be
 // about an old picture of the cluster, and ever later. A conflict that goes on is told like any other failure.
 func (w *World) backOff(err error) {
-	const most = time.Minute
 	pause := time.Second
 	if errors.Is(err, errMoved) {
 		pause = 20 * time.Millisecond
 	}
-	pause = min(pause<<min(w.failures, 16), most)
+	pause = min(pause<<min(w.failures, 16), maxPause)
 	w.failures++
 	if !errors.Is(err, errMoved) || w.failures > 7 {
 		w.applyError = err.Error()

@@ -11,8 +11,8 @@ import (
 	"flagger.app/flagger/pkg/rollout"
 )
 
-// What a Canary may cost in an interval in which nothing happens: what an analysis needs for a step that fails, and a pass and
-// a call for each minute of an interval that is longer than the longest pause after a failure.
+// What a Canary may cost in an interval in which nothing happens: what an analysis needs for a step that fails, and the tries of
+// something that fails.
 const (
 	maxIdlePasses = 10
 	maxIdleCalls  = 6
@@ -31,7 +31,7 @@ func watch(w *World) {
 		if w.spins() {
 			return
 		}
-		passes, calls, again := w.passes, w.calls, int(interval/time.Minute)
+		passes, calls, again := w.passes, w.calls, tries(interval)
 		w.Run(interval)
 		if n := w.passes - passes; n > maxIdlePasses+again {
 			w.violate(6, "%d passes in an interval of %s in which nothing happens, phase %s", n, interval, w.Status().Phase)
@@ -43,6 +43,16 @@ func watch(w *World) {
 	if w.progress() == progress {
 		w.checkWaitIsTold()
 	}
+}
+
+// tries is how often something that fails is tried in an interval in which it begins to fail.
+func tries(interval time.Duration) int {
+	n := 0
+	for pause := time.Second; pause <= interval; n++ {
+		interval -= pause
+		pause = min(2*pause, maxPause)
+	}
+	return n
 }
 
 // progress changes with whatever a rollout gets on by.
