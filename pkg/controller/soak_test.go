@@ -86,6 +86,8 @@ func testMemoryIsBounded(t *testing.T) {
 			l.step()
 		}
 		l.untilIdle()
+		// Informers that are still telling would write what is read here without their locks.
+		synctest.Wait()
 		return held(l.Controller)
 	}
 	before := live(5)
