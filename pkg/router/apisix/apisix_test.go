@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"sigs.k8s.io/yaml"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
@@ -57,15 +56,7 @@ spec:
 
 func source(t testing.TB, c *v1beta1.Canary) *unstructured.Unstructured {
 	t.Helper()
-	o := &unstructured.Unstructured{}
-	raw, err := yaml.YAMLToJSON([]byte(strings.ReplaceAll(users, "APEX", router.NamesOf(c).Apex)))
-	if err == nil {
-		err = o.UnmarshalJSON(raw)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return o
+	return conformance.UsersObject(t, c, users)
 }
 
 func shape(c *v1beta1.Canary) {

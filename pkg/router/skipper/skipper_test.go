@@ -11,7 +11,6 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"sigs.k8s.io/yaml"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
@@ -48,15 +47,7 @@ spec:
 
 func source(t testing.TB, c *v1beta1.Canary) *unstructured.Unstructured {
 	t.Helper()
-	o := &unstructured.Unstructured{}
-	raw, err := yaml.YAMLToJSON([]byte(strings.ReplaceAll(users, "APEX", router.NamesOf(c).Apex)))
-	if err == nil {
-		err = o.UnmarshalJSON(raw)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return o
+	return conformance.UsersObject(t, c, users)
 }
 
 func shape(c *v1beta1.Canary) {
