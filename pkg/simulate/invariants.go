@@ -56,8 +56,9 @@ func (w *World) checkTraffic(t rollout.TrafficState) {
 	canary, primary := w.target.available(w.now) > 0, w.primary.available(w.now) > 0
 	// A side that its autoscaler means to be without pods is fit for requests.
 	canaryFit, primaryFit := canary || w.atZero(&w.target), primary || w.atZero(&w.primary)
+	// A primary without pods leaves nobody else to answer.
 	if serving := w.canary.Status.Rollout.ServingSide; before.Matched && before.CanaryWeight > 0 && toAll(t) > 0 && serving == "" &&
-		w.canary.Status.Phase != v1beta1.CanaryPhasePromoting {
+		w.canary.Status.Phase != v1beta1.CanaryPhasePromoting && primary {
 		w.violate(4, "%d%% of all requests led to a canary that only the matched ones were meant for", t.CanaryWeight)
 	}
 	if t.CanaryWeight > before.CanaryWeight && !canaryFit && primary {
