@@ -63,12 +63,19 @@ func (p *pass) awaitHandover(clock **metav1.MicroTime, reason ProblemReason, mes
 // coverPrimary leads all requests to a ready canary at once when the primary has nobody left to answer its share.
 func (p *pass) coverPrimary() {
 	lost := p.f.Primary.Exists && p.f.Primary.Available == 0 && p.f.Target.Health.State == Ready && p.f.Provider.Routes && !p.moved()
-	if !lost || p.leadsAllToCanary() || p.st.Stage == stageLeadingBack {
+	if !lost || p.leadsAllToCanary() || p.st.Stage == stageLeadingBack || p.countsOneByOne() {
 		return
 	}
 	p.warning("%s has no ready pods, routing all traffic to canary", p.primaryName())
 	p.leadAllToCanary()
 	p.st.NextCheckAt = nil
+}
+
+// countsOneByOne is whether a primary without pods may be one whose controller looks at the pod on its way out and not yet at the
+// ready one that replaces it, as that of a DaemonSet that surges does for a moment.
+func (p *pass) countsOneByOne() bool {
+	surges := p.c.Spec.TargetRef.Kind == daemonSetKind && !p.f.Primary.StopsFirst
+	return surges && !p.elapsed(&p.clocks().Primary, p.f.Settings.PropagationDelay)
 }
 
 // warnOfLoss tells of requests that nobody will answer: there are no routes that could lead them to the canary.
