@@ -43,7 +43,7 @@ func (w *World) checkQuiet(f *rollout.Facts) {
 func (w *World) checkWayBack(f *rollout.Facts) {
 	s, now := &w.canary.Status, f.Target.Revision.FlaggerHash
 	if rollout.UnderWay(s.Phase) || s.Rollout == nil || s.Rollout.Promoted == nil || s.Phase == v1beta1.CanaryPhaseWaiting ||
-		f.Target.Paused || w.gateIsAsked() {
+		w.gateIsAsked() {
 		return
 	}
 	if f.Target.Paused {
@@ -100,7 +100,7 @@ func (w *World) checkHealthy(f *rollout.Facts) {
 	}
 	for _, c := range s.Conditions {
 		if c.Type == v1beta1.HealthyType && c.Status == corev1.ConditionTrue && f.Primary.Available == 0 && s.CanaryWeight == 0 &&
-			!(w.scaler.exists && w.primary.replicas == 0) {
+			!(w.scaler.exists && f.Primary.Replicas == 0) {
 			w.violate(7, "healthy in phase %s with a primary without pods", s.Phase)
 		}
 		known := s.Rollout.Promoted != nil && s.Rollout.Promoted.Fingerprint != "unknown"
