@@ -91,8 +91,10 @@ func (w *World) checkDeletion(a rollout.Action) {
 			w.violate(2, "the primary goes although traffic may still reach it")
 		}
 	case rollout.RevertRouting:
-		// Nothing can be handed back to a target that its user deleted as well.
-		if w.target.exists && w.target.available(w.now) == 0 && w.primary.available(w.now) > 0 {
+		// Nothing can be handed back to a target that its user deleted as well, and one that its autoscaler took down is as it was
+		// without a Canary.
+		takenDown := w.scaler.exists && w.scaler.told == "" && w.target.replicas == 0
+		if w.target.exists && w.target.available(w.now) == 0 && w.primary.available(w.now) > 0 && !takenDown {
 			w.violate(1, "clients led to a target without a ready pod")
 		}
 	default:

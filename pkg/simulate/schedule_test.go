@@ -353,11 +353,14 @@ func (w *World) tellsOfTheEdit() bool {
 		(w.primary.written == "" || condition(w, v1beta1.HealthyType) == string(rollout.ReasonPrimaryChanged))
 }
 
-// TestSchedules plays random schedules. SEEDS sets how many (default 10,000), SEED a single one.
+// TestSchedules plays random schedules. SEEDS sets how many (default 10,000) and FIRST from which on, SEED a single one.
 func TestSchedules(t *testing.T) {
 	first, n := uint64(0), uint64(10000)
 	if s := os.Getenv("SEEDS"); s != "" {
 		n, _ = strconv.ParseUint(s, 10, 64)
+	}
+	if s := os.Getenv("FIRST"); s != "" {
+		first, _ = strconv.ParseUint(s, 10, 64)
 	}
 	if s := os.Getenv("SEED"); s != "" {
 		first, _ = strconv.ParseUint(s, 10, 64)
