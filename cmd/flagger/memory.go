@@ -21,7 +21,8 @@ const goMemoryLimit = "GOMEMLIMIT"
 // is none. A runtime that does not know its limit lets garbage pile up until the kernel ends the process, and the next one does
 // the same again.
 func memoryLimit(root fs.FS, lookup func(string) (string, bool)) (int64, bool) {
-	if _, set := lookup(goMemoryLimit); set {
+	// The runtime takes an empty one for none.
+	if own, _ := lookup(goMemoryLimit); own != "" {
 		return 0, false
 	}
 	limit := int64(math.MaxInt64)

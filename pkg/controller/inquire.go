@@ -38,11 +38,7 @@ func (c *Controller) inquire(ctx context.Context, v *view, d rollout.Decision) (
 func (c *Controller) answer(ctx context.Context, v *view, need rollout.Need) rollout.Answer {
 	switch n := need.(type) {
 	case rollout.NeedHooks:
-		results := c.callHooks(ctx, v.canary, n)
-		if ctx.Err() == nil {
-			v.reword(n.Type, results, c.Clock.Now())
-		}
-		return rollout.Answer{Hooks: results}
+		return rollout.Answer{Hooks: c.callHooks(ctx, v.canary, n)}
 	case rollout.NeedMetrics:
 		ctx, cancel := context.WithTimeout(ctx, metricsTime)
 		defer cancel()
@@ -62,19 +58,6 @@ func (c *Controller) answer(ctx context.Context, v *view, need rollout.Need) rol
 		return rollout.Answer{Providers: check}
 	default:
 		panic(fmt.Sprintf("the rules asked an unknown question %T", need))
-	}
-}
-
-// reword keeps the words of the last answer of a webhook that fails again.
-func (v *view) reword(t v1beta1.HookType, results []rollout.HookResult, now time.Time) {
-	for i := range results {
-		r := &results[i]
-		about := aboutHook + string(t) + "/" + r.Name
-		if r.Passed {
-			v.memory.words.over(about, "")
-		} else {
-			r.Text = v.memory.words.of(about, r.Text, v.canary.Generation, now)
-		}
 	}
 }
 

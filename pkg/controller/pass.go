@@ -35,6 +35,7 @@ func (c *Controller) pass(ctx context.Context, key string) (time.Time, error) {
 	if v.seen.RecheckAt.After(v.facts.Now) {
 		wake = until(wake, v.seen.RecheckAt)
 	}
+	wake = until(wake, v.memory.words.due(v.facts.Now))
 	begins := !rollout.UnderWay(v.canary.Status.Phase) && rollout.UnderWay(decision.Status.Phase)
 	if begins && !c.limit.begin(key) {
 		return time.Time{}, errMoved

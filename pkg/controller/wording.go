@@ -15,10 +15,9 @@ const (
 	renumbering = 10 * time.Minute
 )
 
-// What texts are about. Problems are told apart by their reasons, webhooks by their types and names.
+// What texts are about. Problems are told apart by their reasons.
 const (
 	aboutProblem   = "problem/"
-	aboutHook      = "hook/"
 	aboutAction    = "action"
 	aboutProviders = "providers"
 	aboutStatus    = "status"
@@ -36,6 +35,8 @@ type wordings struct {
 type wording struct {
 	text string
 	at   time.Time
+	// held is when another text, which was held back, may be told, zero if there is none.
+	held time.Time
 }
 
 // of returns the text to tell: the given one, or the last one about the same thing if that was told a moment ago.
@@ -47,13 +48,33 @@ func (w *wordings) of(about, text string, generation int64, now time.Time) strin
 	}
 	if last, ok := w.last[about]; ok {
 		// A clock that is set back keeps nothing from being told.
-		since := now.Sub(last.at)
-		if last.text == text || since >= 0 && (since < rewording || since < renumbering && skeleton(last.text) == skeleton(text)) {
+		since, pause := now.Sub(last.at), rewording
+		if skeleton(last.text) == skeleton(text) {
+			pause = renumbering
+		}
+		last.held = time.Time{}
+		if last.text != text && since >= 0 && since < pause {
+			last.held = last.at.Add(pause)
+		}
+		if last.text == text || !last.held.IsZero() {
+			w.last[about] = last
 			return last.text
 		}
 	}
-	w.last[about] = wording{text, now}
+	w.last[about] = wording{text: text, at: now}
 	return text
+}
+
+// due is when the next text may be told that was held back, zero if there is none. Nothing else need bring a pass then.
+func (w *wordings) due(now time.Time) (first time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, last := range w.last {
+		if last.held.After(now) {
+			first = until(first, last.held)
+		}
+	}
+	return first
 }
 
 // over notes that of all that is meant by a prefix there is only one thing to tell, or nothing: the next text is news.

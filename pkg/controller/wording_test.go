@@ -1,8 +1,10 @@
 package controller
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/hook"
 	"flagger.app/flagger/pkg/rollout"
 )
 
@@ -101,4 +104,51 @@ func testErrorInEverOtherWordsIsToldOnce(t *testing.T) {
 		}
 		l.end()
 	}
+}
+
+// What is held back because something like it was just told is told later, though nothing happens then.
+func TestTextThatWasHeldBackIsTold(t *testing.T) { synctest.Test(t, testTextThatWasHeldBackIsTold) }
+
+func testTextThatWasHeldBackIsTold(t *testing.T) {
+	d := readingSettings("podinfo")
+	volume := func(name string) any {
+		return map[string]any{"name": name, "configMap": map[string]any{"name": name}}
+	}
+	pods := d.Object["spec"].(map[string]any)["template"].(map[string]any)["spec"].(map[string]any)
+	pods["volumes"] = []any{volume("settings"), volume("zones")}
+	a := newAPI(t, d, canaryFor("podinfo"))
+	l := newLoop(t, a, 1).trackConfigs().start()
+	l.until("settings to be missed", func() bool { return strings.Contains(l.healthy("podinfo").Message, "settings") })
+	a.put(settings())
+	l.until("zones to be missed", func() bool { return strings.Contains(l.healthy("podinfo").Message, "zones") })
+	l.end()
+}
+
+// Each failed check of a webhook is an event, so each has the words of its own answer.
+func TestEachAnswerOfAWebhookIsTold(t *testing.T) { synctest.Test(t, testEachAnswerOfAWebhookIsTold) }
+
+func testEachAnswerOfAWebhookIsTold(t *testing.T) {
+	canary := canaryFor("podinfo")
+	withWebhooks(canary, map[string]any{"name": "judge", "type": "rollout", "url": "http://judge"})
+	canary.Object["spec"].(map[string]any)["analysis"].(map[string]any)["threshold"] = int64(3)
+	a := newAPI(t, readyDeployment("podinfo", 2), canary)
+	l := newLoop(t, a, 1)
+	rates := 0
+	l.hooks.set(func(context.Context, v1beta1.CanaryWebhook) hook.Result {
+		rates++
+		return hook.Result{Text: fmt.Sprintf("error rate %d%%", rates)}
+	})
+	l.start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	l.atRest("podinfo")
+	a.edit(deploymentResource, "podinfo", "v2", "spec", "template", "metadata", "annotations", "v")
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseFailed)
+	l.atRest("podinfo")
+	told := strings.Join(l.messages(), "\n")
+	for n := range 3 {
+		if want := fmt.Sprintf("external check judge failed error rate %d%%", n+1); !strings.Contains(told, want) {
+			t.Errorf("no event says %q:\n%s", want, told)
+		}
+	}
+	l.end()
 }

@@ -20,6 +20,8 @@ const (
 	listCost = 10
 	// bytesPerUnit is how much text a unit makes.
 	bytesPerUnit = 64
+	// bytesPerCall is how long the shortest call and argument of a pipeline is, each of which costs a unit.
+	bytesPerCall = 2
 	// spendFunction is called at the head of each block. Queries can't call it: they are parsed without it.
 	spendFunction = "spend"
 	// growth is the most by which the verbs of printf, html, js and urlquery lengthen a text.
@@ -57,9 +59,16 @@ func meterList(list *parse.ListNode) error {
 	if list == nil {
 		return nil
 	}
+	cost := listCost + len(list.Nodes)
 	for _, node := range list.Nodes {
 		var branch *parse.BranchNode
 		switch n := node.(type) {
+		case *parse.ActionNode:
+			cost += len(n.Pipe.String()) / bytesPerCall
+			continue
+		case *parse.TemplateNode:
+			cost += len(n.String()) / bytesPerCall
+			continue
 		case *parse.RangeNode:
 			branch = &n.BranchNode
 		case *parse.IfNode:
@@ -69,6 +78,7 @@ func meterList(list *parse.ListNode) error {
 		default:
 			continue
 		}
+		cost += len(branch.Pipe.String()) / bytesPerCall
 		if err := meterList(branch.List); err != nil {
 			return err
 		}
@@ -76,7 +86,7 @@ func meterList(list *parse.ListNode) error {
 			return err
 		}
 	}
-	call := fmt.Sprintf("{{ %s %d }}", spendFunction, listCost+len(list.Nodes))
+	call := fmt.Sprintf("{{ %s %d }}", spendFunction, cost)
 	toll, err := template.New(spendFunction).Funcs(template.FuncMap{spendFunction: (*purse)(nil).spend}).Parse(call)
 	if err != nil {
 		return err

@@ -59,6 +59,8 @@ func TestB12RenderErrors(t *testing.T) {
 		"not closed":          {"{{ target", "unclosed action"},
 		"internal function":   {"{{ pods }}", `function "pods" not defined`},
 		"endless":             {"{{ range 1000000000000 }}{{ end }}", "too long to render"},
+		"long conditions":     {"{{ range 9000 }}{{ if eq 0" + strings.Repeat(" 1", 30000) + " }}{{ end }}{{ end }}", "too long to render"},
+		"long pipelines":      {"{{ range 9000 }}{{ if 1" + strings.Repeat("|not", 15000) + " }}{{ end }}{{ end }}", "too long to render"},
 		"endless in a branch": {"{{ if true }}{{ else }}{{ end }}{{ with target }}{{ range 1000000000000 }}{{ end }}{{ end }}", "too long to render"},
 		"endless in a loop":   {"{{ range 1000000 }}{{ range 1000000 }}{{ range 1000000 }}{{ continue }}{{ end }}{{ end }}{{ end }}", "too long to render"},
 		"recursive":           {`{{ define "x" }}{{ template "x" }}{{ end }}{{ template "x" }}`, "too long to render"},

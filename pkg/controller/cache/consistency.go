@@ -96,15 +96,19 @@ func (c *consistency) newest(o ObjectKey, cached *unstructured.Unstructured) *un
 // onEvent follows a change that an informer tells of: what it shows, and what was deleted, is not read back.
 func (c *consistency) onEvent(resource schema.GroupVersionResource, old, current *unstructured.Unstructured) {
 	if current == nil {
-		c.forget(KeyOfObject(resource, old))
+		c.forget(KeyOfObject(resource, old), old)
 		return
 	}
 	c.newest(KeyOfObject(resource, current), current)
 }
 
-func (c *consistency) forget(o ObjectKey) {
+// forget follows a deletion. An object that was made again since is another one.
+func (c *consistency) forget(o ObjectKey, gone *unstructured.Unstructured) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if a, ok := c.objects[o]; ok && a.object.GetUID() != gone.GetUID() && newer(a.object, gone) {
+		return
+	}
 	delete(c.objects, o)
 }
 

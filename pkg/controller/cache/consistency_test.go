@@ -51,9 +51,21 @@ func TestDeletedObjectIsNotReadBack(t *testing.T) {
 	w := newConsistency(clocktesting.NewFakeClock(time.Unix(0, 0)))
 	o := KeyOfObject(serviceResource, service("1"))
 	w.record(serviceResource, service("10"))
-	w.forget(o)
+	w.onEvent(serviceResource, service("10"), nil)
 	if got := w.newest(o, nil); got != nil {
 		t.Fatalf("got version %s of a deleted object", got.GetResourceVersion())
+	}
+}
+
+// An informer may tell of a deletion after the object was made again.
+func TestLateDeletionIsNotOfItsSuccessor(t *testing.T) {
+	w := newConsistency(clocktesting.NewFakeClock(time.Unix(0, 0)))
+	again := service("11")
+	again.SetUID("2")
+	w.record(serviceResource, again)
+	w.onEvent(serviceResource, service("10"), nil)
+	if got := w.newest(KeyOfObject(serviceResource, again), nil); got == nil {
+		t.Error("what was made anew is taken for deleted")
 	}
 }
 

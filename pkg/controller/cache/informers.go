@@ -309,6 +309,7 @@ func trim(item any) (any, error) {
 		if summary := workload.Summarize(u); summary != u {
 			return summary, nil
 		}
+		trimSlice(u)
 	}
 	return dropManagedFields(item)
 }

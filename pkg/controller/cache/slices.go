@@ -44,3 +44,20 @@ func indexByService(item any) ([]string, error) {
 func (i *informers) Slices(namespace, service string) []*unstructured.Unstructured {
 	return i.indexed(slicesResource(), ofService, toolscache.NewObjectName(namespace, service).String())
 }
+
+// trimSlice leaves of the endpoints of an EndpointSlice whether any is ready, which is all that is asked. One that does not say
+// counts as ready.
+func trimSlice(u *unstructured.Unstructured) {
+	endpoints, ok := u.Object["endpoints"].([]any)
+	if !ok || u.GetKind() != "EndpointSlice" {
+		return
+	}
+	some := false
+	for _, item := range endpoints {
+		if endpoint, ok := item.(map[string]any); ok && !some {
+			ready, said, err := unstructured.NestedBool(endpoint, "conditions", "ready")
+			some = err == nil && (ready || !said)
+		}
+	}
+	u.Object["endpoints"] = []any{map[string]any{"conditions": map[string]any{"ready": some}}}
+}
