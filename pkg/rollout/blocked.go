@@ -21,11 +21,14 @@ func blocked(p *pass) bool {
 		return true
 	}
 	if p.routable() {
+		if p.inPhase(v1beta1.CanaryPhasePromoting) {
+			p.coverPrimary()
+		}
 		p.leaveUncheckedCanary()
 	}
 	p.takeBackBlocked()
 	p.problem = problem
-	if p.routable() && p.leadsUnwanted() {
+	if p.routable() && (p.leadsUnwanted() || p.leadsTooFew()) {
 		p.writeFrozenRoutes()
 	}
 	if p.actable() && p.f.Target.Exists && !p.inPhase("", v1beta1.CanaryPhaseInitializing) && p.promotedKnown() {
@@ -65,6 +68,13 @@ func (p *pass) leadsUnwanted() bool {
 		return false
 	}
 	return p.f.Target.Available == 0 || !p.inPhase("", v1beta1.CanaryPhaseInitializing)
+}
+
+// leadsTooFew is whether routes lead requests to the primary where the status says that the canary serves all of them.
+func (p *pass) leadsTooFew() bool {
+	r := p.f.Routes
+	all := r.CanaryWeight == 100 && !r.Matched && !r.Mirror
+	return !all && p.leadsAllToCanary() && p.f.Target.Health.State == Ready && !p.moved()
 }
 
 // takeBackBlocked ends a run that can't go on: when a rollback hook says so, or when it was blocked for as long as the progress
@@ -109,7 +119,7 @@ func (p *pass) retreatBlocked() {
 		retreat(p)
 	}
 	ends := p.next.Phase == v1beta1.CanaryPhaseProgressing && p.st.Stage == stageRollback
-	if !ends || p.next.CanaryWeight > 0 || p.canaryServes() || !p.elapsed(&p.st.StageStartedAt, p.deadline()) {
+	if !ends || p.actable() && (p.next.CanaryWeight > 0 || p.canaryServes()) || !p.elapsed(&p.st.StageStartedAt, p.deadline()) {
 		return
 	}
 	p.fellBack("Canary failed! %s could not be scaled down", p.targetName())

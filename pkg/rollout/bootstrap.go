@@ -93,6 +93,10 @@ func (p *pass) primaryMade() bool {
 		p.st.Target = refTo(now)
 		p.st.StageStartedAt = micro(p.f.Now)
 	}
+	if t := p.f.Target; p.st.Stage == stageCopying && t.Paused && t.Replicas > 0 && t.Health.State != Ready {
+		p.failPaused()
+		return false
+	}
 	if !p.f.Services.BackendsInPlace {
 		p.do(EnsureBackendServices{})
 	}

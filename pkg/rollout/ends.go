@@ -146,6 +146,7 @@ func (p *pass) primaryCameUp() bool {
 		p.primaryFellBack()
 		return false
 	}
+	p.st.NextCheckAt = nil
 	from := p.f.Now
 	if p.st.StageStartedAt != nil {
 		from = p.st.StageStartedAt.Time
@@ -290,7 +291,7 @@ func (p *pass) postRollout() {
 // revision starts from the primary then, as any other does.
 func (p *pass) failPromotion(cause string) {
 	n := p.promotionFailed(cause)
-	if p.f.Target.Health.State == Ready && p.f.Provider.Routes && !p.moved() {
+	if p.f.Target.Health.State == Ready && p.f.Provider.Routes && !p.moved() && (p.f.Problem == nil || p.routable()) {
 		p.letCanaryServe()
 	}
 	p.next.Iterations, p.next.FailedChecks = 0, 0
@@ -386,6 +387,8 @@ func (p *pass) finishRollback() {
 	case p.canaryServes():
 		p.normal("%s is ready again, routing all traffic to primary", p.primaryName())
 		p.routeToPrimary()
+	case p.next.CanaryWeight > 0:
+		p.giveUpTraffic()
 	case !p.drained():
 	case p.hasPods():
 		p.do(ScaleTargetToZero{})

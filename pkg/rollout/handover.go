@@ -21,6 +21,9 @@ func (p *pass) handedOver() bool {
 	}
 	switch h := p.f.Target.Health; {
 	case h.State != Ready:
+		if p.takenDown() {
+			p.do(HoldTarget{})
+		}
 		p.awaitHandover(&p.clocks().Canary, ReasonCanaryNotReady, p.canaryUnready(h.Reason, false))
 		return false
 	case !p.leadsAllToCanary():
@@ -32,11 +35,18 @@ func (p *pass) handedOver() bool {
 	case p.denied():
 		p.awaitHandover(&p.clocks().Routes, ReasonRoutesNotSettled, p.deniedText())
 		return false
-	case p.st.NextCheckAt == nil && p.letProxiesFind() || !p.due():
+	case p.st.NextCheckAt == nil && p.letProxiesLeave() || !p.due():
 		return false
 	}
-	p.st.NextCheckAt = nil
+	// The time stays on record: a copy that is refused is tried again without another wait.
 	return true
+}
+
+// letProxiesLeave is whether the pods of the primary have to stay for as long as any that served.
+func (p *pass) letProxiesLeave() bool {
+	p.st.NextCheckAt = micro(p.f.Now.Add(p.drainTime()))
+	p.wakeAt(p.st.NextCheckAt.Time)
+	return p.drainTime() > 0
 }
 
 // beginHandover leads all requests to a canary that the proxies know by now.

@@ -27,7 +27,7 @@ func TestHandover(t *testing.T) {
 			want{rule: "promoting", phase: promoting, weight: 100, actions: []Action{EnsureRoutes{}},
 				says: []string{"Routing all traffic to canary, podinfo-primary.test has no ready pods while it is updated"}}},
 		"then the proxies follow": {promoting, []edit{running(100), stage(""), stopsFirst, all},
-			want{rule: "promoting", phase: promoting, weight: 100, wake: now.Add(3 * time.Second)}},
+			want{rule: "promoting", phase: promoting, weight: 100, wake: now.Add(30 * time.Second)}},
 		"then the copy is made": {promoting, []edit{running(100), stage(""), stopsFirst, all, checkAt(now)},
 			want{rule: "promoting", phase: promoting, weight: 100, actions: copied}},
 		"drift starts the wait anew": {promoting, []edit{running(100), stage(""), stopsFirst, checkAt(now), func(f *Facts) { f.Routes.InPlace = false }},

@@ -176,7 +176,7 @@ func (p *pass) enter(phase v1beta1.CanaryPhase, stage string) {
 // renewClock lets the deadline of a stage count from now when what the stage waits for is only about to be started: nobody
 // may have been there to start it. Once in an interval is enough, and no reason to write the status more often.
 func (p *pass) renewClock() {
-	if at := p.st.StageStartedAt; at == nil || p.f.Now.Sub(at.Time) >= p.interval() {
+	if at := p.st.StageStartedAt; at == nil || p.f.Now.Sub(at.Time) >= min(p.interval(), p.deadline()/4) {
 		p.st.StageStartedAt = micro(p.f.Now)
 	}
 }

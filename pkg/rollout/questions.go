@@ -3,6 +3,7 @@ package rollout
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -140,11 +141,23 @@ func (p *pass) metricsVerdict() *analysis.Verdict {
 		p.ask(n)
 	}
 	p.metrics = n.ID()
+	if at := p.st.NextCheckAt; at != nil {
+		p.wakeAt(at.Add(time.Duration(p.overdueChecks()+1) * max(p.interval(), time.Minute)))
+	}
 	return p.f.Checks.Metrics
 }
 
 func (p *pass) metricsQuestion() NeedMetrics {
-	return NeedMetrics{Key: p.questionKey("metrics", p.checkNumber("")), Generation: p.c.Generation}
+	return NeedMetrics{Key: p.questionKey("metrics", p.checkNumber("")+p.overdueChecks()), Generation: p.c.Generation}
+}
+
+// overdueChecks makes a verdict void that is older than an interval, as while a gate is slow to answer: it is asked for again.
+func (p *pass) overdueChecks() int64 {
+	at, period := p.st.NextCheckAt, max(p.interval(), time.Minute)
+	if at == nil || p.f.Now.Before(at.Add(period)) {
+		return 0
+	}
+	return int64(p.f.Now.Sub(at.Time) / period)
 }
 
 func (p *pass) providersQuestion() NeedProviders {
@@ -216,6 +229,9 @@ func (p *pass) openTypes() []v1beta1.HookType {
 		return []v1beta1.HookType{
 			v1beta1.RollbackHook, v1beta1.PreRolloutHook, v1beta1.RolloutHook, v1beta1.ConfirmTrafficIncreaseHook, v1beta1.ConfirmPromotionHook,
 		}
+	case p.waitsForOthers():
+		// The gate may close meanwhile: it is asked again when the change can begin.
+		return []v1beta1.HookType{v1beta1.RollbackHook}
 	case p.waitsToStart():
 		return []v1beta1.HookType{v1beta1.ConfirmRolloutHook, v1beta1.RollbackHook}
 	default:
@@ -227,6 +243,12 @@ func (p *pass) openTypes() []v1beta1.HookType {
 func (p *pass) analyzes() bool {
 	running := p.next.Phase == v1beta1.CanaryPhaseProgressing || p.next.Phase == v1beta1.CanaryPhaseWaitingPromotion
 	return running && p.st.Stage != stageRollback && p.st.Stage != stageCancel
+}
+
+// waitsForOthers is whether a change can't begin now whatever its gate says: others come first, or the Canary has to be corrected.
+func (p *pass) waitsForOthers() bool {
+	turn := p.problem != nil && p.problem.Reason == ReasonWaitingForTurn
+	return p.waitsToStart() && (turn || p.f.Problem != nil && !p.f.Problem.Unknown)
 }
 
 // waitsToStart is whether the next status is one before the rollout of a change.

@@ -130,7 +130,7 @@ func (d *deployment) reconcile(now time.Time, behaviors map[string]Behavior) {
 	if !d.exists {
 		return
 	}
-	isOld := func(p pod) bool { return p.template != d.template }
+	isOld := func(p pod) bool { return p.template != d.rolled() }
 	if d.strategy.Recreate && d.count(isOld) > 0 {
 		d.pods = slices.DeleteFunc(d.pods, isOld)
 		d.progressedAt = now
@@ -138,10 +138,10 @@ func (d *deployment) reconcile(now time.Time, behaviors map[string]Behavior) {
 	surge, missing := d.strategy.scaled(d.replicas)
 	for changed := true; changed; {
 		changed = false
-		fresh := d.count(func(p pod) bool { return p.template == d.template })
+		fresh := d.count(func(p pod) bool { return p.template == d.rolled() })
 		if fresh < d.replicas && int32(len(d.pods)) < d.replicas+surge {
-			b := behaviors[d.template]
-			d.pods = append(d.pods, pod{template: d.template, readyAt: now.Add(b.Startup), never: b.Broken || d.faulty})
+			b := behaviors[d.rolled()]
+			d.pods = append(d.pods, pod{template: d.rolled(), readyAt: now.Add(b.Startup), never: b.Broken || d.faulty})
 			changed = true
 		}
 		changed = d.removeOld(now, d.replicas-missing) || changed
@@ -150,13 +150,13 @@ func (d *deployment) reconcile(now time.Time, behaviors map[string]Behavior) {
 
 // removeOld takes a pod of an older template away if enough others are left: first those that are not ready.
 func (d *deployment) removeOld(now time.Time, least int32) bool {
-	unreadyFresh := d.count(func(p pod) bool { return p.template == d.template && !p.ready(now) })
+	unreadyFresh := d.count(func(p pod) bool { return p.template == d.rolled() && !p.ready(now) })
 	for _, ready := range []bool{false, true} {
 		allowed := int32(len(d.pods))-unreadyFresh > least
 		if ready {
 			allowed = d.available(now) > least
 		}
-		at := slices.IndexFunc(d.pods, func(p pod) bool { return p.template != d.template && p.ready(now) == ready })
+		at := slices.IndexFunc(d.pods, func(p pod) bool { return p.template != d.rolled() && p.ready(now) == ready })
 		if at >= 0 && allowed {
 			d.pods = slices.Delete(d.pods, at, at+1)
 			d.progressedAt = now
