@@ -100,7 +100,7 @@ func (w *World) checkHealthy(f *rollout.Facts) {
 	}
 	for _, c := range s.Conditions {
 		if c.Type == v1beta1.HealthyType && c.Status == corev1.ConditionTrue && f.Primary.Available == 0 && s.CanaryWeight == 0 &&
-			!(w.scaler.exists && f.Primary.Replicas == 0) {
+			(!w.scaler.exists || f.Primary.Replicas > 0) {
 			w.violate(7, "healthy in phase %s with a primary without pods", s.Phase)
 		}
 		known := s.Rollout.Promoted != nil && s.Rollout.Promoted.Fingerprint != "unknown"
