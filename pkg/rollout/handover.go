@@ -81,11 +81,11 @@ func (p *pass) coverPrimary() {
 	p.st.NextCheckAt = nil
 }
 
-// countsOneByOne is whether a primary without pods may be one whose controller looks at the pod on its way out and not yet at the
-// ready one that replaces it, as that of a DaemonSet that surges does for a moment.
+// countsOneByOne is whether the count of ready pods says nothing of the primary while it is updated: the controller of a DaemonSet
+// that surges looks at the pod on its way out, and not at the ready one beside it. What such a primary lacks in the end shows at the
+// deadline.
 func (p *pass) countsOneByOne() bool {
-	surges := p.c.Spec.TargetRef.Kind == daemonSetKind && !p.f.Primary.StopsFirst
-	return surges && !p.elapsed(&p.clocks().Primary, p.f.Settings.PropagationDelay)
+	return p.c.Spec.TargetRef.Kind == daemonSetKind && !p.f.Primary.StopsFirst
 }
 
 // warnOfLoss tells of requests that nobody will answer: there are no routes that could lead them to the canary.
