@@ -333,7 +333,8 @@ func payloadOf(c *v1beta1.Canary, n *v1beta1.Notice) hook.Payload {
 	}
 }
 
-// checksumOf names the revision that a notice is about. One that was written without it is taken to be about the present one.
+// checksumOf names the revision that a notice is about. One that was written without it is taken to be about the present one;
+// one of an earlier version has a fingerprint there, of which receivers were told the beginning.
 func checksumOf(c *v1beta1.Canary, n *v1beta1.Notice) string {
 	if n.Revision != "" {
 		return fingerprint.WebhookChecksum(n.Revision)
