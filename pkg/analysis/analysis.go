@@ -75,6 +75,8 @@ type Reading struct {
 	Provider string
 }
 
+func (r Reading) builtIn() bool { return r.Source == SuccessRate || r.Source == Duration }
+
 // Verdict is the judgement over all readings of one check.
 type Verdict struct {
 	Outcome Outcome
@@ -84,6 +86,8 @@ type Verdict struct {
 	Error bool
 	// Metric is the name of the metric that decided, empty for Pass.
 	Metric string
+	// NoRequests is whether a built-in metric decided because it has no values. Those are about requests that the canary answered.
+	NoRequests bool
 	// Readings are all readings in the order in which they were judged.
 	Readings []Reading
 }
@@ -98,11 +102,12 @@ func Evaluate(id ID, readings []Reading) Verdict {
 			continue
 		}
 		return Verdict{
-			Outcome:  outcome,
-			Message:  message,
-			Error:    outcome == Error,
-			Metric:   r.Metric.Name,
-			Readings: ordered,
+			Outcome:    outcome,
+			Message:    message,
+			Error:      outcome == Error,
+			Metric:     r.Metric.Name,
+			NoRequests: outcome == Fail && r.builtIn() && (r.State == NoData || math.IsNaN(r.Value)),
+			Readings:   ordered,
 		}
 	}
 	return Verdict{Outcome: Pass, Readings: ordered}

@@ -105,6 +105,9 @@ func TestUnknownNeverPasses(t *testing.T) {
 			r := reading(tc.source, 0, between(nil, nil), 0)
 			r.State, r.Cause = tc.state, tc.cause
 			got := Evaluate(id, []Reading{r})
+			if requests := strings.HasSuffix(name, ", no data") && (tc.source == SuccessRate || tc.source == Duration); got.NoRequests != requests {
+				t.Errorf("NoRequests is %v", got.NoRequests)
+			}
 			if got.Outcome != tc.outcome || got.Message != tc.want || got.Error != (tc.outcome == Error) {
 				t.Errorf("got %s %q error %v\nwant %s %q", got.Outcome, got.Message, got.Error, tc.outcome, tc.want)
 			}

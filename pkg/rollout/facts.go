@@ -109,6 +109,7 @@ const (
 	ReasonRoutesNotSettled  ProblemReason = "RoutesNotSettled"
 	ReasonRoutesNotReported ProblemReason = "RoutesNotReported"
 	ReasonCheckFailed       ProblemReason = "CheckFailed"
+	ReasonNoCanaryTraffic   ProblemReason = "NoCanaryTraffic"
 	ReasonWaitingForGate    ProblemReason = "WaitingForApproval"
 	ReasonWaitingForTurn    ProblemReason = "WaitingForTurn"
 	ReasonSuspended         ProblemReason = "Suspended"

@@ -266,7 +266,7 @@ func (p *pass) waitsToStart() bool {
 // keepStepHealth leaves the condition of a step that goes on as it is, unless what it tells of is over.
 func (p *pass) keepStepHealth() {
 	switch p.healthReason() {
-	case ReasonCheckFailed, ReasonWaitingForGate:
+	case ReasonCheckFailed, ReasonNoCanaryTraffic, ReasonWaitingForGate:
 		p.keepHealth = true
 	case ReasonPrimaryNotReady:
 		p.keepHealth = p.f.Primary.Health.State == Waiting

@@ -461,6 +461,10 @@ func TestDecide(t *testing.T) {
 }
 
 func TestDecideRunning(t *testing.T) {
+	unheard := func(f *Facts) {
+		f.Checks.Metrics = &analysis.Verdict{Outcome: analysis.Fail, Message: "Halt because", NoRequests: true}
+		f.Canary.Spec.Analysis.Metrics = []v1beta1.CanaryMetric{{Name: v1beta1.MetricRequestSuccessRate}}
+	}
 	verdict := func(o analysis.Outcome) edit {
 		return func(f *Facts) {
 			f.Canary.Spec.Analysis.Metrics = []v1beta1.CanaryMetric{{Name: "m"}}
@@ -653,6 +657,25 @@ func TestDecideRunning(t *testing.T) {
 		"a failed metric is a failed check": {
 			facts(progressing, running(10), verdict(analysis.Fail)),
 			want{rule: "analysis", weight: 10, reason: ReasonCheckFailed, says: []string{"Halt because"}, wake: later}},
+		"requests that don't come where routes lead them are no bad version": {
+			facts(progressing, running(10), unheard), want{rule: "analysis", weight: 10, reason: ReasonNoCanaryTraffic, says: []string{"Halt because"}, wake: later}},
+		"it is told for as long as the step lasts": {
+			facts(progressing, running(10), health(ReasonNoCanaryTraffic, "x", now), status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = micro(later) })),
+			want{rule: "not-due", weight: 10, reason: ReasonNoCanaryTraffic, wake: later}},
+		"a Service without routes leads no requests to a canary": {
+			facts(progressing, running(0), unheard, func(f *Facts) {
+				f.Provider, f.Canary.Status.Iterations = ProviderFact{Name: "kubernetes"}, 1
+				f.Canary.Spec.Analysis.StepWeight, f.Canary.Spec.Analysis.MaxWeight, f.Canary.Spec.Analysis.Iterations = 0, 0, 5
+				f.Canary.Status.Rollout.Routing = []v1beta1.RoutingRef{{Service: "podinfo", Provider: "kubernetes"}}
+			}),
+			want{rule: "analysis", reason: ReasonCheckFailed, says: []string{"Halt because"}, wake: later}},
+		"an A/B test may have no users yet": {
+			facts(progressing, running(100), unheard, func(f *Facts) {
+				a := f.Canary.Spec.Analysis
+				a.StepWeight, a.MaxWeight, a.Iterations, a.Match = 0, 0, 5, []v1beta1.AnalysisMatch{{}}
+				f.Canary.Status.Iterations, f.Canary.Status.Rollout.Audience, f.Routes.Matched = 1, v1beta1.AudienceMatched, true
+			}),
+			want{rule: "analysis", weight: 100, reason: ReasonCheckFailed, says: []string{"Halt because"}, wake: later}},
 		"the last failed check rolls back at once": {
 			facts(progressing, running(10), verdict(analysis.Error), status(func(s *v1beta1.CanaryStatus) { s.FailedChecks = 1 })),
 			want{rule: "analysis", weight: 10, says: []string{"Halt because"}, wake: now}},

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"fmt"
 	"slices"
 
 	"flagger.app/flagger/pkg/analysis"
@@ -122,8 +123,20 @@ func judge(p *pass) bool {
 		n := p.warning("%s", v.Message)
 		n.Error = v.Error
 		p.failCheck(n)
+		if v.NoRequests {
+			p.blameRoutes(v.Message)
+		}
 	}
 	return true
+}
+
+// blameRoutes says that requests don't come where the routes lead them. The routes are as old as the step, an interval at least.
+// An A/B test may have no users yet.
+func (p *pass) blameRoutes(message string) {
+	if want := Traffic(p.a, p.next); p.f.Provider.Routes && want.CanaryWeight > 0 && !want.Matched {
+		p.failQuietly(ReasonNoCanaryTraffic, fmt.Sprintf("%s: routes lead %d %% of the requests to it: see whether the gateway reads them, "+
+			"whether there are requests, and whether the metrics server knows of it", message, want.CanaryWeight))
+	}
 }
 
 // failCheck counts a check that failed and was told in n.
