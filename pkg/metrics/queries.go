@@ -53,7 +53,7 @@ func observers() map[string]observer {
 		pods  = `kubernetes_namespace="{{ namespace }}", kubernetes_pod_name=~"{{ pods }}"`
 		osm   = `destination_namespace="{{ namespace }}", destination_kind="Deployment", destination_name="{{ target }}"`
 		nginx = `namespace="{{ namespace }}", ingress="{{ ingress }}", canary!=""`
-		skip  = `route=~"kube(ew)?_{{ word namespace }}__{{ word ingress }}_canary__.*__{{ word service }}_canary(_[0-9]+)?"`
+		skip  = `route=~"kube(ew)?_{{ word namespace }}__{{ word ingress }}_canary(_[0-9])?__.*__{{ word service }}_canary(_[0-9]+)?"`
 		traef = `service=~"{{ namespace }}-{{ service }}-canary-[0-9a-zA-Z-]+@kubernetescrd"`
 		apix  = `route=~"{{ namespace }}_{{ route }}-{{ service }}-canary_.+"`
 	)

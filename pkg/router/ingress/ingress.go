@@ -155,10 +155,9 @@ func dropped(name string, patterns []string) bool {
 	return false
 }
 
-// StaleAnnotations are the paths of annotations with a prefix that the copy has, as it is, and nobody wants. Those are left
+// StaleAnnotations are the paths of annotations with a prefix that a copy has, as it is, and nobody wants. Those are left
 // from annotations that the user has removed since. What others set, with other prefixes, stays.
-func StaleAnnotations(c *v1beta1.Canary, live router.Live, wanted map[string]string, prefix string) ([][]string, error) {
-	ref := Canary(c)
+func StaleAnnotations(ref router.Ref, live router.Live, wanted map[string]string, prefix string) ([][]string, error) {
 	copied, err := live.Get(ref)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", ref, err)

@@ -110,7 +110,7 @@ func (p *Provider) Render(c *v1beta1.Canary, t router.Traffic, sources router.Li
 	for key, value := range shift {
 		annotations[p.annotation(key)] = value
 	}
-	stale, err := ingress.StaleAnnotations(c, sources, annotations, p.options.AnnotationsPrefix)
+	stale, err := ingress.StaleAnnotations(ingress.Canary(c), sources, annotations, p.options.AnnotationsPrefix)
 	if err != nil {
 		return nil, err
 	}

@@ -1,72 +1,48 @@
 package nginx_test
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"regexp"
-	"strconv"
+	"strings"
 	"testing"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
 	"flagger.app/flagger/pkg/router/nginx"
 )
 
-// request is what ingress-nginx looks at, with the number from 1 to 100 that it draws.
-type request struct {
-	headers, cookies map[string]string
-	draw             int
-}
-
-// goesToCanary is the documented order of the canary annotations: header, cookie, weight.
-func goesToCanary(t *testing.T, annotations map[string]string, r request) bool {
+// seen is what ingress-nginx sees: the Ingress of the user with these annotations, and the canary Ingress.
+func seen(t *testing.T, options nginx.Options, c *v1beta1.Canary, traffic router.Traffic, annotations map[string]string) controller {
 	t.Helper()
-	get := func(key string) string { return annotations[nginx.DefaultPrefix+"/"+key] }
-	if get("canary") != "true" {
-		t.Fatal("the Ingress is no canary: the controller refuses a second one for the same host and path")
-	}
-	if value, ok := r.headers[get("canary-by-header")]; ok {
-		exact, pattern := get("canary-by-header-value"), get("canary-by-header-pattern")
-		switch {
-		case exact != "":
-			if value == exact {
-				return true
-			}
-		case pattern != "":
-			if regexp.MustCompile(pattern).MatchString(value) {
-				return true
-			}
-		case value == "always":
-			return true
-		case value == "never":
-			return false
-		}
-	}
-	switch r.cookies[get("canary-by-cookie")] {
-	case "always":
-		return true
-	case "never":
-		return false
-	}
-	weight, err := strconv.Atoi(get("canary-weight"))
-	if err != nil {
+	of, main := source(t, c), &networkingv1.Ingress{}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(of.Object, main); err != nil {
 		t.Fatal(err)
 	}
-	total := 100
-	if text := get("canary-weight-total"); text != "" {
-		if total, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
+	of.SetAnnotations(annotations)
+	main.Annotations = annotations
+	k := controller{nginx.DefaultPrefix, []*networkingv1.Ingress{rendered(t, options, c, traffic, of), main}}
+	if options.AnnotationsPrefix != "" {
+		k.prefix = options.AnnotationsPrefix
 	}
-	return r.draw*total <= weight*100
+	return k
 }
 
 // share is how many of 100 requests get to the canary.
 func share(t *testing.T, c *v1beta1.Canary, traffic router.Traffic, annotations map[string]string, r request) int {
 	t.Helper()
-	of := source(t, c)
-	of.SetAnnotations(annotations)
-	o, n := rendered(t, nginx.Options{}, c, traffic, of), 0
-	for r.draw = 1; r.draw <= 100; r.draw++ {
-		if goesToCanary(t, o.Annotations, r) {
+	r.host, r.path = "app.example.com", "/api/v1"
+	return seen(t, nginx.Options{}, c, traffic, annotations).share(t, r)
+}
+
+func (k controller) share(t *testing.T, r request) (n int) {
+	t.Helper()
+	for i := range 100 {
+		r.draw = float64(i)/100 + 0.005
+		if service, _ := k.serves(t, r); service == "podinfo-canary" {
 			n++
 		}
 	}
@@ -146,3 +122,112 @@ func TestHeaderBesideWeights(t *testing.T) {
 		}
 	}
 }
+
+// user is somebody who sends any request, to paths of this application and of others.
+type user struct{ *rand.Rand }
+
+func (u user) one(of ...string) string { return of[u.IntN(len(of))] }
+
+func (u user) value() string {
+	return u.one("", "always", "never", "insider", "xinsider", "insiders", "in.ider", "1")
+}
+
+func (u user) request() request {
+	r := request{
+		host:    u.one("app.example.com", "www.example.com", "empty.example.com", "other.example.com"),
+		path:    u.one("/", "/api", "/api/v1", "/apis", "/static/x.css", "/files/1", "/login", "/login/now", "/else"),
+		headers: map[string]string{}, cookies: map[string]string{},
+	}
+	for _, name := range []string{"X-Canary", "x-canary", "X-Debug", "Accept"} {
+		if u.IntN(2) == 0 {
+			r.headers[strings.ToLower(name)] = u.value()
+		}
+	}
+	for _, name := range []string{"beta", "session"} {
+		if u.IntN(2) == 0 {
+			r.cookies[name] = u.value()
+		}
+	}
+	return r
+}
+
+// match is an A/B test by a header, a cookie or both.
+func (u user) match() []v1beta1.AnalysisMatch {
+	forms := []v1beta1.StringMatch{{Exact: "in.ider"}, {Exact: "always"}, {Regex: "^in.ider$"}, {Prefix: "in.i"}, {Suffix: "n.ider"}, {}}
+	header := v1beta1.AnalysisMatch{Headers: map[string]v1beta1.StringMatch{"X-Canary": forms[u.IntN(len(forms))]}}
+	cookie := v1beta1.AnalysisMatch{Headers: map[string]v1beta1.StringMatch{"cookie": {Exact: "beta"}}}
+	return [][]v1beta1.AnalysisMatch{{header}, {cookie}, {header, cookie}, {cookie, header}}[u.IntN(4)]
+}
+
+// picks is what a match means, said without annotations.
+func picks(match []v1beta1.AnalysisMatch, r request) bool {
+	for _, m := range match {
+		for name, want := range m.Headers {
+			if name == "cookie" {
+				if r.cookies[want.Exact] == "always" {
+					return true
+				}
+				continue
+			}
+			value, ok := r.header(name)
+			fits := strings.HasPrefix(value, want.Prefix) && strings.HasSuffix(value, want.Suffix) &&
+				(want.Exact == "" || value == want.Exact) && regexp.MustCompile(want.Regex).MatchString(value)
+			if ok && fits {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Whoever sends whatever: requests for other applications stay with them, each weight gets its share, users of an A/B test get
+// to their side, and the rule that a user gave the Ingress leads where it says.
+func TestAnyRequest(t *testing.T) {
+	for seed := range uint64(60) {
+		u := user{rand.New(rand.NewPCG(seed, 0))}
+		options := nginx.Options{AnnotationsPrefix: u.one("", "custom.example.com")}
+		prefix := options.AnnotationsPrefix
+		if prefix == "" {
+			prefix = nginx.DefaultPrefix
+		}
+		c, annotations := canary(), map[string]string{}
+		weight := int32(u.IntN(101))
+		traffic := router.Traffic{Primary: 100 - weight, Canary: weight}
+		switch u.IntN(3) {
+		case 0:
+			c.Spec.Analysis.Iterations, c.Spec.Analysis.Match = 5, u.match()
+			traffic = []router.Traffic{{Primary: 100, Matched: true}, {Canary: 100, Matched: true}, {Primary: 100}, {Canary: 100}}[u.IntN(4)]
+		case 1:
+			annotations[prefix+"/canary-by-header"], annotations[prefix+"/canary-by-header-value"] = "X-Debug", "1"
+		}
+		// Leftovers of an Ingress that was a canary itself must not count.
+		annotations[prefix+"/canary-weight"], annotations[prefix+"/canary-weight-total"] = "77", "500"
+		k := seen(t, options, c, traffic, annotations)
+		for range 20 {
+			r := u.request()
+			_, main := k.serves(t, r)
+			want := int(traffic.Canary)
+			debug, _ := r.header("X-Debug")
+			switch {
+			case main.service != "podinfo":
+				want = 0
+			case traffic.Matched && !picks(c.Spec.Analysis.Match, r):
+				want = 0
+			case traffic.Canary > 0 && debug == "1" && annotations[prefix+"/canary-by-header"] != "":
+				want = 100
+			}
+			if got := k.share(t, r); got != want {
+				t.Fatalf("seed %d, %s, match %v: %d of 100 requests %s get to the canary, want %d", seed, traffic,
+					describe(c.Spec.Analysis.Match), got, r, want)
+			}
+			for i := range 10 {
+				r.draw = float64(i) / 10
+				if service, _ := k.serves(t, r); service != main.service && service != "podinfo-canary" {
+					t.Fatalf("seed %d: request %s gets to %s instead of %s", seed, r, service, main.service)
+				}
+			}
+		}
+	}
+}
+
+func describe(match []v1beta1.AnalysisMatch) string { return fmt.Sprintf("%+v", match) }

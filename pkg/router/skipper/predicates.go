@@ -25,33 +25,35 @@ func usersPredicates(annotation string) []string {
 	return predicates
 }
 
-// matchPredicates returns what a request of an A/B test has to meet, sorted by name so that two renderings are equal. A route
-// has one list of predicates, of which all have to hold, so there is no "or".
-func matchPredicates(c *v1beta1.Canary) ([]string, error) {
+// maxMatches is how many matches an A/B test may have. Each is an Ingress of its own.
+const maxMatches = 8
+
+// matchPredicates returns, for each match of the analysis, what a request has to meet, sorted by name so that two renderings are
+// equal. An Ingress has one list of predicates, of which all have to hold, so there is no "or" within one.
+func matchPredicates(c *v1beta1.Canary) ([][]string, error) {
 	match := c.GetAnalysis().Match
-	if len(match) == 0 {
-		return nil, nil
+	var all [][]string
+	for i := range match {
+		m, field := &match[i], fmt.Sprintf("spec.analysis.match[%d]", i)
+		switch {
+		case i == maxMatches:
+			return nil, &router.FieldError{Field: field, Message: fmt.Sprintf(
+				"Skipper gets an Ingress for each match, and not more than %d: put conditions together, or remove it", maxMatches)}
+		case len(m.SourceLabels) > 0:
+			return nil, &router.FieldError{Field: field + ".sourceLabels", Message: "Skipper can't match the labels of the client: match headers or query parameters instead"}
+		case len(m.Headers)+len(m.QueryParams) == 0:
+			return nil, &router.FieldError{Field: field, Message: "has no condition: add headers or queryParams, or remove it"}
+		}
+		var predicates []string
+		for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
+			predicates = append(predicates, header(name, m.Headers[name]))
+		}
+		for _, name := range slices.Sorted(maps.Keys(m.QueryParams)) {
+			predicates = append(predicates, predicate("QueryParam", name, pattern(m.QueryParams[name])))
+		}
+		all = append(all, predicates)
 	}
-	fault := func(field, message string) error {
-		return &router.FieldError{Field: "spec.analysis.match" + field, Message: message}
-	}
-	m := &match[0]
-	switch {
-	case len(match) > 1:
-		return nil, fault("[1]", "Skipper can't lead requests by one match or another: put all conditions into one, or remove it")
-	case len(m.SourceLabels) > 0:
-		return nil, fault("[0].sourceLabels", "Skipper can't match the labels of the client: match headers or query parameters instead")
-	case len(m.Headers)+len(m.QueryParams) == 0:
-		return nil, fault("[0]", "has no condition: add headers or queryParams, or remove it")
-	}
-	var predicates []string
-	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
-		predicates = append(predicates, header(name, m.Headers[name]))
-	}
-	for _, name := range slices.Sorted(maps.Keys(m.QueryParams)) {
-		predicates = append(predicates, predicate("QueryParam", name, pattern(m.QueryParams[name])))
-	}
-	return predicates, nil
+	return all, nil
 }
 
 func header(name string, m v1beta1.StringMatch) string {

@@ -1,5 +1,5 @@
 // Package skipper shifts traffic with a second Ingress whose paths have both sides as weighted backends. Skipper prefers its
-// routes to those of the user's Ingress while they are enabled.
+// routes to those of the user's Ingress while they are enabled. Each further match of an A/B test is one more such Ingress.
 //
 // Annotation reference: https://opensource.zalando.com/skipper/kubernetes/ingress-usage/.
 package skipper
@@ -7,6 +7,7 @@ package skipper
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -43,7 +44,7 @@ var _ router.Outliner = (*Provider)(nil)
 // New returns the provider.
 func New(options Options) *Provider { return &Provider{options: options} }
 
-// Abilities: weights, and A/B tests by any conditions that a request has to meet all at once.
+// Abilities: weights, and A/B tests.
 func (*Provider) Abilities() router.Abilities {
 	return router.Abilities{Routes: true, Weights: true, Match: true}
 }
@@ -54,58 +55,82 @@ func (*Provider) Resources() []router.Ref { return []router.Ref{ingress.Ref("", 
 // Sources is the Ingress of the user.
 func (*Provider) Sources(c *v1beta1.Canary) []router.Ref { return ingress.Sources(c) }
 
-// Outline is the canary Ingress.
-func (p *Provider) Outline(c *v1beta1.Canary) []router.Object { return []router.Object{p.outline(c)} }
-
-func (p *Provider) outline(c *v1beta1.Canary) router.Object {
-	return router.Object{
-		Ref:          ingress.Canary(c),
-		Owned:        [][]string{ingress.AnnotationPath(weightsAnnotation), ingress.AnnotationPath(predicateAnnotation)},
-		KeepOriginal: true,
-		Unowned:      p.options.Unowned,
-		NamedBy:      ingress.NamedBy,
-		Released:     map[string]string{predicateAnnotation: disabled},
+// Outline is a canary Ingress for each match that there may be, or have been.
+func (p *Provider) Outline(c *v1beta1.Canary) []router.Object {
+	var all []router.Object
+	for _, ref := range refs(c) {
+		all = append(all, router.Object{
+			Ref:          ref,
+			Owned:        [][]string{ingress.AnnotationPath(weightsAnnotation), ingress.AnnotationPath(predicateAnnotation)},
+			KeepOriginal: true,
+			Unowned:      p.options.Unowned,
+			NamedBy:      ingress.NamedBy,
+			Released:     map[string]string{predicateAnnotation: disabled},
+		})
 	}
+	return all
 }
 
-// Render returns the canary Ingress: a copy of the user's in which each path to the Service of the Canary is there twice, once
-// for each side.
+// refs are the names of all Ingresses that a Canary may have: the first without a number.
+func refs(c *v1beta1.Canary) []router.Ref {
+	all := []router.Ref{ingress.Canary(c)}
+	for i := 2; i <= maxMatches; i++ {
+		all = append(all, ingress.Ref(all[0].Namespace, fmt.Sprintf("%s-%d", all[0].Name, i)))
+	}
+	return all
+}
+
+// Render returns the canary Ingresses: copies of the user's in which each path to the Service of the Canary is there twice, once
+// for each side. The first one leads requests of the first match, or all requests. Those of further matches have no say without
+// them, and one that is left from a match which is no longer there neither.
 func (p *Provider) Render(c *v1beta1.Canary, t router.Traffic, sources router.Live) ([]router.Object, error) {
 	source, err := ingress.Read(c, sources)
 	if err != nil {
 		return nil, err
 	}
-	names := router.NamesOf(c)
 	spec, owned := ingress.Spec(source)
-	if !split(spec, names) {
+	if !split(spec, router.NamesOf(c)) {
 		return nil, ingress.NoBackend(c)
 	}
 	match, err := matchPredicates(c)
 	if err != nil {
 		return nil, err
 	}
-	annotations := ingress.Annotations(c, source)
-	weights, err := weightsWith(annotations[weightsAnnotation], names, t)
-	if err != nil {
-		return nil, err
+	var objects []router.Object
+	for i, o := range p.Outline(c) {
+		if left, err := sources.Get(o.Ref); err != nil {
+			return nil, fmt.Errorf("%s: %w", o.Ref, err)
+		} else if i > 0 && i >= len(match) && left == nil {
+			continue
+		}
+		annotations := ingress.Annotations(c, source)
+		weights, err := weightsWith(annotations[weightsAnnotation], router.NamesOf(c), t)
+		if err != nil {
+			return nil, err
+		}
+		predicates := append(decide(t, match, i), usersPredicates(annotations[predicateAnnotation])...)
+		annotations[weightsAnnotation], annotations[predicateAnnotation] = weights, strings.Join(predicates, conjunction)
+		stale, err := ingress.StaleAnnotations(o.Ref, sources, annotations, annotationsPrefix)
+		if err != nil {
+			return nil, err
+		}
+		o.Wanted = router.NewObject(o.Ref, source.GetLabels(), annotations, runtime.DeepCopyJSON(spec))
+		o.Owned = slices.Concat(owned, stale, o.Owned)
+		objects = append(objects, o)
 	}
-	predicates := []string{preferred}
+	return objects, nil
+}
+
+// decide returns the predicates that tell which requests the Ingress of a match is for.
+func decide(t router.Traffic, match [][]string, i int) []string {
 	switch {
-	case t.Canary == 0:
-		predicates = []string{disabled}
-	case t.Matched:
-		predicates = append(predicates, match...)
+	case t.Canary > 0 && t.Matched && i < len(match):
+		return append([]string{preferred}, match[i]...)
+	case t.Canary > 0 && !t.Matched && i == 0:
+		return []string{preferred}
+	default:
+		return []string{disabled}
 	}
-	annotations[weightsAnnotation] = weights
-	annotations[predicateAnnotation] = strings.Join(append(predicates, usersPredicates(annotations[predicateAnnotation])...), conjunction)
-	stale, err := ingress.StaleAnnotations(c, sources, annotations, annotationsPrefix)
-	if err != nil {
-		return nil, err
-	}
-	o := p.outline(c)
-	o.Wanted = router.NewObject(o.Ref, source.GetLabels(), annotations, spec)
-	o.Owned = append(append(owned, stale...), o.Owned...)
-	return []router.Object{o}, nil
 }
 
 // split leads each path of the apex Service to the primary, adds one to the canary, and reports whether there are any.
@@ -165,6 +190,6 @@ func (*Provider) Read(c *v1beta1.Canary, live router.Live) (router.Observed, err
 		traffic = router.Traffic{Primary: 100}
 	}
 	match, fault := matchPredicates(c)
-	traffic.Matched = fault == nil && len(match) > 0 && strings.Contains(predicates, strings.Join(match, conjunction))
+	traffic.Matched = fault == nil && len(match) > 0 && strings.Contains(predicates, strings.Join(match[0], conjunction))
 	return router.Observed{Traffic: traffic, Settled: true}, err
 }

@@ -84,7 +84,7 @@ func suite(t *testing.T, options skipper.Options) conformance.Case {
 		Sources: func(c *v1beta1.Canary) []*unstructured.Unstructured {
 			return []*unstructured.Unstructured{source(t, c)}
 		},
-		Match:   []v1beta1.AnalysisMatch{insiders()},
+		Match:   []v1beta1.AnalysisMatch{insiders(), {QueryParams: map[string]v1beta1.StringMatch{"beta": {Exact: "1"}}}},
 		NamedBy: "spec.ingressRef.name",
 		Unowned: options.Unowned,
 	}
@@ -102,19 +102,81 @@ func TestConformanceUnowned(t *testing.T) {
 
 func rendered(t *testing.T, c *v1beta1.Canary, traffic router.Traffic, of *unstructured.Unstructured) (*networkingv1.Ingress, error) {
 	t.Helper()
+	all, err := renderedAll(t, c, traffic, of)
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
+}
+
+// renderedAll are the Ingresses that a provider makes beside that of a user and those that are there.
+func renderedAll(t *testing.T, c *v1beta1.Canary, traffic router.Traffic, of *unstructured.Unstructured, there ...string) ([]*networkingv1.Ingress, error) {
+	t.Helper()
 	store := conformance.NewStore(nil)
 	if err := store.Put(ingress.Source(c), of); err != nil {
 		t.Fatal(err)
+	}
+	for _, name := range there {
+		ref := ingress.Ref(c.Namespace, name)
+		if err := store.Put(ref, router.NewObject(ref, nil, nil, nil)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	objects, err := skipper.New(skipper.Options{}).Render(c, traffic, store)
 	if err != nil {
 		return nil, err
 	}
-	typed := &networkingv1.Ingress{}
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(objects[0].Wanted.Object, typed, true); err != nil {
-		t.Fatal(err)
+	var all []*networkingv1.Ingress
+	for _, o := range objects {
+		typed := &networkingv1.Ingress{}
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(o.Wanted.Object, typed, true); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, typed)
 	}
-	return typed, nil
+	return all, nil
+}
+
+// A request that meets one of several matches is led to the canary: each has an Ingress. One whose match is gone leads nobody.
+func TestSeveralMatches(t *testing.T) {
+	one := v1beta1.AnalysisMatch{Headers: map[string]v1beta1.StringMatch{"a": {Exact: "b"}}}
+	two := v1beta1.AnalysisMatch{QueryParams: map[string]v1beta1.StringMatch{"v": {Exact: "2"}}}
+	const (
+		byOne, byTwo = `Weight(100) && Header("a", "b")`, `Weight(100) && QueryParam("v", "^2$")`
+		rest         = ` && Host("^a && b$") && Method("GET")`
+	)
+	for name, tt := range map[string]struct {
+		match   []v1beta1.AnalysisMatch
+		traffic router.Traffic
+		there   []string
+		want    map[string]string
+	}{
+		"at rest": {[]v1beta1.AnalysisMatch{one, two}, router.Traffic{Primary: 100}, nil,
+			map[string]string{"edge-canary": "False()", "edge-canary-2": "False()"}},
+		"test": {[]v1beta1.AnalysisMatch{one, two}, router.Traffic{Canary: 100, Matched: true}, nil,
+			map[string]string{"edge-canary": byOne, "edge-canary-2": byTwo}},
+		"share of those requests": {[]v1beta1.AnalysisMatch{one, two}, router.Traffic{Primary: 70, Canary: 30, Matched: true}, nil,
+			map[string]string{"edge-canary": byOne, "edge-canary-2": byTwo}},
+		"everybody": {[]v1beta1.AnalysisMatch{one, two}, router.Traffic{Canary: 100}, nil,
+			map[string]string{"edge-canary": "Weight(100)", "edge-canary-2": "False()"}},
+		"a match is removed": {[]v1beta1.AnalysisMatch{one}, router.Traffic{Canary: 100, Matched: true}, []string{"edge-canary-2", "edge-canary-8", "edge-canary-9"},
+			map[string]string{"edge-canary": byOne, "edge-canary-2": "False()", "edge-canary-8": "False()"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := canary(matching(tt.match...))
+			all, err := renderedAll(t, c, tt.traffic, source(t, c), tt.there...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := map[string]string{}
+			for _, o := range all {
+				got[o.Name] = strings.TrimSuffix(o.Annotations["zalando.org/skipper-predicate"], rest)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("predicates (-want +got):\n%s", diff)
+			}
+		})
+	}
 }
 
 // A rule without http made Flagger panic, and so did an Ingress without annotations. Other applications' paths keep the backends
@@ -197,7 +259,7 @@ func TestUnservedMatches(t *testing.T) {
 	one := v1beta1.AnalysisMatch{Headers: map[string]v1beta1.StringMatch{"a": {Exact: "b"}}}
 	for field, match := range map[string][]v1beta1.AnalysisMatch{
 		"spec.analysis.match[0]":              {{}},
-		"spec.analysis.match[1]":              {one, one},
+		"spec.analysis.match[8]":              {one, one, one, one, one, one, one, one, one},
 		"spec.analysis.match[0].sourceLabels": {{SourceLabels: map[string]string{"app": "x"}}},
 	} {
 		c := canary(matching(match...))
