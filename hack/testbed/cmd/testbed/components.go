@@ -51,6 +51,10 @@ func components(root string) []build.Component {
 		},
 	}
 	all = append(all, gateway.Components(root)...)
+	// What writes to a gateway that can't be built here.
+	all = append(all, build.Component{Name: "apisix-ingress-controller", Recipe: build.GoModule{
+		Dir: filepath.Join(root, "tools", "apisix"), Package: "github.com/apache/apisix-ingress-controller",
+	}})
 	return append(all, demo.Components(root)...)
 }
 

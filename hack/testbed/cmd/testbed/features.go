@@ -36,6 +36,7 @@ func features() []feature {
 		},
 		gatewayFeature(gateway.Contour, "Contour and Envoy at %s, routing by HTTPProxy objects"),
 		gatewayFeature(gateway.Traefik, "Traefik at %s, routing by IngressRoute objects; its build takes 10 minutes"),
+		gatewayFeature(gateway.Skipper, "Skipper at %s, routing by Ingress objects"),
 		{
 			name:       demoFeature,
 			about:      "the operator and the versions of podinfo that the demo shows, built before it begins",
@@ -108,7 +109,7 @@ func startPrometheus(ctx context.Context, w *worker) error {
 // scrapeTargets are the targets beside pods, by job.
 func (w *worker) scrapeTargets() map[string][]string {
 	targets := map[string][]string{}
-	for _, kind := range []gateway.Kind{gateway.Contour, gateway.Traefik} {
+	for _, kind := range []gateway.Kind{gateway.Contour, gateway.Traefik, gateway.Skipper} {
 		if slices.Contains(w.plan.Features, string(kind)) {
 			targets[string(kind)] = []string{kind.StatsTarget(netns.NodeIP)}
 		}

@@ -79,6 +79,23 @@ spec: {routes: [{kind: Rule, match: "Host(` + "`podinfo.example.com`" + `)", ser
 		requests: `traefik_service_request_duration_seconds_bucket{service=~"default-podinfo-canary-[0-9a-zA-Z-]+@kubernetescrd",code=~"5..",le="+Inf"}`,
 		latency:  `traefik_service_request_duration_seconds_bucket{service=~"default-podinfo-canary-[0-9a-zA-Z-]+@kubernetescrd",le="0.5"}`,
 	},
+	gateway.Skipper: {
+		route: `apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: root-canary
+  annotations: {zalando.org/backend-weights: '{"podinfo-primary": 80, "podinfo-canary": 20}'}
+spec:
+  rules:
+  - host: podinfo.example.com
+    http:
+      paths:
+      - {path: /, pathType: Prefix, backend: {service: {name: podinfo-primary, port: {number: 9898}}}}
+      - {path: /, pathType: Prefix, backend: {service: {name: podinfo-canary, port: {number: 9898}}}}
+`,
+		requests: `skipper_response_duration_seconds_bucket{route=~"kube(ew)?_default__root_canary__.*__podinfo_canary(_[0-9]+)?",code=~"5..",le="+Inf"}`,
+		latency:  `skipper_serve_route_duration_seconds_count{route=~"kube(ew)?_default__root_canary__.*__podinfo_canary(_[0-9]+)?"}`,
+	},
 }
 
 // A gateway splits requests by weight, loses none, and Prometheus has its

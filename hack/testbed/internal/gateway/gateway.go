@@ -1,7 +1,8 @@
 // Package gateway runs data planes beside a testbed's cluster, as processes in
 // the testbed's own network namespace, from where every pod is reached
 // directly: Contour, which reads HTTPProxy objects, with the Envoy proxy that
-// it configures, and Traefik, which is slow to build but needs Go only.
+// it configures, Traefik, which is slow to build but needs Go only, and Skipper,
+// which reads Ingresses.
 package gateway
 
 import (
@@ -28,6 +29,7 @@ type Kind string
 const (
 	Contour Kind = "contour"
 	Traefik Kind = "traefik"
+	Skipper Kind = "skipper"
 )
 
 // ports of a data plane on the node's address, and the path of its metrics.
@@ -37,10 +39,14 @@ type ports struct {
 }
 
 func (k Kind) ports() ports {
-	if k == Traefik {
+	switch k {
+	case Traefik:
 		return ports{http: 81, stats: 8003, statsPath: "/metrics"}
+	case Skipper:
+		return ports{http: 82, stats: 8005, statsPath: "/metrics"}
+	default:
+		return ports{http: 80, stats: 8002, statsPath: "/stats/prometheus"}
 	}
-	return ports{http: 80, stats: 8002, statsPath: "/stats/prometheus"}
 }
 
 // Address is where the data plane on a node takes requests, as host:port.
@@ -87,15 +93,20 @@ func (g *Gateway) Failed() <-chan error { return g.failed }
 // its programs. It returns when the proxy is ready. All end when ctx does.
 func Start(ctx context.Context, kind Kind, cfg Config) (*Gateway, error) {
 	g := &Gateway{kind: kind, cfg: cfg, failed: make(chan error, 2)}
-	crds, plan, ready := contourCRDs, g.contourSpecs, "/ready"
-	if kind == Traefik {
-		crds, plan, ready = traefikCRDs, g.traefikSpecs, "/ping"
+	crds, plan, ready := contourCRDs, g.contourSpecs, "http://"+kind.statsAddress(cfg.NodeIP)+"/ready"
+	switch kind {
+	case Traefik:
+		crds, plan, ready = traefikCRDs, g.traefikSpecs, "http://"+kind.statsAddress(cfg.NodeIP)+"/ping"
+	case Skipper:
+		crds, plan, ready = "", g.skipperSpecs, kind.URL(cfg.NodeIP)+"kube-system/healthz"
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("gateway %s: %w", kind, err)
 	}
-	if err := g.installCRDs(ctx, cfg.Programs[crds]); err != nil {
-		return nil, fmt.Errorf("gateway %s: %w", kind, err)
+	if crds != "" {
+		if err := g.installCRDs(ctx, cfg.Programs[crds]); err != nil {
+			return nil, fmt.Errorf("gateway %s: %w", kind, err)
+		}
 	}
 	specs, err := plan(ctx)
 	if err != nil {
@@ -108,7 +119,7 @@ func Start(ctx context.Context, kind Kind, cfg Config) (*Gateway, error) {
 		}
 		go g.watch(p)
 	}
-	if err := g.waitReady(ctx, "http://"+kind.statsAddress(cfg.NodeIP)+ready); err != nil {
+	if err := g.waitReady(ctx, ready); err != nil {
 		return nil, fmt.Errorf("gateway %s: %w", kind, err)
 	}
 	return g, nil
