@@ -18,10 +18,10 @@ TIMEOUT  := 90m
 # The programs of the testbed are built this way, so what is built the same way shares their packages in Go's cache.
 SHARED := CGO_ENABLED=0 GOFLAGS='-trimpath -buildvcs=false'
 
-.PHONY: help build demo test test-unit test-sim test-api test-lives test-memory test-testbed test-gateway cover verify lint generate clean FORCE
+.PHONY: help build demo test test-unit test-sim test-api test-lives test-memory test-testbed test-gateway e2e-contour cover verify lint generate clean FORCE
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: bin/flagger ## Build the operator into bin/
 
@@ -79,12 +79,19 @@ test-api: bin/e2e.test ## Run the suite on a real API server and controllers, bu
 test-lives: bin/e2e.test ## Run the longest tests of that suite: takeovers, faults, histories, contention, and requests all the while
 	$(API_SUITE) -test.run '$(LIVES)'
 
-test-gateway: $(TESTBED) ## Lead an application through its whole life, and kill the operator, while requests go through a real gateway
-	$(SHARED) go build -o bin/flagger-killed ./cmd/flagger
-	$(SHARED) go test -c -o bin/gateway.test ./test/e2e
-	$(TESTBED) run --with prometheus,contour --images hack/testbed/demo/images.yaml -- \
-	  env FLAGGER=$(CURDIR)/bin/flagger-killed ROOT=$(CURDIR) GATEWAY=10.244.255.1:80 bin/gateway.test -test.v \
-	  -test.run 'TestKilled|TestNothingLost|TestDeletionGivesBack' -test.parallel 6 -test.timeout $(TIMEOUT)
+test-gateway: e2e-contour ## The same as e2e-contour
+
+# Real data planes: $(1) is that of the tests, $(2) the feature of the testbed, $(3) which tests.
+define through
+$(SHARED) go build -o bin/flagger-killed ./cmd/flagger
+$(SHARED) go test -c -o bin/dataplane.test ./test/e2e
+$(TESTBED) run --with prometheus,$(2) --images hack/testbed/demo/images.yaml -- \
+  env FLAGGER=$(CURDIR)/bin/flagger-killed ROOT=$(CURDIR) DATAPLANE=$(1) bin/dataplane.test -test.v \
+  -test.run '$(3)' -test.parallel 4 -test.timeout $(TIMEOUT)
+endef
+
+e2e-contour: $(TESTBED) ## Through Contour and Envoy: shares, A/B, metrics, whole lives, and an operator that is killed
+	$(call through,contour,contour,TestDataPlane|TestKilled|TestNothingLost|TestDeletionGivesBack)
 
 cover: ## Fail when the pure packages are covered by less than 95 %
 	hack/cover.sh

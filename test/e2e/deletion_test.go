@@ -86,7 +86,7 @@ func TestDeletionGivesBack(tt *testing.T) {
 				l.promote(v2)
 			}
 			pods := l.podsOf("podinfo-primary")
-			if l.gateway != "" {
+			if l.plane != nil {
 				l.leadToService()
 			}
 			l.deleteCanary()
@@ -120,10 +120,13 @@ func (l *loaded) isGivenBack(image string) {
 	if diff := cmp.Diff(map[string]string{"app": "podinfo"}, l.selects()); diff != "" {
 		l.Errorf("selector of the Service (-want +got):\n%s", diff)
 	}
-	if l.gateway != "" {
-		l.gone(httpProxies, "podinfo")
-	} else {
+	switch {
+	case l.plane == nil:
 		l.gone(virtualServices, "podinfo")
+	case l.plane.takesOver:
+		l.comeBy("service")
+	default:
+		l.gone(l.plane.route.Resource, l.plane.route.Name)
 	}
 	l.gone(deployments, "podinfo-primary")
 	l.gone(coreResource("services"), "podinfo-primary")

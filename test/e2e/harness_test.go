@@ -49,7 +49,6 @@ const (
 
 var (
 	deployments     = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
-	httpProxies     = schema.GroupVersionResource{Group: "projectcontour.io", Version: "v1", Resource: "httpproxies"}
 	virtualServices = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1beta1", Resource: "virtualservices"}
 )
 
@@ -380,25 +379,8 @@ func (t *team) replicas(name string) (replicas int32, image string) {
 // weights returns what the route of the provider says.
 func (t *team) weights(provider string) (primary, canary int64) {
 	t.Helper()
-	resource, fields, host := virtualServices, []string{"spec", "http"}, []string{"destination", "host"}
-	list := "route"
-	if provider == "contour" {
-		resource, fields, host = httpProxies, []string{"spec", "routes"}, []string{"name"}
-		list = "services"
-	}
-	u, err := t.dynamic.Resource(resource).Namespace(t.ns).Get(t.Context(), "podinfo", metav1.GetOptions{})
-	t.must(err)
-	routes, _, _ := unstructured.NestedSlice(u.Object, fields...)
-	for _, backend := range routes[0].(map[string]any)[list].([]any) {
-		b := backend.(map[string]any)
-		weight, _, _ := unstructured.NestedInt64(b, "weight")
-		if name, _, _ := unstructured.NestedString(b, host...); name == "podinfo-canary" {
-			canary = weight
-		} else {
-			primary = weight
-		}
-	}
-	return primary, canary
+	traffic := t.routed(provider)
+	return int64(traffic.Primary), int64(traffic.Canary)
 }
 
 // operator is a running process.

@@ -217,7 +217,7 @@ func TestService(tt *testing.T) {
 	if after := t.service("podinfo-canary").ResourceVersion; after != before {
 		t.Error("the canary copy was written although its target did not change")
 	}
-	if p, c := t.weights("podinfo"); p != 100 || c != 0 {
+	if p, c := t.weights("istio"); p != 100 || c != 0 {
 		t.Errorf("routes end at %d/%d", p, c)
 	}
 

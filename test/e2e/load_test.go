@@ -107,33 +107,50 @@ func (r *requests) note(a answer, err error) {
 // routeHeader is where a route of the gateway may say which one it is.
 const routeHeader = "X-Route"
 
-// ask returns the version that answered, and the route it came by. Without a version it was not the application that answered.
-func ask(client *http.Client, url, host string, headers ...string) (version, route string, err error) {
+// ask returns the version that answered a request with these headers, and the route it came by. Without a version it was not
+// the application that answered.
+func ask(client *http.Client, url, host string, names ...string) (version, route string, err error) {
+	header := http.Header{}
+	for _, name := range names {
+		header.Set(name, "1")
+	}
+	from, err := fetch(client, url, host, header)
+	return from.version, from.header.Get(routeHeader), err
+}
+
+// source says where an answer came from.
+type source struct {
+	version string
+	header  http.Header
+}
+
+// fetch sends a request.
+func fetch(client *http.Client, url, host string, header http.Header) (source, error) {
 	request, err := http.NewRequest(http.MethodGet, url, http.NoBody)
 	if err != nil {
-		return "", "", err
+		return source{}, err
 	}
 	request.Host = host
-	for _, name := range headers {
-		request.Header.Set(name, "1")
+	if header != nil {
+		request.Header = header
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return "", "", err
+		return source{}, err
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
-		return "", "", err
+		return source{}, err
 	}
 	var from struct{ Version string }
 	if err := json.Unmarshal(body, &from); err != nil || from.Version == "" {
-		return "", "", fmt.Errorf("%s: %s", response.Status, body)
+		return source{}, fmt.Errorf("%s: %s", response.Status, body)
 	}
 	if response.StatusCode != http.StatusOK && from.Version != faulty {
-		return "", "", fmt.Errorf("%s by %s", response.Status, from.Version)
+		return source{}, fmt.Errorf("%s by %s", response.Status, from.Version)
 	}
-	return from.Version, response.Header.Get(routeHeader), nil
+	return source{from.Version, response.Header}, nil
 }
 
 // until waits until the answers to requests that are sent from now on are enough.

@@ -3,14 +3,10 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"os"
 	"strings"
 	"testing"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -19,95 +15,62 @@ import (
 // steps is how many steps its analysis takes.
 const steps = 3
 
-// loaded is an application under requests that never pause, from before its Canary exists. They come through the gateway where
-// there is one, else through the Service.
+// loaded is an application under requests that never pause, from before its Canary exists. They come through the data plane
+// where there is one, else through the Service.
 type loaded struct {
 	*team
 	*gatekeeper
 	load     *requests
 	o        *operator
 	replicas int32
-	// gateway is the address of the gateway, host the name that requests give to it.
-	gateway, host string
+	// plane is nil without a data plane, host the name that requests give to it.
+	plane *dataPlane
+	host  string
 }
 
 // newLoaded begins with an application without a Canary that serves.
 func newLoaded(tt *testing.T, replicas int) *loaded {
 	tt.Helper()
 	t := newTeam(tt)
-	l := &loaded{team: t, gatekeeper: t.gatekeeper(), replicas: int32(replicas), gateway: os.Getenv("GATEWAY"), host: t.ns + ".example.com"}
+	l := &loaded{team: t, gatekeeper: t.gatekeeper(), replicas: int32(replicas), plane: planeUnderTest(tt), host: t.ns + ".example.com"}
 	t.apply(podinfo(replicas))
 	t.available("podinfo")
 	return l
 }
 
-// begin sends the first requests, through a route of the user to the Service where there is a gateway.
+// begin sends the first requests, through a route of the user to the Service where there is a data plane.
 func (l *loaded) begin() {
 	l.Helper()
-	if l.gateway == "" {
+	if l.plane == nil {
 		l.load = l.team.load()
 		return
 	}
-	_, err := l.dynamic.Resource(httpProxies).Namespace(l.ns).Create(l.Context(), &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "projectcontour.io/v1", "kind": "HTTPProxy",
-		"metadata": map[string]any{"name": "ingress"},
-		"spec":     map[string]any{"virtualhost": map[string]any{"fqdn": l.host}, "routes": []any{toService()}},
-	}}, metav1.CreateOptions{})
-	l.must(err)
-	l.comeBy("service")
-	l.load = l.loadTo(l.gateway, l.host)
+	l.behind()
+	l.load = l.loadTo(l.plane.address, l.host)
 }
 
-// toService is a user's route to the Service, for requests that have the headers. Its answers tell it from others.
-func toService(headers ...string) map[string]any {
-	return map[string]any{
-		"conditions":            conditions(headers...),
-		"services":              []any{map[string]any{"name": "podinfo", "port": int64(9898)}},
-		"responseHeadersPolicy": map[string]any{"set": []any{map[string]any{"name": routeHeader, "value": "service"}}},
-	}
-}
-
-func conditions(headers ...string) (all []any) {
-	all = append(all, map[string]any{"prefix": "/"})
-	for _, name := range headers {
-		all = append(all, map[string]any{"header": map[string]any{"name": name, "present": true}})
-	}
-	return all
-}
-
-// comeBy waits until requests with the headers are answered by a route many times in a row.
-func (l *loaded) comeBy(route string, headers ...string) {
-	l.Helper()
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	for good := 0; good < 20; good++ {
-		l.must(l.Context().Err())
-		if _, by, err := ask(client, "http://"+l.gateway+"/version", l.host, headers...); err != nil || by != route {
-			good = 0
-		}
-	}
-}
-
-// operates starts an operator. It waits for the gateway as long as an installed one does.
+// operates starts an operator. It waits for the data plane as long as an installed one does.
 func (l *loaded) operates() {
 	l.Helper()
 	var args []string
-	if l.gateway != "" {
-		args = []string{"-route-propagation-delay", "3s"}
+	if l.plane != nil {
+		args = append([]string{"-route-propagation-delay", "3s"}, l.plane.settings...)
 	}
 	l.o = l.operate(args...)
 }
 
-// canary is one that shifts traffic through the gateway, or blue/green behind the Service.
+// canary is one that shifts traffic by the data plane, or blue/green behind the Service.
 func (l *loaded) canary(edits ...func(*v1beta1.Canary)) *v1beta1.Canary {
 	deadline := int32(60)
 	return canary(append([]func(*v1beta1.Canary){func(c *v1beta1.Canary) {
 		c.Spec.ProgressDeadlineSeconds = &deadline
-		c.Spec.Provider = "contour"
-		if l.gateway == "" {
-			c.Spec.Provider = "kubernetes"
-			a := c.Spec.Analysis
-			a.StepWeight, a.MaxWeight, a.Iterations, a.Interval = 0, 0, steps, "500ms"
+		if l.plane != nil {
+			l.plane.complete(c, l.host)
+			return
 		}
+		c.Spec.Provider = "kubernetes"
+		a := c.Spec.Analysis
+		a.StepWeight, a.MaxWeight, a.Iterations, a.Interval = 0, 0, steps, "500ms"
 	}}, edits...)...)
 }
 
@@ -116,46 +79,10 @@ func (l *loaded) onboard(edits ...func(*v1beta1.Canary)) {
 	l.Helper()
 	l.create(l.canary(edits...))
 	l.settled(v1beta1.CanaryPhaseInitialized)
-	if l.gateway != "" {
+	if l.plane != nil {
 		l.leadToCanary()
 	}
 	l.rests(v1)
-}
-
-// leadToCanary points the user's route to what the operator made.
-func (l *loaded) leadToCanary() {
-	l.Helper()
-	l.preview()
-	l.reroute([]any{toService("X-Direct")}, toCanary())
-	l.comeBy("")
-}
-
-// leadToService points it back to the Service, which the operator gives back.
-func (l *loaded) leadToService() {
-	l.Helper()
-	l.preview()
-	l.reroute([]any{toService()}, nil)
-	l.comeBy("service", "X-Preview")
-}
-
-// preview leads some requests one way and the rest another. Contour tells Envoy about routes and about what is behind them
-// independently: both are known before all requests change over.
-func (l *loaded) preview() {
-	l.Helper()
-	l.reroute([]any{toService()}, toCanary("X-Preview"))
-	l.comeBy("", "X-Preview")
-	l.comeBy("service")
-}
-
-func toCanary(headers ...string) []any {
-	return []any{map[string]any{"name": "podinfo", "conditions": conditions(headers...)}}
-}
-
-func (l *loaded) reroute(routes, includes []any) {
-	l.Helper()
-	part, err := json.Marshal(map[string]any{"spec": map[string]any{"routes": routes, "includes": includes}})
-	l.must(err)
-	l.patch(httpProxies, "ingress", string(part))
 }
 
 // roll makes a change, does something during the run that it starts, and waits for the end of the last run.

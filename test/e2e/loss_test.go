@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"os"
 	"testing"
 	"time"
 
@@ -37,8 +36,8 @@ func TestNothingLost(tt *testing.T) {
 	} {
 		tt.Run(c.name, func(tt *testing.T) {
 			tt.Parallel()
-			if c.weights && os.Getenv("GATEWAY") == "" {
-				tt.Skip("run make test-gateway")
+			if c.weights && planeUnderTest(tt) == nil {
+				tt.Skip("run make e2e-contour")
 			}
 			l := newLoaded(tt, 1)
 			l.begin()
@@ -66,7 +65,7 @@ func failingChecks(l *loaded) {
 	}
 	l.interval(interval)
 	l.promote(v1)
-	if asked := l.load.versions()[faulty] > 0; asked != (l.gateway != "") {
+	if asked := l.load.versions()[faulty] > 0; asked != (l.plane != nil) {
 		l.Errorf("the buggy version was asked by users: %t", asked)
 	}
 }
@@ -151,7 +150,7 @@ func deadlines(l *loaded) {
 		l.deadline(5)
 	})
 	serving := v1
-	if l.gateway != "" {
+	if l.plane != nil {
 		serving = v2
 	}
 	l.load.comeFrom(l.team, versionOf(serving))
