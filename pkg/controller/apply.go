@@ -60,7 +60,7 @@ func (c *Controller) apply(ctx context.Context, v *view, stored *v1beta1.Canary,
 	case rollout.RetireCopies:
 		return c.retireCopies(ctx, v, stored)
 	case rollout.RetireScalers:
-		return c.main.applier.Delete(ctx, stored, v.previous.scalers)
+		return c.main.Delete(ctx, stored, v.previous.scalers)
 	case rollout.ResumePreviousScalers:
 		return c.resumePreviousScalers(ctx, v)
 	default:

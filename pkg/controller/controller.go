@@ -99,12 +99,6 @@ type Controller struct {
 	known map[string]*memory
 }
 
-// site is a cluster as the Controller reads and writes it.
-type site struct {
-	*cache.Cluster
-	applier *router.Applier
-}
-
 // memory is what a process knows of a Canary besides its status. Losing it costs a repetition at the most.
 type memory struct {
 	canary *v1beta1.Canary
@@ -133,6 +127,7 @@ func New(cfg Config) (*Controller, error) {
 	c.mesh = c.main
 	if cfg.Mesh != nil {
 		c.mesh = c.newSite(*cfg.Mesh)
+		c.mesh.workloads = c.main
 	}
 	c.workloads = workload.NewKinds(c.main.Client(), cfg.Workload)
 	c.publisher = outbox.New(outbox.Config{
@@ -145,14 +140,6 @@ func New(cfg Config) (*Controller, error) {
 	}
 	c.limit = newLimit(cfg.Settings.MaxRollouts, c.canaries.Indexer(), c.queue)
 	return c, nil
-}
-
-func (c *Controller) newSite(cluster Cluster) *site {
-	cached := cache.NewCluster(cache.Config{
-		Client: cluster.Dynamic, Metadata: cluster.Metadata, Discovery: cluster.Discovery, Clock: c.Clock, Namespace: c.Namespace,
-		OnEvent: c.onObject, OnState: c.onResource,
-	})
-	return &site{Cluster: cached, applier: router.NewApplier(cached.Client(), cached)}
 }
 
 // Watch fills the caches and keeps them up to date until ctx ends. It returns when it is done. It writes nothing, so every

@@ -75,9 +75,42 @@ func (o *observer) observeOutlasting() {
 	}
 	remaining, err := router.Remaining(o.v.canary, marked, o.mesh)
 	o.failed(err)
+	unread := err != nil || o.unreadOutlasting()
 	o.v.handover.remaining = append(remaining, o.v.previous.routes.Ours...)
-	o.v.facts.Routes.Outlasting = err != nil || len(o.v.handover.remaining) > 0
+	o.v.facts.Routes.Outlasting = unread || len(o.v.handover.remaining) > 0
+	if unread {
+		// A fault of the spec does not matter any more, but what could not be read must not count as gone.
+		o.v.facts.Problem = o.unknown
+	}
 }
+
+// unreadOutlasting is whether there may be routes, under the present or a previous name, that can't be read and that nobody else
+// would delete: their cluster may be away.
+func (o *observer) unreadOutlasting() bool {
+	if o.v.rendered == nil && o.unknown != nil && o.v.provider != nil && o.wouldOutlast(o.v.provider, router.NamesOf(o.v.canary).Apex) {
+		return true
+	}
+	if o.v.canary.Status.Rollout == nil {
+		return false
+	}
+	return slices.ContainsFunc(o.v.canary.Status.Rollout.Routing, func(r v1beta1.RoutingRef) bool {
+		p, err := o.c.Providers.Provider(r.Provider)
+		return err == nil && o.wouldOutlast(p, r.Service) && o.unreadPrevious(r)
+	})
+}
+
+// wouldOutlast is whether the routes of a provider under a name would be there after the Canary.
+func (o *observer) wouldOutlast(p router.Provider, name string) bool {
+	// What they are called, and whose, depends on no object that there is.
+	outline, err := router.Outline(o.v.canary, p, name, nowhere{})
+	return err != nil || slices.ContainsFunc(outline, func(wanted router.Object) bool { return wanted.Unowned })
+}
+
+// nowhere is a cluster without objects.
+type nowhere struct{}
+
+// Get implements router.Live.
+func (nowhere) Get(router.Ref) (*unstructured.Unstructured, error) { return nil, nil }
 
 // outlasts is whether routes are there, or would be, that the garbage collector does not delete with the Canary. Where they are
 // not known, that stays as it was.
@@ -104,19 +137,26 @@ func (o *observer) checkPrevious() {
 		o.failed(errors.New("whether a former autoscaler holds the target without pods is not known"))
 	}
 	for _, r := range o.v.canary.Status.Rollout.Routing {
-		if reason := o.v.facts.Previous[r].Unknown; reason != "" {
-			o.failed(fmt.Errorf("what the Canary took over as %s for provider %s is not known: %s", r.Service, r.Provider, reason))
-		}
+		o.unreadPrevious(r)
 	}
+}
+
+// unreadPrevious tells of routes and Services of a previous name that can't be read. It reports whether that is so.
+func (o *observer) unreadPrevious(r v1beta1.RoutingRef) bool {
+	reason := o.v.facts.Previous[r].Unknown
+	if reason != "" {
+		o.failed(fmt.Errorf("what the Canary took over as %s for provider %s is not known: %s", r.Service, r.Provider, reason))
+	}
+	return reason != ""
 }
 
 // revertRouting gives Services and routes back. Services come first: a route that is no longer there leads to them.
 func (c *Controller) revertRouting(ctx context.Context, v *view) error {
-	if err := c.main.applier.Apply(ctx, v.canary, v.handover.services); err != nil {
+	if err := c.main.Apply(ctx, v.canary, v.handover.services); err != nil {
 		return err
 	}
-	if err := c.mesh.applier.Apply(ctx, v.canary, v.handover.routes); err != nil {
+	if err := c.mesh.Apply(ctx, v.canary, v.handover.routes); err != nil {
 		return err
 	}
-	return c.mesh.applier.Delete(ctx, v.canary, v.handover.remaining)
+	return c.mesh.Delete(ctx, v.canary, v.handover.remaining)
 }

@@ -252,7 +252,7 @@ func (o *observer) inPlace(s *site, live *cache.Reader, wanted []router.Object) 
 	for i := range wanted {
 		live.Touch(wanted[i].Ref)
 	}
-	changes, err := s.applier.Diff(o.v.canary, wanted)
+	changes, err := s.Diff(o.v.canary, wanted)
 	o.failed(err)
 	if err == nil {
 		o.follow(s, wanted, changes)
@@ -301,7 +301,7 @@ func (o *observer) observeRoutes() {
 	}
 	o.v.facts.Provider.Warnings = router.Advice(p, o.v.canary, o.mesh)
 	o.v.rendered = wanted
-	if changes, err := o.c.mesh.applier.Diff(o.v.canary, early(wanted)); err != nil || len(changes) > 0 {
+	if changes, err := o.c.mesh.Diff(o.v.canary, early(wanted)); err != nil || len(changes) > 0 {
 		o.v.facts.Services.BackendsInPlace = false
 	}
 	o.v.facts.Routes.InPlace = o.inPlace(o.c.mesh, o.mesh, wanted)

@@ -157,7 +157,7 @@ func (o *observer) previousRoutes(r v1beta1.RoutingRef, taken bool) (bool, error
 	}
 	o.v.previous.routes.Ours = append(o.v.previous.routes.Ours, f.Ours...)
 	o.v.previous.routes.Originals = append(o.v.previous.routes.Originals, f.Originals...)
-	changes, err := o.c.mesh.applier.Diff(o.v.canary, f.Originals)
+	changes, err := o.c.mesh.Diff(o.v.canary, f.Originals)
 	return len(f.Ours)+len(changes) > 0, err
 }
 
@@ -176,7 +176,7 @@ func (o *observer) previousServices(r v1beta1.RoutingRef, taken bool) (left, tak
 	}
 	o.v.previous.services.Ours = append(o.v.previous.services.Ours, f.Ours...)
 	o.v.previous.services.Released = append(o.v.previous.services.Released, f.Released...)
-	changes, err := o.c.main.applier.Diff(o.v.canary, f.Released)
+	changes, err := o.c.main.Diff(o.v.canary, f.Released)
 	return len(f.Ours)+len(changes) > 0, len(f.Originals) > 0, err
 }
 
@@ -232,16 +232,16 @@ func (c *Controller) resumePreviousScalers(ctx context.Context, v *view) error {
 
 // retireRoutes carries out rollout.RetireRoutes.
 func (c *Controller) retireRoutes(ctx context.Context, v *view) error {
-	if err := c.mesh.applier.Delete(ctx, v.canary, v.previous.routes.Ours); err != nil {
+	if err := c.mesh.Delete(ctx, v.canary, v.previous.routes.Ours); err != nil {
 		return err
 	}
-	return c.mesh.applier.Apply(ctx, v.canary, v.previous.routes.Originals)
+	return c.mesh.Apply(ctx, v.canary, v.previous.routes.Originals)
 }
 
 // retireServices carries out rollout.RetireServices.
 func (c *Controller) retireServices(ctx context.Context, v *view) error {
-	if err := c.main.applier.Apply(ctx, v.canary, v.previous.services.Released); err != nil {
+	if err := c.main.Apply(ctx, v.canary, v.previous.services.Released); err != nil {
 		return err
 	}
-	return c.main.applier.Delete(ctx, v.canary, v.previous.services.Ours)
+	return c.main.Delete(ctx, v.canary, v.previous.services.Ours)
 }

@@ -35,7 +35,7 @@ func (o *observer) follow(s *site, wanted []router.Object, changes []router.Chan
 // applyObjects makes objects as wanted, but for those whose repair has to wait. A state that was not written before never
 // does: it is a decision of the rules, not a repair.
 func (c *Controller) applyObjects(ctx context.Context, v *view, s *site, stored *v1beta1.Canary, wanted []router.Object) error {
-	changes, err := s.applier.Diff(stored, wanted)
+	changes, err := s.Diff(stored, wanted)
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (c *Controller) applyObjects(ctx context.Context, v *view, s *site, stored 
 			allowed = append(allowed, wanted[i])
 		}
 	}
-	return s.applier.Apply(ctx, stored, allowed)
+	return s.Apply(ctx, stored, allowed)
 }
 
 // urgent is whether a repair leads requests away from where nobody serves them, or from a canary that is to get less.
@@ -248,7 +248,7 @@ func (c *Controller) meetOpponents(ctx context.Context, v *view) {
 		}
 		manager := ""
 		if len(found.fields) > 0 {
-			u, err := found.site.Client().Resource(ref.Resource).Namespace(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+			u, err := found.site.of(ref.Resource).Client().Resource(ref.Resource).Namespace(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
 			if err != nil {
 				c.logger(v.key).Debug("who changes an object of ours is not known", zap.Stringer("object", ref), zap.Error(err))
 			} else {

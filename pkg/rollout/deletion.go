@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -38,15 +39,11 @@ func terminating(p *pass) bool {
 		p.keepHealth = true
 	case !p.c.Spec.RevertOnDeletion:
 		p.keepHealth = true
-		if p.f.Routes.Outlasting {
-			p.do(RevertRouting{})
-		} else {
-			p.do(RemoveFinalizer{})
-		}
+		p.leaveNoRoutes()
 	case p.inPhase(v1beta1.CanaryPhaseTerminated):
 		p.letGo()
-	case p.f.Problem != nil && p.f.Problem.Unknown:
-		p.problem = p.f.Problem
+	case p.unreadable():
+		p.tellHeld()
 	case !p.inPhase(v1beta1.CanaryPhaseTerminating) || p.st.Stage == "" || p.st.StageStartedAt == nil:
 		// Without a record of how far it came, as when another operator began it, a deletion starts over.
 		p.beginTermination()
@@ -54,6 +51,37 @@ func terminating(p *pass) bool {
 		p.handBack()
 	}
 	return true
+}
+
+// leaveNoRoutes lets a Canary that gives nothing back go once no routes are left that nobody else would delete.
+func (p *pass) leaveNoRoutes() {
+	switch {
+	case !p.f.Routes.Outlasting:
+		p.do(RemoveFinalizer{})
+	case p.unreadable():
+		p.tellHeld()
+	default:
+		p.tellHeld()
+		p.do(RevertRouting{})
+	}
+}
+
+// unreadable is whether what the Canary has to give back or to delete is not known.
+func (p *pass) unreadable() bool { return p.f.Problem != nil && p.f.Problem.Unknown }
+
+// tellHeld tells what keeps a deletion from reading or changing the objects that it has to, and the way out for those whom nobody
+// can help: the cluster of the mesh may be gone for good.
+func (p *pass) tellHeld() {
+	held := Problem{Reason: ReasonApplyFailed, Message: p.f.ApplyError}
+	if p.unreadable() {
+		held = *p.f.Problem
+	}
+	if held.Message == "" {
+		return
+	}
+	held.Message = fmt.Sprintf("%s: %s stays until that works; whoever removes its finalizer %s leaves behind what it made",
+		held.Message, p.canaryName(), v1beta1.Finalizer)
+	p.problem = &held
 }
 
 // tookOver is whether anything may lead to the primary by now. Without a record of ours, another operator may have seen to
@@ -116,6 +144,7 @@ func (p *pass) handBack() {
 	if !p.f.Reverted {
 		p.st.Stage = stageReverting
 		p.problem = p.f.Problem
+		p.tellHeld()
 		p.do(RevertRouting{})
 		return
 	}

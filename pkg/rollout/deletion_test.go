@@ -141,6 +141,18 @@ func TestDeletion(t *testing.T) {
 		"routes that nobody else deletes": {succeeded, []edit{deleted, func(f *Facts) {
 			f.Canary.Spec.RevertOnDeletion, f.Routes.Outlasting = false, true
 		}}, want{rule: "terminating", phase: succeeded, actions: []Action{RevertRouting{}}}},
+		"routes that can't be deleted": {succeeded, []edit{deleted, func(f *Facts) {
+			f.Canary.Spec.RevertOnDeletion, f.Routes.Outlasting, f.ApplyError = false, true, "connection refused"
+		}}, want{rule: "terminating", phase: succeeded, actions: []Action{RevertRouting{}}, reason: ReasonApplyFailed, says: []string{
+			"connection refused: podinfo.test stays until that works; whoever removes its finalizer finalizer.flagger.app leaves behind what it made"}}},
+		"routes that can't be read": {succeeded, []edit{deleted, func(f *Facts) {
+			f.Canary.Spec.RevertOnDeletion, f.Routes.Outlasting = false, true
+			f.Problem = &Problem{Reason: ReasonReadFailed, Message: "no route to host", Unknown: true}
+		}}, want{rule: "terminating", phase: succeeded, reason: ReasonReadFailed, says: []string{
+			"no route to host: podinfo.test stays until that works; whoever removes its finalizer finalizer.flagger.app leaves behind what it made"}}},
+		"routes can't be given back": {terminating, []edit{handingBack(stageReverting, time.Second), func(f *Facts) { f.ApplyError = "connection refused" }},
+			want{rule: "terminating", phase: terminating, stage: stageReverting, actions: []Action{RevertRouting{}}, reason: ReasonApplyFailed, says: []string{
+				"connection refused: podinfo.test stays until that works; whoever removes its finalizer finalizer.flagger.app leaves behind what it made"}}},
 		"routes are gone": {succeeded, []edit{deleted, func(f *Facts) { f.Canary.Spec.RevertOnDeletion = false }},
 			want{rule: "terminating", phase: succeeded, actions: []Action{RemoveFinalizer{}}}},
 		"held by others only": {terminating, []edit{handingBack(stageReturning, time.Second), func(f *Facts) { f.Canary.Finalizers = []string{"other"} }},

@@ -7,6 +7,8 @@ package router
 import (
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -58,6 +60,16 @@ func (r Ref) String() string {
 		return fmt.Sprintf("%s %s", r.Kind, r.Name)
 	}
 	return fmt.Sprintf("%s %s.%s", r.Kind, r.Name, r.Namespace)
+}
+
+// WithWorkloads is whether the objects of a resource are in the cluster of the workloads, wherever the control plane of the mesh is:
+// those of Kubernetes itself and the Services of Knative, which are workloads.
+func WithWorkloads(resource schema.GroupVersionResource) bool {
+	switch resource.Group {
+	case corev1.GroupName, networkingv1.GroupName, "serving.knative.dev":
+		return true
+	}
+	return false
 }
 
 // GroupVersionKind is the kind in the form that objects carry.

@@ -34,7 +34,7 @@ type Config struct {
 	// IncludeLabelPrefix are the prefixes of labels that copies take over (-include-label-prefix).
 	IncludeLabelPrefix []string
 	// Unowned leaves out owner references: the mesh is in another cluster than the Canaries
-	// (-kubeconfig-service-mesh).
+	// (-kubeconfig-service-mesh). Ingresses are where the Canaries are, and have one all the same.
 	Unowned bool
 }
 
@@ -86,10 +86,10 @@ func New(config Config) *Registry {
 		{name: v1beta1.KumaProvider, provider: kuma.New()},
 		{name: v1beta1.LinkerdProvider, provider: smi.New(smi.V1Alpha1, smi.Options{Mesh: "linkerd", Unowned: config.Unowned})},
 		{name: v1beta1.NGINXProvider, provider: nginx.New(nginx.Options{
-			AnnotationsPrefix: config.AnnotationsPrefix, Unowned: config.Unowned,
+			AnnotationsPrefix: config.AnnotationsPrefix,
 		})},
 		{name: v1beta1.OsmProvider, provider: smi.New(smi.V1Alpha2, smi.Options{Mesh: "osm", Unowned: config.Unowned})},
-		{name: v1beta1.SkipperProvider, provider: skipper.New(skipper.Options{Unowned: config.Unowned})},
+		{name: v1beta1.SkipperProvider, provider: skipper.New(skipper.Options{})},
 		split(v1beta1.SMIV1Alpha1Provider, smi.V1Alpha1),
 		split(v1beta1.SMIV1Alpha2Provider, smi.V1Alpha2),
 		split(v1beta1.SMIV1Alpha3Provider, smi.V1Alpha3),
