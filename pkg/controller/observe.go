@@ -211,11 +211,14 @@ func (o *observer) observeScaler() {
 	}
 	wanted, problem := workload.PrimaryScaler(c, o.main)
 	o.problem(problem)
-	if problem != nil || len(wanted) == 0 {
+	if problem != nil {
+		return
+	}
+	o.v.facts.Scaler = workload.TargetScaler(c, o.main)
+	if len(wanted) == 0 {
 		return
 	}
 	o.v.scaler = wanted
-	o.v.facts.Scaler = workload.TargetScaler(c, o.main)
 	o.v.facts.Scaler.Wanted, o.v.facts.Scaler.InPlace = true, o.inPlace(o.c.main, o.main, wanted)
 }
 
@@ -240,7 +243,9 @@ func (v *view) selects() bool {
 }
 
 func (v *view) servicesInput() services.Input {
-	in := services.Input{Label: v.seen.Selector.Label, Value: v.seen.Selector.Value, Pods: v.seen.PodLabels}
+	in := services.Input{
+		Label: v.seen.Selector.Label, Value: v.seen.Selector.Value, Pods: v.seen.PodLabels, PrimaryPods: v.seen.PrimaryPodLabels,
+	}
 	for _, p := range v.seen.Ports {
 		in.Ports = append(in.Ports, services.Port{Name: p.Name, Number: p.Number, Protocol: p.Protocol})
 	}
@@ -271,6 +276,7 @@ func (o *observer) observeRoutes() {
 		o.invalid("%s: %v", where, err)
 		return
 	}
+	p = router.For(p, o.v.canary)
 	abilities := p.Abilities()
 	o.v.provider = p
 	o.v.facts.Provider = rollout.ProviderFact{
@@ -372,7 +378,9 @@ func (o *observer) checkRivals() {
 	o.v.refused = true
 	rival := rivals[first]
 	field, what := "spec.targetRef", fmt.Sprintf("target %s/%s", o.v.canary.Spec.TargetRef.Kind, o.v.canary.Spec.TargetRef.Name)
-	if !cache.SameTarget(rival, o.v.object) {
+	if shared := cache.SharedPrimary(rival, o.v.object); shared != "" {
+		field, what = "spec.primaryRef", "workload "+shared+" as its primary or its target"
+	} else if !cache.SameTarget(rival, o.v.object) {
 		field, what = "spec.service.name", "Service "+router.NamesOf(o.v.canary).Apex
 	}
 	o.problem(&rollout.Problem{Reason: rollout.ReasonDuplicateTarget, Message: fmt.Sprintf(

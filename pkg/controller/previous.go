@@ -101,7 +101,8 @@ func (o *observer) observePrevious() {
 	o.observePreviousScalers(record.Scalers)
 	apex := router.NamesOf(o.v.canary).Apex
 	for _, r := range record.Routing {
-		if r.Service == apex && (r.Provider == o.v.facts.Provider.Name || r.Provider == "") {
+		_, route := o.v.canary.OwnRoute(o.v.facts.Provider.Name)
+		if r.Service == apex && (r.Provider == o.v.facts.Provider.Name && r.Route == route || r.Provider == "") {
 			continue
 		}
 		if o.v.facts.Previous == nil {
@@ -147,6 +148,9 @@ func (o *observer) previousRoutes(r v1beta1.RoutingRef, taken bool) (bool, error
 			return false, err
 		}
 	}
+	if r.Route != "" {
+		return o.previousRoute(p, r)
+	}
 	served := func(ref router.Ref) bool { return !gone[ref.Kind] }
 	f, err := router.PreviousOf(o.v.canary, p, r.Service, o.v.rendered, served, o.mesh)
 	if err != nil {
@@ -159,6 +163,21 @@ func (o *observer) previousRoutes(r v1beta1.RoutingRef, taken bool) (bool, error
 	o.v.previous.routes.Originals = append(o.v.previous.routes.Originals, f.Originals...)
 	changes, err := o.c.mesh.Diff(o.v.canary, f.Originals)
 	return len(f.Ours)+len(changes) > 0, err
+}
+
+// previousRoute reports whether a route of the user's that the Canary names no more still leads to the canary, which has no pods most of
+// the time. What is left to its user leads to the primary.
+func (o *observer) previousRoute(p router.Provider, r v1beta1.RoutingRef) (bool, error) {
+	former := o.v.canary.DeepCopy()
+	former.Spec.Service.Name = r.Service
+	former.Spec.RouteRef = &v1beta1.LocalObjectReference{Kind: v1beta1.RouteKind(r.Provider), Name: r.Route}
+	left, err := router.Leave(former, p, o.mesh)
+	if err != nil {
+		return false, err
+	}
+	o.v.previous.routes.Originals = append(o.v.previous.routes.Originals, left...)
+	changes, err := o.c.mesh.applier.Diff(o.v.canary, left)
+	return len(changes) > 0, err
 }
 
 // previousServices reports whether there are Services to delete or to leave to their users, and whether there are any of users.

@@ -38,13 +38,14 @@ func remembered[T comparable](present T, record []T, replaces func(T) bool) []T 
 
 func (p *pass) presentRouting() v1beta1.RoutingRef {
 	apex, _, _ := p.c.GetServiceNames()
-	return v1beta1.RoutingRef{Service: apex, Provider: p.f.Provider.Name}
+	_, route := p.c.OwnRoute(p.f.Provider.Name)
+	return v1beta1.RoutingRef{Service: apex, Provider: p.f.Provider.Name, Route: route}
 }
 
 // isPresent is whether nothing under an entry is previous.
 func (p *pass) isPresent(r v1beta1.RoutingRef) bool {
 	present := p.presentRouting()
-	return r.Service == present.Service && (r.Provider == present.Provider || r.Provider == "")
+	return r.Service == present.Service && (r.Provider == present.Provider && r.Route == present.Route || r.Provider == "")
 }
 
 // retire takes the next step of the removal of previous routes and Services.
@@ -108,11 +109,14 @@ func (p *pass) retireRoutes() {
 	for _, r := range p.st.Routing {
 		switch {
 		case p.isPresent(r):
+		case r.Service == present.Service && r.Provider == present.Provider:
+			p.normal("The former route leads nothing to %s any more, %s is routed by the present one", p.targetName(), p.canaryName())
+			continue
 		case r.Service == present.Service:
 			p.normal("No routes of provider %s are left, %s is routed by %s", r.Provider, p.canaryName(), present.Provider)
 			continue
 		default:
-			r.Provider = ""
+			r.Provider, r.Route = "", ""
 		}
 		if !slices.Contains(left, r) {
 			left = append(left, r)

@@ -10,11 +10,12 @@ import (
 )
 
 var (
-	present      = v1beta1.RoutingRef{Service: "podinfo", Provider: "istio"}
-	previousName = v1beta1.RoutingRef{Service: "old", Provider: "istio"}
-	routesGone   = v1beta1.RoutingRef{Service: "old"}
-	previousMesh = v1beta1.RoutingRef{Service: "podinfo", Provider: "contour"}
-	released     = v1beta1.RoutingRef{Service: "old", Released: true}
+	present       = v1beta1.RoutingRef{Service: "podinfo", Provider: "istio"}
+	previousName  = v1beta1.RoutingRef{Service: "old", Provider: "istio"}
+	routesGone    = v1beta1.RoutingRef{Service: "old"}
+	previousRoute = v1beta1.RoutingRef{Service: "podinfo", Provider: "istio", Route: "edge"}
+	previousMesh  = v1beta1.RoutingRef{Service: "podinfo", Provider: "contour"}
+	released      = v1beta1.RoutingRef{Service: "old", Released: true}
 )
 
 // knownBy sets the record, and since when the present Services and routes have been seen in force.
@@ -75,6 +76,10 @@ func TestB31_Retirement(t *testing.T) {
 		"left to its user": {[]edit{knownBy(-1, present, released), left(released, PreviousFact{TakenOver: true, Services: true})},
 			[]v1beta1.RoutingRef{present, released}, nil, "", false},
 		"leads elsewhere": {[]edit{knownBy(-1, present, released), left(released, PreviousFact{})}, []v1beta1.RoutingRef{present}, nil, "", false},
+		"another route": {[]edit{knownBy(long, present, previousRoute), left(previousRoute, PreviousFact{Routes: true})},
+			[]v1beta1.RoutingRef{present, previousRoute}, []Action{RetireRoutes{}}, "", false},
+		"another route is left": {[]edit{knownBy(long, present, previousRoute), left(previousRoute, PreviousFact{})}, []v1beta1.RoutingRef{present}, nil,
+			"The former route leads nothing to podinfo.test any more, podinfo.test is routed by the present one", true},
 		"another provider": {[]edit{knownBy(long, present, previousMesh), left(previousMesh, PreviousFact{})}, []v1beta1.RoutingRef{present}, nil,
 			"No routes of provider contour are left, podinfo.test is routed by istio", true},
 		"routes not known": {[]edit{knownBy(long, present, previousName), left(previousName, PreviousFact{Unknown: "forbidden"})},

@@ -16,10 +16,10 @@ func RolledOut(c *v1beta1.Canary) (*v1beta1.Canary, *Problem) {
 	was, is := *c.Status.Rollout.TargetRef, c.Spec.TargetRef
 	// The rest is shared: nobody changes what was observed, and this is looked at in every pass.
 	previous := *c
-	previous.Spec.TargetRef = was
+	previous.Spec.TargetRef, previous.Spec.PrimaryRef = was, c.Status.Rollout.PrimaryRef
 	// Services of Kubernetes and of Knative have one kind. Versions of an API have the same objects.
 	if was.Kind == is.Kind && was.Name == is.Name && previous.IsKnative() == c.IsKnative() {
-		return c, nil
+		return withPrimary(c, &previous)
 	}
 	if was.Kind == is.Kind && was.Name == is.Name {
 		was.Kind, is.Kind = was.APIVersion+" "+was.Kind, is.APIVersion+" "+is.Kind
@@ -27,6 +27,21 @@ func RolledOut(c *v1beta1.Canary) (*v1beta1.Canary, *Problem) {
 	return &previous, &Problem{Reason: ReasonInvalidSpec, Message: fmt.Sprintf("spec.targetRef: %s.%s was rolled out for %s %s and can't be "+
 		"moved to %s %s: set it back, or delete the Canary and create one for the other target. Until then the primary of %[3]s "+
 		"%[4]s goes on serving", c.Name, c.Namespace, was.Kind, was.Name, is.Kind, is.Name)}
+}
+
+// withPrimary is the same for the primary: what was promoted is in the previous one.
+func withPrimary(c, previous *v1beta1.Canary) (*v1beta1.Canary, *Problem) {
+	was, is := previous.GetPrimaryName(), c.GetPrimaryName()
+	if previous.HasOwnPrimary() == c.HasOwnPrimary() && was == is {
+		return c, nil
+	}
+	remedy := "set it to " + was
+	if !previous.HasOwnPrimary() {
+		remedy = "remove it"
+	}
+	return previous, &Problem{Reason: ReasonInvalidSpec, Message: fmt.Sprintf("spec.primaryRef: %s %s serves as the primary of %s.%s, and "+
+		"another one can't take its place: %s, or delete the Canary and create one for the other primary. Until then %[2]s goes on serving",
+		previous.Spec.TargetRef.Kind, was, c.Name, c.Namespace, remedy)}
 }
 
 // recordTarget notes whose copy the primary is, before anything leads to it. Until then another target may be named. A record
@@ -37,5 +52,5 @@ func (p *pass) recordTarget() {
 		return
 	}
 	ref := p.c.Spec.TargetRef
-	p.st.TargetRef = &ref
+	p.st.TargetRef, p.st.PrimaryRef = &ref, p.c.Spec.PrimaryRef.DeepCopy()
 }

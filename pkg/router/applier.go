@@ -111,6 +111,9 @@ func (a *Applier) diff(c *v1beta1.Canary, o *Object) (*Change, error) {
 	if err != nil {
 		return nil, err
 	}
+	if live == nil && o.Named {
+		return nil, &FieldError{Field: o.NamedBy, Message: fmt.Sprintf("%s does not exist: create it, or correct the name", o.Ref)}
+	}
 	if live == nil {
 		wanted := shareOf(o.Wanted.Object, o.Owned, ownKeys(o, Ours))
 		return &Change{Ref: o.Ref, Op: Create, Body: newBody(c, o), Undone: a.answers.writtenAs(o.Ref, wanted)}, nil
@@ -121,6 +124,10 @@ func (a *Applier) diff(c *v1beta1.Canary, o *Object) (*Change, error) {
 		return nil, &FieldError{Field: cmp.Or(o.NamedBy, "spec.service.name"), Message: fmt.Sprintf(
 			"%s belongs to Canary %s: set a name that no other Canary of the namespace uses",
 			o.Ref, owner)}
+	}
+	if control == Ours && o.Named {
+		return nil, &FieldError{Field: o.NamedBy, Message: fmt.Sprintf("%s was made for this Canary and goes with it: name a route of your "+
+			"own, or remove its owner reference to make it that", o.Ref)}
 	}
 	wanted, actual := shares(o, live, control)
 	patch, undone := map[string]any{}, 0

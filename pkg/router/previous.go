@@ -2,6 +2,7 @@ package router
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -51,6 +52,22 @@ func Outline(c *v1beta1.Canary, p Provider, name string, live Live) ([]Object, e
 		return outliner.Outline(under(c, name)), nil
 	}
 	return p.Render(under(c, name), Traffic{Primary: 100}, live)
+}
+
+// Leave returns the route of a user, which the Canary names, as it is to be left when another one takes its place: with all traffic on
+// the primary. There is nothing to leave in a route that is gone, or has no rule for both sides any more.
+func Leave(c *v1beta1.Canary, p Provider, live Live) ([]Object, error) {
+	objects, err := For(p, c).Render(c, Traffic{Primary: 100}, live)
+	var fault *FieldError
+	if errors.As(err, &fault) {
+		return nil, nil
+	}
+	for i := range objects {
+		o := &objects[i]
+		// What was kept of it would be out of date by the time it is named again.
+		o.Owned, o.KeepOriginal = append(slices.Clone(o.Owned), []string{"metadata", "annotations", OriginalAnnotation}), false
+	}
+	return objects, err
 }
 
 // sameObject is whether two references are to one object, be it in two versions of its API.

@@ -34,11 +34,22 @@ func Originals(c *v1beta1.Canary, rendered []Object, live Live) ([]Object, error
 		if spec == nil {
 			continue
 		}
+		if o.Restore != nil {
+			live, _, err := unstructured.NestedMap(current.Object, "spec")
+			if err == nil {
+				spec, err = o.Restore(live, spec)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", o.Ref, err)
+			}
+		}
 		originals = append(originals, Object{
 			Ref:     o.Ref,
 			Wanted:  NewObject(o.Ref, nil, o.Released, spec),
 			Owned:   append(originalPaths(o.Owned, spec), []string{"metadata", "annotations", OriginalAnnotation}),
 			Unowned: true,
+			Named:   o.Named,
+			NamedBy: o.NamedBy,
 		})
 	}
 	return originals, nil

@@ -92,6 +92,11 @@ type Object struct {
 	// KeepOriginal stores the spec of a user's object in an annotation when it is first taken over, so that deletion of
 	// the Canary can restore it.
 	KeepOriginal bool
+	// Named is whether the Canary names an object of the user's own: it is changed as long as it is there, and never made.
+	Named bool
+	// Restore turns, in place of the owned fields as they were, the spec of a live object into what is given back. It gets
+	// the spec as it was before the object was taken over, and changes neither.
+	Restore func(live, original map[string]any) (map[string]any, error)
 	// Unowned leaves out the owner reference, for cluster-scoped objects and objects in another cluster.
 	Unowned bool
 	// Released are annotations that an object of a user's gets when it is given back, instead of losing those that are ours.
@@ -166,6 +171,21 @@ type Outliner interface {
 	// Outline returns the objects that Render makes as far as they are known without any source: the name of each, which of
 	// its fields are ours, and how it is given back.
 	Outline(*v1beta1.Canary) []Object
+}
+
+// Chooser is a Provider that leaves some Canaries to another one.
+type Chooser interface {
+	Provider
+	// For returns the Provider for a Canary, which may be this one.
+	For(*v1beta1.Canary) Provider
+}
+
+// For returns the Provider for a Canary: the one that p chooses, or p if it is no Chooser.
+func For(p Provider, c *v1beta1.Canary) Provider {
+	if chooser, ok := p.(Chooser); ok {
+		return chooser.For(c)
+	}
+	return p
 }
 
 // Adviser is a Provider that sees in objects of users what is likely to keep a rollout from doing what its user expects.

@@ -28,8 +28,8 @@ type Recorder struct {
 
 	// mu guards the maps, and keeps the steps of one observation together.
 	mu sync.Mutex
-	// targets are the Canaries that exist, with the name of their target.
-	targets map[object]string
+	// targets are the Canaries that exist, with the names of their workloads.
+	targets map[object]workloads
 	// metrics are the names of the metrics that Canaries had in their last analysis step.
 	metrics map[object][]string
 	// totals are the numbers of Canaries by namespace.
@@ -37,6 +37,9 @@ type Recorder struct {
 }
 
 type object struct{ namespace, name string }
+
+// workloads are the target and the primary of a Canary.
+type workloads struct{ target, primary string }
 
 // New returns a Recorder with a registry of its own.
 func New(version, meshProvider string) *Recorder {
@@ -48,7 +51,7 @@ func New(version, meshProvider string) *Recorder {
 	r := &Recorder{
 		registry: registry,
 		vectors:  register(registry),
-		targets:  map[object]string{},
+		targets:  map[object]workloads{},
 		metrics:  map[object][]string{},
 		totals:   map[string]int{},
 	}
@@ -89,16 +92,16 @@ func (r *Recorder) observe(c *v1beta1.Canary, do func(target string)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	key := object{c.Namespace, c.Name}
-	target := c.Spec.TargetRef.Name
+	now := workloads{c.Spec.TargetRef.Name, c.GetPrimaryName()}
 	before, known := r.targets[key]
-	r.targets[key] = target
+	r.targets[key] = now
 	switch {
 	case !known:
 		r.count(c.Namespace, 1)
-	case before != target:
+	case before != now:
 		r.dropTarget(c.Namespace, before)
 	}
-	do(target)
+	do(now.target)
 }
 
 // count changes the number of Canaries of a namespace. A namespace without any has no series.
@@ -112,16 +115,17 @@ func (r *Recorder) count(namespace string, by int) {
 	r.vectors.gauges[nameTotal].WithLabelValues(namespace).Set(float64(r.totals[namespace]))
 }
 
-// dropTarget removes the series of a target unless another Canary has one of the same name.
-func (r *Recorder) dropTarget(namespace, target string) {
+// dropTarget removes the series of a target and its primary unless another Canary has a target of the same name.
+func (r *Recorder) dropTarget(namespace string, before workloads) {
+	target := before.target
 	for key, other := range r.targets {
-		if key.namespace == namespace && other == target {
+		if key.namespace == namespace && other.target == target {
 			return
 		}
 	}
 	r.vectors.deleteSeries(prometheus.Labels{"namespace": namespace, "name": target})
 	r.vectors.deleteSeries(prometheus.Labels{"namespace": namespace, "workload": target})
-	r.vectors.deleteSeries(prometheus.Labels{"namespace": namespace, "workload": target + v1beta1.PrimarySuffix})
+	r.vectors.deleteSeries(prometheus.Labels{"namespace": namespace, "workload": before.primary})
 }
 
 // Phase records the phase of the Canary.
@@ -148,7 +152,7 @@ func (r *Recorder) Phase(c *v1beta1.Canary, phase v1beta1.CanaryPhase) {
 func (r *Recorder) Weights(c *v1beta1.Canary, primary, canary int32) {
 	r.observe(c, func(target string) {
 		weights := r.vectors.gauges[nameWeight]
-		weights.WithLabelValues(target+v1beta1.PrimarySuffix, c.Namespace).Set(float64(primary))
+		weights.WithLabelValues(c.GetPrimaryName(), c.Namespace).Set(float64(primary))
 		weights.WithLabelValues(target, c.Namespace).Set(float64(canary))
 	})
 }

@@ -71,7 +71,12 @@ func kinds() []kind {
 func (k *Kinds) For(c *v1beta1.Canary) (Target, *rollout.Problem) {
 	ref := c.Spec.TargetRef
 	if found := k.find(c); found != nil {
-		return found.build(k.client, k.options), nil
+		options := k.options
+		if c.HasOwnPrimary() {
+			// Its pods read what those of the target read: there are no copies that a promotion would change.
+			options.TrackConfigs = false
+		}
+		return found.build(k.client, options), nil
 	}
 	if slices.Contains(k.Names(), ref.Kind) {
 		return nil, invalid("spec.targetRef.apiVersion: %s %s is not served: set %s", ref.APIVersion, ref.Kind, v1beta1.KnativeAPIVersion)

@@ -43,11 +43,17 @@ func (d *deployment) Observe(c *v1beta1.Canary, live router.Live, now time.Time)
 	var problem *rollout.Problem
 	if primary != nil {
 		first.add(o.observe(d.podKind, &o.Primary, primary, primaryLimits(c), now))
-		o.Primary.Orphaned = orphaned(c, primary)
+		o.Primary.Orphaned = !c.HasOwnPrimary() && orphaned(c, primary)
+		if c.HasOwnPrimary() {
+			o.PrimaryPodLabels = podLabels(primary)
+		}
 	}
 	if target == nil {
 		first.add(targetNotFound(c))
 		return o, first.problem
+	}
+	if primary == nil && c.HasOwnPrimary() {
+		first.add(missingPrimary(c))
 	}
 	first.add(o.observe(d.podKind, &o.Target, target, targetLimits(c), now))
 	o.Primary.StopsFirst = primary != nil && d.stopsFirst(c, target, primary)
@@ -56,16 +62,16 @@ func (d *deployment) Observe(c *v1beta1.Canary, live router.Live, now time.Time)
 		o.Target.Revision.Configs, o.Target.Revision.FlaggerConfigs, problem = observeConfigs(c.Namespace, mapAt(target.Object, podSpecPath()...), live)
 		first.add(problem)
 	}
-	first.add(checkPrimaryName(c))
-	o.Selector, problem = selectorOf(target, d.options.SelectorLabels)
+	o.Selector, problem = d.selector(c, target)
 	first.add(problem)
 	o.PodLabels = podLabels(target)
-	o.Port, problem = checkPorts(c, target, primary)
-	first.add(problem)
-	o.Ports = discoveredPorts(c, target)
-	if primary != nil && o.Selector.Label != "" {
-		first.add(checkOwner(c, primary))
-		first.add(checkPrimarySelector(primary, o.Selector))
+	if !c.HasOwnPrimary() {
+		o.Port, problem = checkPorts(c, target, primary)
+		first.add(problem)
+		o.Ports = discoveredPorts(c, target)
+	}
+	if primary != nil && (c.HasOwnPrimary() || o.Selector.Label != "") {
+		first.add(checkPrimary(c, primary, o.Selector))
 		first.add(d.observeCopy(c, &o, target, primary, live))
 	}
 	return o, first.problem
@@ -76,7 +82,7 @@ func (d *deployment) observeCopy(c *v1beta1.Canary, o *Observation, target, prim
 	live router.Live) *rollout.Problem {
 	configs := o.Target.Revision.Configs
 	names := namesIn(c, mapAt(primary.Object, podSpecPath()...), configs)
-	o.Primary.Copy = d.copyOf(target, primary, o.Selector, *o, names)
+	o.Primary.Copy = d.copyOf(c, target, primary, *o, names)
 	recorded := recordedCopy(primary, o.Primary.Revision.Fingerprint) != ""
 	o.Primary.CopyRecorded = recorded
 	o.Primary.Edited = edited(primary, o.Primary.Copy)

@@ -29,7 +29,7 @@ type podKind struct {
 	// unreadyInUpdate is whether an update of the object, with so many pods, may leave none of them ready.
 	unreadyInUpdate func(d *unstructured.Unstructured, pods int64) bool
 	// adapt turns the pod spec of a target, in place, into that of its primary.
-	adapt func(podSpec map[string]any, name string, selectorLabels []string)
+	adapt func(podSpec map[string]any, rename renaming)
 }
 
 func deploymentKind() podKind {
@@ -60,7 +60,7 @@ func daemonSetKind() podKind {
 		unreadyInUpdate: daemonSetUnready,
 
 		// The copy does not keep away from itself: at most one of its pods is on a node anyway.
-		adapt: func(podSpec map[string]any, _ string, _ []string) { unpark(podSpec) },
+		adapt: func(podSpec map[string]any, _ renaming) { unpark(podSpec) },
 	}
 }
 

@@ -44,7 +44,7 @@ func (d *deployment) renderTemplate(target *unstructured.Unstructured, s Selecto
 		template["metadata"] = metadata
 	}
 	metadata["labels"], metadata["annotations"] = labels, annotations
-	d.adapt(mapAt(template, "spec"), target.GetName(), d.options.SelectorLabels)
+	d.adapt(mapAt(template, "spec"), byName(target.GetName(), d.options.SelectorLabels))
 	renameConfigs(mapAt(template, "spec"), names)
 	return template
 }
@@ -72,11 +72,11 @@ func idOf(template map[string]any) string {
 
 // copyOf finds the revision of the target that the primary was made from: the recorded one, or the present one if the
 // primary equals what would be made of it, as it does when Flagger made it. Empty when it is neither.
-func (d *deployment) copyOf(target, primary *unstructured.Unstructured, s Selector, o Observation, names map[string]string) string {
+func (d *deployment) copyOf(c *v1beta1.Canary, target, primary *unstructured.Unstructured, o Observation, names map[string]string) string {
 	if recorded := recordedCopy(primary, o.Primary.Revision.Fingerprint); recorded != "" {
 		return recorded
 	}
-	if d.sameTemplate(target, primary, s, names) {
+	if d.sameTemplate(c, target, primary, o.Selector, names) {
 		return o.Target.Revision.Fingerprint
 	}
 	return ""
@@ -115,8 +115,11 @@ func edited(primary *unstructured.Unstructured, copied string) bool {
 
 // sameTemplate is whether the primary's template is what would be made of the target now, whatever its flagger-id. Both are
 // as the server returned them, with all defaults.
-func (d *deployment) sameTemplate(target, primary *unstructured.Unstructured, s Selector, names map[string]string) bool {
+func (d *deployment) sameTemplate(c *v1beta1.Canary, target, primary *unstructured.Unstructured, s Selector, names map[string]string) bool {
 	present := mapAt(primary.Object, "spec", "template")
+	if c.HasOwnPrimary() {
+		return fingerprint.IsCopy(present, d.renderInto(target, primary))
+	}
 	return fingerprint.IsCopy(present, d.renderTemplate(target, s, idOf(present), names))
 }
 
@@ -144,6 +147,9 @@ func (d *deployment) nextPrimary(c *v1beta1.Canary, src source, present *unstruc
 	if err != nil {
 		return nil, err
 	}
+	if c.HasOwnPrimary() {
+		return p, d.copyInto(c, src, p, recordedCopy(present, hash))
+	}
 	// With an autoscaler the number of pods is the autoscaler's. A target without pods says nothing about how many the
 	// primary needs.
 	if d.counted && c.Spec.AutoscalerRef == nil && intAt(src.target.Object, 1, "spec", "replicas") > 0 {
@@ -158,7 +164,7 @@ func (d *deployment) nextPrimary(c *v1beta1.Canary, src source, present *unstruc
 		// it, or an older version of this program rendered it.
 		return p, d.fillAround(c, src, p)
 	}
-	if sameConfigs && d.sameTemplate(src.target, present, src.selector, src.names) {
+	if sameConfigs && d.sameTemplate(c, src.target, present, src.selector, src.names) {
 		// Marks of other tools stay, or the pods would start once more.
 		return p, d.fillRecords(c, src, p)
 	}
@@ -236,6 +242,9 @@ func record(p *unstructured.Unstructured, revision string) error {
 		return err
 	}
 	annotations := p.GetAnnotations()
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
 	annotations[promotedRevisionAnnotation], annotations[primaryTemplateAnnotation] = revision, hash
 	p.SetAnnotations(annotations)
 	return nil

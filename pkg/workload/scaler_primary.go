@@ -55,10 +55,11 @@ func ScalerResources(c *v1beta1.Canary) []router.Ref {
 }
 
 // PrimaryScaler returns the autoscaler that the primary of a Canary should have: the one of the target, with every field of
-// its spec, pointed at the primary. It reads nothing but live. The result is nil for a Canary without autoscalerRef.
+// its spec, pointed at the primary. It reads nothing but live. The result is nil for a Canary without autoscalerRef, or with a primary of the user's, whose
+// autoscaler is the user's as well.
 func PrimaryScaler(c *v1beta1.Canary, live router.Live) ([]router.Object, *rollout.Problem) {
 	s := scalerOf(c)
-	if s == nil {
+	if s == nil || c.HasOwnPrimary() {
 		return nil, nil
 	}
 	source, problem := targetScaler(c, s, live)

@@ -11,6 +11,10 @@ import (
 // strategy and, without an autoscaler, the number of pods of the target together with the template, so either may apply.
 func (k podKind) stopsFirst(c *v1beta1.Canary, target, primary *unstructured.Unstructured) bool {
 	counts := []int64{k.replicas(primary)}
+	if c.HasOwnPrimary() {
+		// It gets the template alone.
+		return k.unreadyInUpdate(primary, counts[0])
+	}
 	if n := k.replicas(target); k.counted && c.Spec.AutoscalerRef == nil && n > 0 {
 		counts = append(counts, n)
 	}

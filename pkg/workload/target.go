@@ -56,8 +56,9 @@ type Observation struct {
 	Target, Primary rollout.Workload
 	// Selector is what the Services select the pods of the target by. The pods of the primary have PrimaryValue instead.
 	Selector Selector
-	// PodLabels are the labels of the pods of the target.
-	PodLabels map[string]string
+	// PodLabels are the labels of the pods of the target, PrimaryPodLabels those of a primary
+	// of the user's.
+	PodLabels, PrimaryPodLabels map[string]string
 	// Ports are the container ports for service.portDiscovery, with unique names and numbers, the one that service.port
 	// leads to included.
 	Ports []Port
@@ -85,5 +86,5 @@ type Port struct {
 
 // PrimaryName is the name of the primary workload of a Canary.
 func PrimaryName(c *v1beta1.Canary) string {
-	return c.Spec.TargetRef.Name + v1beta1.PrimarySuffix
+	return c.GetPrimaryName()
 }

@@ -49,6 +49,9 @@ func (d *deployment) ensurePrimary(ctx context.Context, c *v1beta1.Canary, revis
 	if err != nil {
 		return err
 	}
+	if primary == nil && c.HasOwnPrimary() {
+		return errMissing(c)
+	}
 	if primary == nil {
 		return d.createPrimary(ctx, c, target, revision)
 	}
@@ -126,10 +129,8 @@ func (d *deployment) updatePrimary(ctx context.Context, c *v1beta1.Canary, targe
 	if err != nil {
 		return failed(err)
 	}
-	for _, problem := range []*rollout.Problem{checkOwner(c, primary), checkPrimarySelector(primary, src.selector)} {
-		if problem != nil {
-			return failed(errors.New(problem.Message))
-		}
+	if problem := checkPrimary(c, primary, src.selector); problem != nil {
+		return failed(errors.New(problem.Message))
 	}
 	if src.names, err = (configCopies{d.client, d.options}).ensure(ctx, c, revision); err != nil {
 		return failed(fmt.Errorf("CreatePrimaryConfigs failed: %w", err))
@@ -162,12 +163,9 @@ func (d *deployment) sourceOf(c *v1beta1.Canary, target *unstructured.Unstructur
 		return source{}, fmt.Errorf("%s has %s and not %s: %w",
 			described(target), hash, revision.Fingerprint, ErrMoved)
 	}
-	var first problems
-	first.add(checkPrimaryName(c))
-	selector, problem := selectorOf(target, d.options.SelectorLabels)
-	first.add(problem)
-	if first.problem != nil {
-		return source{}, errors.New(first.problem.Message)
+	selector, problem := d.selector(c, target)
+	if problem != nil {
+		return source{}, errors.New(problem.Message)
 	}
 	return source{
 		target: target, selector: selector, revision: revision, replicas: intAt(target.Object, 1, "spec", "replicas"),

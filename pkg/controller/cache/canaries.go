@@ -35,7 +35,7 @@ func (e UndecodableError) Error() string { return e.cause.Error() }
 // that it needs itself. onEvent is told of every change, with old nil for an addition and current nil for a deletion.
 func NewCanaries(cluster *Cluster, indexers toolscache.Indexers, onEvent func(old, current *unstructured.Unstructured)) (*Canaries, error) {
 	informer := cluster.newInformer(CanaryResource, cluster.namespace, part{}, indexers)
-	err := informer.AddIndexers(toolscache.Indexers{byTarget: IndexBy(targetOf), byService: IndexBy(serviceOf), byScaler: IndexBy(scalerOf)})
+	err := informer.AddIndexers(toolscache.Indexers{byTarget: indexWorkloads, byService: IndexBy(serviceOf), byScaler: IndexBy(scalerOf)})
 	if err != nil {
 		return nil, fmt.Errorf("watching canaries: %w", err)
 	}
@@ -66,6 +66,15 @@ func IndexBy(value func(*unstructured.Unstructured) string) toolscache.IndexFunc
 		}
 		return []string{value(u)}, nil
 	}
+}
+
+// indexWorkloads is an index of Canaries by the workloads that they write to.
+func indexWorkloads(item any) ([]string, error) {
+	u, ok := item.(*unstructured.Unstructured)
+	if !ok {
+		return nil, nil
+	}
+	return workloadsOf(u), nil
 }
 
 // Get returns the newest known state of a Canary, nil if it does not exist. An object that does not fit our types comes

@@ -19,9 +19,21 @@ const (
 )
 
 // targetOf identifies the workload that a Canary rolls out.
-func targetOf(u *unstructured.Unstructured) string {
-	kind, _, _ := unstructured.NestedString(u.Object, "spec", "targetRef", "kind")
-	return strings.Join([]string{u.GetNamespace(), kind, targetNameOf(u)}, "/")
+func targetOf(u *unstructured.Unstructured) string { return referredTo(u, "targetRef") }
+
+// workloadsOf identifies the workloads of a user that a Canary writes to: the target, and the primary that it names.
+func workloadsOf(u *unstructured.Unstructured) []string {
+	all := []string{targetOf(u)}
+	if _, named, _ := unstructured.NestedFieldNoCopy(u.Object, "spec", "primaryRef"); named {
+		all = append(all, referredTo(u, "primaryRef"))
+	}
+	return all
+}
+
+func referredTo(u *unstructured.Unstructured, field string) string {
+	kind, _, _ := unstructured.NestedString(u.Object, "spec", field, "kind")
+	name, _, _ := unstructured.NestedString(u.Object, "spec", field, "name")
+	return strings.Join([]string{u.GetNamespace(), kind, name}, "/")
 }
 
 // serviceOf identifies the Service that a Canary leads to its primary.
@@ -51,14 +63,16 @@ func scalerOf(u *unstructured.Unstructured) string {
 // Rivals returns the Canaries, oldest first, that roll out the same workload or lead the same Service.
 func (s *Canaries) Rivals(u *unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
 	found := map[types.UID]*unstructured.Unstructured{}
-	for name, value := range map[string]string{byTarget: targetOf(u), byService: serviceOf(u)} {
-		items, err := s.informer.GetIndexer().ByIndex(name, value)
-		if err != nil {
-			return nil, err
-		}
-		for _, item := range items {
-			if other, ok := item.(*unstructured.Unstructured); ok && other.GetUID() != u.GetUID() {
-				found[other.GetUID()] = other
+	for name, values := range map[string][]string{byTarget: workloadsOf(u), byService: {serviceOf(u)}} {
+		for _, value := range values {
+			items, err := s.informer.GetIndexer().ByIndex(name, value)
+			if err != nil {
+				return nil, err
+			}
+			for _, item := range items {
+				if other, ok := item.(*unstructured.Unstructured); ok && other.GetUID() != u.GetUID() {
+					found[other.GetUID()] = other
+				}
 			}
 		}
 	}
@@ -90,6 +104,20 @@ func (s *Canaries) shared(u *unstructured.Unstructured, index, value string) (bo
 		other, ok := item.(*unstructured.Unstructured)
 		return ok && other.GetUID() != u.GetUID()
 	}), nil
+}
+
+// SharedPrimary is the name of a workload that both Canaries write to and that one of them, or both, names as its primary. It is
+// empty if there is none.
+func SharedPrimary(a, b *unstructured.Unstructured) string {
+	if SameTarget(a, b) {
+		return ""
+	}
+	for _, workload := range workloadsOf(a) {
+		if slices.Contains(workloadsOf(b), workload) {
+			return workload[strings.LastIndex(workload, "/")+1:]
+		}
+	}
+	return ""
 }
 
 // SameTarget is whether two Canaries roll out the same workload.

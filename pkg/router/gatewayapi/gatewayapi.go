@@ -13,6 +13,7 @@ import (
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
+	"flagger.app/flagger/pkg/router/adopted"
 )
 
 // Options are the settings that come from flags.
@@ -29,7 +30,7 @@ type Provider struct {
 	limited bool
 }
 
-var _ router.Provider = (*Provider)(nil)
+var _ router.Chooser = (*Provider)(nil)
 
 // New returns the provider for version v1.
 func New(options Options) *Provider { return &Provider{options: options, version: "v1"} }
@@ -55,6 +56,45 @@ func (p *Provider) Abilities() router.Abilities {
 
 // Resources is HTTPRoute.
 func (p *Provider) Resources() []router.Ref { return []router.Ref{p.ref("", "")} }
+
+// For leaves a Canary that names an HTTPRoute of the user's to one that changes the weights in it.
+func (p *Provider) For(c *v1beta1.Canary) router.Provider {
+	if kind, name := c.OwnRoute(v1beta1.GatewayAPIProvider); kind != "" {
+		return adopted.New(p.routes(), name)
+	}
+	return p
+}
+
+// routes are HTTPRoutes of users.
+func (p *Provider) routes() adopted.Kind {
+	kind := adopted.Kind{
+		Ref: p.ref, Lists: [][]string{{"spec", "rules"}}, Backends: "backendRefs", Service: serviceOf, Weight: 1,
+		Settled: func(o *unstructured.Unstructured) (router.Observed, error) {
+			route, err := decode(o)
+			if err != nil {
+				return router.Observed{}, err
+			}
+			return settled(route), nil
+		},
+	}
+	if p.limited {
+		kind.Settled = nil
+	}
+	return kind
+}
+
+// serviceOf is the Service of a namespace that a backend refers to.
+func serviceOf(namespace string, backend map[string]any) string {
+	has := func(field, value, fallback string) bool {
+		text, ok := backend[field].(string)
+		return !ok && value == fallback || text == value
+	}
+	if !has("group", "", "") || !has("kind", "Service", "Service") || !has("namespace", namespace, namespace) {
+		return ""
+	}
+	name, _ := backend["name"].(string) //nolint:errcheck // a backend without a name is none of ours
+	return name
+}
 
 // Sources is empty.
 func (*Provider) Sources(*v1beta1.Canary) []router.Ref { return nil }

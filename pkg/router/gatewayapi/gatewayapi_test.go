@@ -109,3 +109,25 @@ func TestB31_RouteIsNoPreviousOneInAnotherVersion(t *testing.T) {
 		}
 	}
 }
+
+func TestAdoptedRoute(t *testing.T) {
+	for version, p := range map[string]*gatewayapi.Provider{
+		"v1": gatewayapi.New(gatewayapi.Options{}), "v1beta1": gatewayapi.NewV1Beta1(gatewayapi.Options{}),
+	} {
+		t.Run(version, func(t *testing.T) {
+			conformance.RunAdopted(t, conformance.Adopted{
+				Provider: p, Kind: "HTTPRoute", Rules: "rules", Backends: "backendRefs", CRDs: crds(),
+				Backend: func(service string, weight int64) map[string]any {
+					return map[string]any{"group": "", "kind": "Service", "name": service, "port": int64(80), "weight": weight}
+				},
+				Spec: map[string]any{"hostnames": []any{"example.com"}, "parentRefs": []any{
+					map[string]any{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge"},
+				}},
+				Filter: map[string]any{
+					"matches": []any{map[string]any{"path": map[string]any{"type": "PathPrefix", "value": "/a"}}},
+					"filters": []any{map[string]any{"type": "RequestHeaderModifier", "requestHeaderModifier": map[string]any{"remove": []any{"x-debug"}}}},
+				},
+			})
+		})
+	}
+}

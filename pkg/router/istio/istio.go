@@ -10,12 +10,15 @@ package istio
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	istiov1beta1 "istio.io/client-go/pkg/apis/networking/v1beta1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
+	"flagger.app/flagger/pkg/router/adopted"
 )
 
 // mesh is the gateway that stands for all sidecars.
@@ -30,7 +33,7 @@ type Options struct {
 // Provider renders VirtualServices and DestinationRules.
 type Provider struct{ options Options }
 
-var _ router.Provider = (*Provider)(nil)
+var _ router.Chooser = (*Provider)(nil)
 
 // New returns the provider.
 func New(options Options) *Provider { return &Provider{options: options} }
@@ -52,6 +55,34 @@ func (*Provider) Abilities() router.Abilities {
 // Resources is DestinationRule and VirtualService.
 func (*Provider) Resources() []router.Ref {
 	return []router.Ref{destinationRule("", ""), virtualService("", "")}
+}
+
+// For leaves a Canary that names a VirtualService of the user's to one that changes the weights in it.
+func (p *Provider) For(c *v1beta1.Canary) router.Provider {
+	kind, name := c.OwnRoute(v1beta1.IstioProvider)
+	if kind == "" {
+		return p
+	}
+	return adopted.New(adopted.Kind{
+		Ref: virtualService, Lists: [][]string{{"spec", "http"}, {"spec", "tcp"}, {"spec", "tls"}}, Backends: "route", Service: serviceOf,
+	}, name)
+}
+
+// serviceOf is the Service of a namespace that a destination leads to, by its short name or by one of its longer ones.
+func serviceOf(namespace string, destination map[string]any) string {
+	host, _, err := unstructured.NestedString(destination, "destination", "host")
+	if err != nil {
+		return ""
+	}
+	name, rest, _ := strings.Cut(host, ".")
+	switch rest {
+	case "", namespace, namespace + ".svc":
+		return name
+	}
+	if strings.HasPrefix(rest, namespace+".svc.") {
+		return name
+	}
+	return ""
 }
 
 // Sources is empty.

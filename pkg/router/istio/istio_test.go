@@ -1,6 +1,7 @@
 package istio_test
 
 import (
+	"fmt"
 	"testing"
 
 	"flagger.app/flagger/pkg/router/conformance"
@@ -29,4 +30,22 @@ func TestConformance(t *testing.T) {
 		},
 		Golden: true,
 	})
+}
+
+func TestAdoptedRoute(t *testing.T) {
+	for _, host := range []string{"%s", "%s.test", "%s.test.svc.cluster.local"} {
+		t.Run(fmt.Sprintf(host, "web"), func(t *testing.T) {
+			conformance.RunAdopted(t, conformance.Adopted{
+				Provider: istio.New(istio.Options{}), Kind: "VirtualService", Rules: "http", Backends: "route", CRDs: crds(),
+				Backend: func(service string, weight int64) map[string]any {
+					return map[string]any{
+						"destination": map[string]any{"host": fmt.Sprintf(host, service), "port": map[string]any{"number": int64(80)}}, "weight": weight,
+						"headers": map[string]any{"response": map[string]any{"set": map[string]any{"x-served-by": service}}},
+					}
+				},
+				Spec:   map[string]any{"hosts": []any{"example.com"}, "gateways": []any{"mesh"}},
+				Filter: map[string]any{"timeout": "5s", "retries": map[string]any{"attempts": int64(2)}},
+			})
+		})
+	}
 }

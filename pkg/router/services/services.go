@@ -19,8 +19,8 @@ type Input struct {
 	// Label is the key that selects the pods of the target, Value its value there. The pods of the primary carry
 	// "<Value>-primary".
 	Label, Value string
-	// Pods are the labels of the pods of the target.
-	Pods map[string]string
+	// Pods are the labels of the pods of the target, PrimaryPods those of the primary.
+	Pods, PrimaryPods map[string]string
 	// Ports are the container ports of the target. They are used with service.portDiscovery only.
 	Ports []Port
 }
@@ -50,8 +50,9 @@ func Refs(c *v1beta1.Canary) (apex, primary, canary router.Ref) {
 	return Ref(c.Namespace, names.Apex), Ref(c.Namespace, names.Primary), Ref(c.Namespace, names.Canary)
 }
 
-// Managed tells whether the operator makes Services for the Canary. It does not when the target is a Service itself.
-func Managed(c *v1beta1.Canary) bool { return c.Spec.TargetRef.Kind != "Service" }
+// Managed tells whether the operator makes Services for the Canary. It does not when the target is a Service itself, or when the
+// primary is the user's.
+func Managed(c *v1beta1.Canary) bool { return c.Spec.TargetRef.Kind != "Service" && !c.HasOwnPrimary() }
 
 // Backends renders the canary and the primary Service, in this order. Where the target is a Service, it is the copy for the
 // canary alone: that for the primary changes with a promotion only. An error is a *router.FieldError.
@@ -59,6 +60,8 @@ func Backends(c *v1beta1.Canary, in Input, live router.Live) ([]router.Object, e
 	switch {
 	case c.IsCoreService():
 		return canaryCopy(c, live)
+	case c.HasOwnPrimary():
+		return nil, checkNamed(c, in, live)
 	case !Managed(c):
 		return nil, nil
 	}

@@ -35,6 +35,12 @@ func Providers() []string {
 	}
 }
 
+// Kinds of routes that spec.routeRef can name to have their weights shifted.
+const (
+	HTTPRouteKind      = "HTTPRoute"
+	VirtualServiceKind = "VirtualService"
+)
+
 // Strategies of an analysis; which one applies follows from its fields.
 const (
 	DeploymentStrategyCanary    = "canary"

@@ -457,7 +457,7 @@ func TestCanaryAdmission(t *testing.T) {
 		"nginx":                   {object{"spec.provider": "nginx", "spec.ingressRef": object{"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "podinfo"}}, ""},
 		"ingress kind":            {object{"spec.ingressRef": object{"apiVersion": "v1", "kind": "Service", "name": "podinfo"}}, "ingressRef.kind must be Ingress"},
 		"apisix without route":    {object{"spec.provider": "apisix"}, "provider apisix needs spec.routeRef"},
-		"route kind":              {object{"spec.routeRef": object{"apiVersion": "v2", "kind": "HTTPRoute", "name": "podinfo"}}, "routeRef.kind must be ApisixRoute"},
+		"route kind":              {object{"spec.routeRef": object{"apiVersion": "v2", "kind": "TLSRoute", "name": "podinfo"}}, "routeRef.kind must be ApisixRoute, HTTPRoute or VirtualService"},
 		"upstream kind":           {object{"spec.upstreamRef": object{"name": "podinfo"}}, "upstreamRef needs apiVersion and kind: Upstream"},
 		"appmesh without mesh":    {object{"spec.provider": "appmesh"}, "provider appmesh needs spec.service.meshName"},
 		"gateway api without ref": {object{"spec.provider": "gatewayapi:v1"}, "this provider needs spec.service.gatewayRefs"},

@@ -1,6 +1,7 @@
 package v1beta1
 
 import (
+	"cmp"
 	"strings"
 	"time"
 )
@@ -89,13 +90,50 @@ func (c *Canary) GetProvider(defaultProvider string) string {
 	return defaultProvider
 }
 
-// GetServiceNames returns the names of the three Services.
+// GetPrimaryName returns the name of the primary workload.
+func (c *Canary) GetPrimaryName() string {
+	if c.Spec.PrimaryRef != nil {
+		return c.Spec.PrimaryRef.Name
+	}
+	return c.Spec.TargetRef.Name + PrimarySuffix
+}
+
+// HasOwnPrimary tells whether the primary and the Services of both sides are the user's own.
+func (c *Canary) HasOwnPrimary() bool { return c.Spec.PrimaryRef != nil }
+
+// OwnRoute returns the kind and the name of the user's route whose weights a provider shifts in place of routes
+// that it makes, empty if there is none.
+func (c *Canary) OwnRoute(provider string) (kind, name string) {
+	ref := c.Spec.RouteRef
+	if ref == nil || ref.Name == "" || ref.Kind != RouteKind(provider) {
+		return "", ""
+	}
+	return ref.Kind, ref.Name
+}
+
+// RouteKind is the kind of routes of users that a provider can shift weights in, empty if there is none.
+func RouteKind(provider string) string {
+	switch {
+	case provider == IstioProvider:
+		return VirtualServiceKind
+	case strings.HasPrefix(provider, GatewayAPIProvider):
+		return HTTPRouteKind
+	}
+	return ""
+}
+
+// GetServiceNames returns the names of the three Services. With a primary of the user's, the first
+// stands for the Canary and need not exist.
 func (c *Canary) GetServiceNames() (apex, primary, canary string) {
 	apex = c.Spec.Service.Name
 	if apex == "" {
 		apex = c.Spec.TargetRef.Name
 	}
-	return apex, apex + PrimarySuffix, apex + CanarySuffix
+	primary, canary = apex+PrimarySuffix, apex+CanarySuffix
+	if c.HasOwnPrimary() {
+		primary, canary = cmp.Or(c.Spec.Service.PrimaryName, primary), cmp.Or(c.Spec.Service.CanaryName, canary)
+	}
+	return apex, primary, canary
 }
 
 // IsKnative tells whether the target is a Knative Service.

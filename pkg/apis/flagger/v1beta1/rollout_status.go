@@ -25,6 +25,10 @@ type RolloutStatus struct {
 	// +optional
 	TargetRef *LocalObjectReference `json:"targetRef,omitempty"`
 
+	// PrimaryRef is spec.primaryRef as it was then. A Canary keeps to one primary as well.
+	// +optional
+	PrimaryRef *LocalObjectReference `json:"primaryRef,omitempty"`
+
 	// Target is the revision that was rolled out last: the one under analysis, or the one that
 	// was promoted, taken back or failed.
 	// +optional
@@ -163,6 +167,12 @@ type RoutingRef struct {
 	// +kubebuilder:validation:MaxLength=63
 	// +optional
 	Provider string `json:"provider,omitempty"`
+
+	// Route is the route of the user whose weights are shifted, empty where the provider makes the
+	// routes.
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	Route string `json:"route,omitempty"`
 
 	// Released says that a Service of the user's is left alone until the Canary is deleted. It
 	// still leads to the primary.

@@ -58,7 +58,12 @@ type CanaryList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.provider) || !(self.provider in ['nginx', 'skipper']) || has(self.ingressRef)",message="this provider needs spec.ingressRef: name the Ingress that exposes the target",fieldPath=".ingressRef"
 // +kubebuilder:validation:XValidation:rule="!has(self.provider) || self.provider != 'apisix' || has(self.routeRef)",message="provider apisix needs spec.routeRef: name the ApisixRoute that exposes the target",fieldPath=".routeRef"
 // +kubebuilder:validation:XValidation:rule="!has(self.provider) || self.provider != 'appmesh' || (has(self.service) && has(self.service.meshName))",message="provider appmesh needs spec.service.meshName: name the mesh of the virtual nodes"
-// +kubebuilder:validation:XValidation:rule="!has(self.provider) || !self.provider.startsWith('gatewayapi') || (has(self.service) && has(self.service.gatewayRefs) && size(self.service.gatewayRefs) > 0)",message="this provider needs spec.service.gatewayRefs: name the Gateways the HTTPRoute attaches to"
+// +kubebuilder:validation:XValidation:rule="!has(self.provider) || !self.provider.startsWith('gatewayapi') || (has(self.routeRef) && self.routeRef.kind == 'HTTPRoute') || (has(self.service) && has(self.service.gatewayRefs) && size(self.service.gatewayRefs) > 0)",message="this provider needs spec.service.gatewayRefs: name the Gateways the HTTPRoute attaches to"
+// +kubebuilder:validation:XValidation:rule="!has(self.provider) || !has(self.routeRef) || (self.routeRef.kind == 'ApisixRoute' ? true : self.routeRef.kind == 'HTTPRoute' ? self.provider.startsWith('gatewayapi') : self.provider == 'istio')",message="this provider does not change routes of this kind: name an HTTPRoute with provider gatewayapi, a VirtualService with provider istio, an ApisixRoute with provider apisix",fieldPath=".routeRef"
+// +kubebuilder:validation:XValidation:rule="!has(self.primaryRef) || (has(self.routeRef) && self.routeRef.kind in ['HTTPRoute', 'VirtualService'])",message="a primary of your own needs a route of your own: name the HTTPRoute or VirtualService in spec.routeRef",fieldPath=".primaryRef"
+// +kubebuilder:validation:XValidation:rule="!has(self.primaryRef) || (self.primaryRef.kind == self.targetRef.kind && self.primaryRef.kind in ['DaemonSet', 'Deployment'])",message="primaryRef and targetRef must both be a Deployment, or both a DaemonSet",fieldPath=".primaryRef"
+// +kubebuilder:validation:XValidation:rule="!has(self.primaryRef) || self.primaryRef.name != self.targetRef.name",message="primaryRef and targetRef are one workload: name another one as the primary",fieldPath=".primaryRef"
+// +kubebuilder:validation:XValidation:rule="has(self.primaryRef) || !has(self.service) || !(has(self.service.primaryName) || has(self.service.canaryName))",message="spec.service.primaryName and canaryName name Services beside a primary of your own: set spec.primaryRef, or remove them"
 // +kubebuilder:validation:XValidation:rule="!has(self.provider) || self.provider != 'istio' || !has(self.service) || !has(self.service.delegation) || !self.service.delegation || !((has(self.service.hosts) && size(self.service.hosts) > 0) || (has(self.service.gateways) && size(self.service.gateways) > 0))",message="a VirtualService with delegation has neither hosts nor gateways: remove spec.service.hosts and spec.service.gateways, or spec.service.delegation"
 type CanarySpec struct {
 	// Provider is the mesh or ingress that shifts the traffic. Default: the operator's
@@ -77,8 +82,16 @@ type CanarySpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.kind in ['DaemonSet', 'Deployment', 'Service']",message="targetRef.kind must be DaemonSet, Deployment or Service"
 	TargetRef LocalObjectReference `json:"targetRef"`
 
+	// PrimaryRef names a workload of the user, of the kind of the target, that serves as the
+	// primary: no copy of the target is made, and no Service. A promotion copies the pod template
+	// of the target into it, but for the labels of the pods. Default: a copy of the target, named
+	// <target>-primary, that the operator makes and keeps.
+	// +optional
+	PrimaryRef *LocalObjectReference `json:"primaryRef,omitempty"`
+
 	// AutoscalerRef names the HorizontalPodAutoscaler or KEDA ScaledObject of the target. The
-	// primary gets a copy of it, which goes when another or none is named.
+	// primary gets a copy of it, which goes when another or none is named, unless it is named by
+	// primaryRef.
 	// +optional
 	AutoscalerRef *AutoscalerReference `json:"autoscalerRef,omitempty"`
 
@@ -87,8 +100,11 @@ type CanarySpec struct {
 	// +optional
 	IngressRef *LocalObjectReference `json:"ingressRef,omitempty"`
 
-	// RouteRef names the ApisixRoute that exposes the target (provider apisix).
-	// +kubebuilder:validation:XValidation:rule="self.kind == 'ApisixRoute'",message="routeRef.kind must be ApisixRoute"
+	// RouteRef names the ApisixRoute that exposes the target (provider apisix), or the HTTPRoute
+	// (gatewayapi) or VirtualService (istio) of the user in whose rules the weights of the primary
+	// and the canary Service are to be shifted. All else in such a route stays as it is, and no
+	// other route is made. With another provider it has no effect.
+	// +kubebuilder:validation:XValidation:rule="self.kind in ['ApisixRoute', 'HTTPRoute', 'VirtualService']",message="routeRef.kind must be ApisixRoute, HTTPRoute or VirtualService"
 	// +optional
 	RouteRef *LocalObjectReference `json:"routeRef,omitempty"`
 
@@ -217,6 +233,17 @@ type CanaryService struct {
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	Name string `json:"name,omitempty"`
+
+	// PrimaryName and CanaryName are the Services of the user that lead to the pods of primaryRef
+	// and of targetRef. Only with primaryRef. Default: <name>-primary and <name>-canary.
+	// +kubebuilder:validation:MaxLength=63
+	// +optional
+	PrimaryName string `json:"primaryName,omitempty"`
+
+	// CanaryName: see primaryName.
+	// +kubebuilder:validation:MaxLength=63
+	// +optional
+	CanaryName string `json:"canaryName,omitempty"`
 
 	// Port of the Services.
 	// +kubebuilder:validation:Minimum=1

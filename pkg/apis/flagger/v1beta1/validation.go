@@ -27,6 +27,7 @@ func Validate(c *Canary, opts ValidationOptions) field.ErrorList {
 	errs := validateTarget(c, opts, spec)
 	errs = append(errs, validateService(c, spec)...)
 	errs = append(errs, validateProviderFields(c, opts, spec)...)
+	errs = append(errs, validateOwn(c, opts, spec)...)
 	errs = append(errs, validateMetricsServer(c, spec)...)
 	errs = append(errs, validateCrossNamespaceRefs(c, opts, spec)...)
 	if c.SkipAnalysis() {
@@ -88,6 +89,7 @@ func validateService(c *Canary, spec *field.Path) field.ErrorList {
 		errs = append(errs, field.Invalid(service.Child("name"), apex,
 			problem+"; the default is the name of the target: set a shorter, valid spec.service.name"))
 	}
+	errs = append(errs, validateServiceNames(c, service)...)
 	// A Service as target is copied under names of its own.
 	if problem := serviceNameProblem(c.Spec.TargetRef.Name); c.IsCoreService() && problem != "" && apex != c.Spec.TargetRef.Name {
 		errs = append(errs, field.Invalid(spec.Child("targetRef", "name"), c.Spec.TargetRef.Name,
@@ -128,7 +130,7 @@ func validateProviderFields(c *Canary, opts ValidationOptions, spec *field.Path)
 				"provider appmesh needs it: name the mesh of the virtual nodes"))
 		}
 	case strings.HasPrefix(provider, GatewayAPIProvider):
-		if len(service.GatewayRefs) == 0 {
+		if kind, _ := c.OwnRoute(provider); kind == "" && len(service.GatewayRefs) == 0 {
 			errs = append(errs, field.Required(spec.Child("service", "gatewayRefs"),
 				fmt.Sprintf("provider %s needs it: name the Gateways the HTTPRoute attaches to", provider)))
 		}

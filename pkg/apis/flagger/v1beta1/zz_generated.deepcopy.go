@@ -509,6 +509,11 @@ func (in *CanaryService) DeepCopy() *CanaryService {
 func (in *CanarySpec) DeepCopyInto(out *CanarySpec) {
 	*out = *in
 	out.TargetRef = in.TargetRef
+	if in.PrimaryRef != nil {
+		in, out := &in.PrimaryRef, &out.PrimaryRef
+		*out = new(LocalObjectReference)
+		**out = **in
+	}
 	if in.AutoscalerRef != nil {
 		in, out := &in.AutoscalerRef, &out.AutoscalerRef
 		*out = new(AutoscalerReference)
@@ -1429,6 +1434,11 @@ func (in *RolloutStatus) DeepCopyInto(out *RolloutStatus) {
 	*out = *in
 	if in.TargetRef != nil {
 		in, out := &in.TargetRef, &out.TargetRef
+		*out = new(LocalObjectReference)
+		**out = **in
+	}
+	if in.PrimaryRef != nil {
+		in, out := &in.PrimaryRef, &out.PrimaryRef
 		*out = new(LocalObjectReference)
 		**out = **in
 	}

@@ -17,6 +17,11 @@ type CanaryServiceApplyConfiguration struct {
 	// that leads to other pods is refused. After a change the Services and routes of the former
 	// name are removed as soon as the new ones are in force; those of users are left to them.
 	Name *string `json:"name,omitempty"`
+	// PrimaryName and CanaryName are the Services of the user that lead to the pods of primaryRef
+	// and of targetRef. Only with primaryRef. Default: <name>-primary and <name>-canary.
+	PrimaryName *string `json:"primaryName,omitempty"`
+	// CanaryName: see primaryName.
+	CanaryName *string `json:"canaryName,omitempty"`
 	// Port of the Services.
 	Port *int32 `json:"port,omitempty"`
 	// PortName is the name of the Service port. Default http.
@@ -85,6 +90,22 @@ func CanaryService() *CanaryServiceApplyConfiguration {
 // If called multiple times, the Name field is set to the value of the last call.
 func (b *CanaryServiceApplyConfiguration) WithName(value string) *CanaryServiceApplyConfiguration {
 	b.Name = &value
+	return b
+}
+
+// WithPrimaryName sets the PrimaryName field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PrimaryName field is set to the value of the last call.
+func (b *CanaryServiceApplyConfiguration) WithPrimaryName(value string) *CanaryServiceApplyConfiguration {
+	b.PrimaryName = &value
+	return b
+}
+
+// WithCanaryName sets the CanaryName field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the CanaryName field is set to the value of the last call.
+func (b *CanaryServiceApplyConfiguration) WithCanaryName(value string) *CanaryServiceApplyConfiguration {
+	b.CanaryName = &value
 	return b
 }
 

@@ -16,12 +16,21 @@ type CanarySpecApplyConfiguration struct {
 	// TargetRef names the workload whose new revisions are rolled out: a Deployment or DaemonSet
 	// (apps/v1), a Service (v1) or a Knative Service (serving.knative.dev/v1).
 	TargetRef *LocalObjectReferenceApplyConfiguration `json:"targetRef,omitempty"`
+	// PrimaryRef names a workload of the user, of the kind of the target, that serves as the
+	// primary: no copy of the target is made, and no Service. A promotion copies the pod template
+	// of the target into it, but for the labels of the pods. Default: a copy of the target, named
+	// <target>-primary, that the operator makes and keeps.
+	PrimaryRef *LocalObjectReferenceApplyConfiguration `json:"primaryRef,omitempty"`
 	// AutoscalerRef names the HorizontalPodAutoscaler or KEDA ScaledObject of the target. The
-	// primary gets a copy of it, which goes when another or none is named.
+	// primary gets a copy of it, which goes when another or none is named, unless it is named by
+	// primaryRef.
 	AutoscalerRef *AutoscalerReferenceApplyConfiguration `json:"autoscalerRef,omitempty"`
 	// IngressRef names the Ingress that exposes the target (providers nginx and skipper).
 	IngressRef *LocalObjectReferenceApplyConfiguration `json:"ingressRef,omitempty"`
-	// RouteRef names the ApisixRoute that exposes the target (provider apisix).
+	// RouteRef names the ApisixRoute that exposes the target (provider apisix), or the HTTPRoute
+	// (gatewayapi) or VirtualService (istio) of the user in whose rules the weights of the primary
+	// and the canary Service are to be shifted. All else in such a route stays as it is, and no
+	// other route is made. With another provider it has no effect.
 	RouteRef *LocalObjectReferenceApplyConfiguration `json:"routeRef,omitempty"`
 	// UpstreamRef names the Gloo Upstream whose settings the generated Upstreams take over
 	// (provider gloo).
@@ -75,6 +84,14 @@ func (b *CanarySpecApplyConfiguration) WithMetricsServer(value string) *CanarySp
 // If called multiple times, the TargetRef field is set to the value of the last call.
 func (b *CanarySpecApplyConfiguration) WithTargetRef(value *LocalObjectReferenceApplyConfiguration) *CanarySpecApplyConfiguration {
 	b.TargetRef = value
+	return b
+}
+
+// WithPrimaryRef sets the PrimaryRef field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PrimaryRef field is set to the value of the last call.
+func (b *CanarySpecApplyConfiguration) WithPrimaryRef(value *LocalObjectReferenceApplyConfiguration) *CanarySpecApplyConfiguration {
+	b.PrimaryRef = value
 	return b
 }
 

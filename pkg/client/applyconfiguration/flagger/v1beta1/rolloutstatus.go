@@ -16,6 +16,8 @@ type RolloutStatusApplyConfiguration struct {
 	// TargetRef names the workload whose primary serves. It does not follow spec.targetRef: a
 	// Canary keeps to one workload.
 	TargetRef *LocalObjectReferenceApplyConfiguration `json:"targetRef,omitempty"`
+	// PrimaryRef is spec.primaryRef as it was then. A Canary keeps to one primary as well.
+	PrimaryRef *LocalObjectReferenceApplyConfiguration `json:"primaryRef,omitempty"`
 	// Target is the revision that was rolled out last: the one under analysis, or the one that
 	// was promoted, taken back or failed.
 	Target *RevisionRefApplyConfiguration `json:"target,omitempty"`
@@ -78,6 +80,14 @@ func RolloutStatus() *RolloutStatusApplyConfiguration {
 // If called multiple times, the TargetRef field is set to the value of the last call.
 func (b *RolloutStatusApplyConfiguration) WithTargetRef(value *LocalObjectReferenceApplyConfiguration) *RolloutStatusApplyConfiguration {
 	b.TargetRef = value
+	return b
+}
+
+// WithPrimaryRef sets the PrimaryRef field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PrimaryRef field is set to the value of the last call.
+func (b *RolloutStatusApplyConfiguration) WithPrimaryRef(value *LocalObjectReferenceApplyConfiguration) *RolloutStatusApplyConfiguration {
+	b.PrimaryRef = value
 	return b
 }
 

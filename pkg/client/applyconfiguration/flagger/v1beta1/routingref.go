@@ -11,6 +11,9 @@ type RoutingRefApplyConfiguration struct {
 	Service *string `json:"service,omitempty"`
 	// Provider has the routes. Empty means that they are gone.
 	Provider *string `json:"provider,omitempty"`
+	// Route is the route of the user whose weights are shifted, empty where the provider makes the
+	// routes.
+	Route *string `json:"route,omitempty"`
 	// Released says that a Service of the user's is left alone until the Canary is deleted. It
 	// still leads to the primary.
 	Released *bool `json:"released,omitempty"`
@@ -35,6 +38,14 @@ func (b *RoutingRefApplyConfiguration) WithService(value string) *RoutingRefAppl
 // If called multiple times, the Provider field is set to the value of the last call.
 func (b *RoutingRefApplyConfiguration) WithProvider(value string) *RoutingRefApplyConfiguration {
 	b.Provider = &value
+	return b
+}
+
+// WithRoute sets the Route field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Route field is set to the value of the last call.
+func (b *RoutingRefApplyConfiguration) WithRoute(value string) *RoutingRefApplyConfiguration {
+	b.Route = &value
 	return b
 }
 
