@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"flagger.app/flagger/hack/testbed/internal/control"
 	"flagger.app/flagger/hack/testbed/internal/demo"
 	"flagger.app/flagger/hack/testbed/internal/gateway"
 	"flagger.app/flagger/hack/testbed/internal/netns"
@@ -19,7 +20,7 @@ type feature struct {
 	name, about string
 	// components are built for it; images are added to those of the node.
 	components []string
-	images     []string
+	images     map[string]control.Image
 	// start runs the feature until ctx ends; it returns when it is ready.
 	start func(ctx context.Context, w *worker) error
 }
@@ -37,6 +38,7 @@ func features() []feature {
 		gatewayFeature(gateway.Contour, "Contour and Envoy at %s, routing by HTTPProxy objects"),
 		gatewayFeature(gateway.Traefik, "Traefik at %s, routing by IngressRoute objects; its build takes 10 minutes"),
 		gatewayFeature(gateway.Skipper, "Skipper at %s, routing by Ingress objects"),
+		istioFeature(),
 		{
 			name:       demoFeature,
 			about:      "the operator and the versions of podinfo that the demo shows, built before it begins",
@@ -53,6 +55,16 @@ func gatewayFeature(kind gateway.Kind, about string) feature {
 		components: kind.ComponentNames(),
 		start:      func(ctx context.Context, w *worker) error { return startGateway(ctx, w, kind) },
 	}
+}
+
+// istioFeature adds the image of Istio's proxies, which are pods.
+func istioFeature() feature {
+	f := gatewayFeature(gateway.Istio, "istiod, and Envoy as ingress gateway at %s and as sidecar; its build takes 8 minutes")
+	f.images = map[string]control.Image{gateway.IstioImage: {
+		Component: gateway.IstioProxyProgram, Program: gateway.IstioProxyProgram,
+		Mounts: map[string]string{"/usr/local/bin/envoy": gateway.EnvoyProgram},
+	}}
+	return f
 }
 
 // demoFeature is the name of what the demo needs beside the others.

@@ -96,6 +96,28 @@ spec:
 		requests: `skipper_response_duration_seconds_bucket{route=~"kube(ew)?_default__root_canary__.*__podinfo_canary(_[0-9]+)?",code=~"5..",le="+Inf"}`,
 		latency:  `skipper_serve_route_duration_seconds_count{route=~"kube(ew)?_default__root_canary__.*__podinfo_canary(_[0-9]+)?"}`,
 	},
+	gateway.Istio: {
+		route: `apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: public-gateway, namespace: istio-system}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: podinfo}
+spec:
+  gateways: [istio-system/public-gateway]
+  hosts: [podinfo.example.com]
+  http:
+  - route:
+    - {destination: {host: podinfo-primary}, weight: 80}
+    - {destination: {host: podinfo-canary}, weight: 20}
+`,
+		requests: `istio_requests_total{reporter="destination",destination_workload_namespace="default",destination_workload="podinfo",response_code=~"5.*"}`,
+		latency:  `istio_request_duration_milliseconds_bucket{reporter="destination",destination_workload_namespace="default",destination_workload="podinfo",le="500"}`,
+	},
 }
 
 // A gateway splits requests by weight, loses none, and Prometheus has its

@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -105,11 +106,7 @@ func TestRegistriesFitTogether(t *testing.T) {
 			t.Errorf("feature %s is registered twice", f.name)
 		}
 		names = append(names, f.name)
-		for _, mapping := range f.images {
-			if err := addImage(images, mapping); err != nil {
-				t.Errorf("feature %s: %v", f.name, err)
-			}
-		}
+		maps.Copy(images, f.images)
 		for _, component := range f.components {
 			if !slices.Contains(builder.Names(), component) {
 				t.Errorf("feature %s: there is no component %s", f.name, component)
@@ -122,6 +119,11 @@ func TestRegistriesFitTogether(t *testing.T) {
 		}
 	}
 	for name, image := range images {
+		for component := range maps.Values(image.Mounts) {
+			if !slices.Contains(builder.Names(), component) {
+				t.Errorf("image %s: there is no component %s", name, component)
+			}
+		}
 		if image.Component != "" && !slices.Contains(builder.Names(), image.Component) {
 			t.Errorf("image %s: there is no component %s", name, image.Component)
 		}

@@ -58,7 +58,11 @@ func (w *worker) images() map[string]node.Image {
 		if image.Component != "" {
 			path = w.programLink(image.Component, image.Program)
 		}
-		images[name] = node.Image{Path: path, Args: image.Args, Env: image.Env}
+		mounts := map[string]string{}
+		for target, component := range image.Mounts {
+			mounts[target] = w.programLink(component, component)
+		}
+		images[name] = node.Image{Path: path, Args: image.Args, Env: image.Env, Mounts: mounts}
 	}
 	return images
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"runtime"
@@ -84,17 +85,14 @@ func (s *supervisor) components() ([]string, error) {
 	}
 	for _, f := range found {
 		names = append(names, f.components...)
-		for _, mapping := range f.images {
-			if err := addImage(s.plan.Images, mapping); err != nil {
-				return nil, fmt.Errorf("feature %s: %w", f.name, err)
-			}
-		}
+		maps.Copy(s.plan.Images, f.images)
 	}
 	var ofImages []string
 	for _, image := range s.plan.Images {
 		if image.Component != "" {
 			ofImages = append(ofImages, image.Component)
 		}
+		ofImages = slices.AppendSeq(ofImages, maps.Values(image.Mounts))
 	}
 	slices.Sort(ofImages)
 	return append(names, ofImages...), nil

@@ -38,6 +38,8 @@ type Image struct {
 	Program   string            `json:"program,omitempty"`
 	Args      []string          `json:"args,omitempty"`
 	Env       map[string]string `json:"env,omitempty"`
+	// Mounts maps paths in the container to other components, each of one program.
+	Mounts map[string]string `json:"mounts,omitempty"`
 }
 
 // Component is a component with the paths of its programs, or the reason why

@@ -13,10 +13,15 @@ const (
 	traefikProgram = "traefik"
 	traefikCRDs    = "traefik-crds"
 	skipperProgram = "skipper"
+	istiodProgram  = "istiod"
+	istioCRDs      = "istio-crds"
 )
 
 // EnvoyProgram is the one component that does not come from a Go module.
 const EnvoyProgram = "envoy"
+
+// IstioVersion is the version of istiod and of the custom resource definitions.
+const IstioVersion = "1.31.1"
 
 // ComponentNames are the components of the data plane.
 func (k Kind) ComponentNames() []string {
@@ -25,6 +30,8 @@ func (k Kind) ComponentNames() []string {
 		return []string{traefikProgram, traefikCRDs}
 	case Skipper:
 		return []string{skipperProgram}
+	case Istio:
+		return []string{istiodProgram, istioCRDs, IstioProxyProgram, EnvoyProgram}
 	default:
 		return []string{contourProgram, contourCRDs, EnvoyProgram}
 	}
@@ -37,8 +44,10 @@ func Components(dir string) []build.Component {
 		contour = "github.com/projectcontour/contour"
 		traefik = "github.com/traefik/traefik/v3"
 		skipper = "github.com/zalando/skipper"
+		istio   = "istio.io/istio"
 	)
 	contourDir, traefikDir := filepath.Join(dir, "tools", "contour"), filepath.Join(dir, "tools", "traefik")
+	istioDir := filepath.Join(dir, "tools", "istio")
 	return []build.Component{
 		{Name: contourProgram, Recipe: build.GoModule{Dir: contourDir, Package: contour + "/cmd/contour"}},
 		{Name: contourCRDs, Recipe: build.ModuleFile{Dir: contourDir, Module: contour, File: "examples/contour/01-crds.yaml"}},
@@ -57,5 +66,14 @@ func Components(dir string) []build.Component {
 		{Name: traefikCRDs, Recipe: build.ModuleFile{
 			Dir: traefikDir, Module: traefik, File: "docs/content/reference/dynamic-configuration/kubernetes-crd-definition-v1.yml",
 		}},
+		// The version is what istiod takes a proxy for that does not say its own.
+		{Name: istiodProgram, Recipe: build.GoModule{
+			Dir: istioDir, Package: istio + "/pilot/cmd/pilot-discovery",
+			LDFlags: []string{"-X " + istio + "/pkg/version.buildVersion=" + IstioVersion},
+		}},
+		{Name: istioCRDs, Recipe: build.ModuleFile{
+			Dir: istioDir, Module: "istio.io/api", File: "kubernetes/customresourcedefinitions.gen.yaml",
+		}},
+		{Name: IstioProxyProgram, Recipe: build.GoPackage{Dir: dir, Package: "./apps/istioproxy"}},
 	}
 }

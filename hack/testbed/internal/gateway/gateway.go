@@ -2,7 +2,8 @@
 // the testbed's own network namespace, from where every pod is reached
 // directly: Contour, which reads HTTPProxy objects, with the Envoy proxy that
 // it configures, Traefik, which is slow to build but needs Go only, and Skipper,
-// which reads Ingresses.
+// which reads Ingresses. Of Istio only the control plane is such a process; its
+// proxies are pods.
 package gateway
 
 import (
@@ -30,6 +31,7 @@ const (
 	Contour Kind = "contour"
 	Traefik Kind = "traefik"
 	Skipper Kind = "skipper"
+	Istio   Kind = "istio"
 )
 
 // ports of a data plane on the node's address, and the path of its metrics.
@@ -44,6 +46,8 @@ func (k Kind) ports() ports {
 		return ports{http: 81, stats: 8003, statsPath: "/metrics"}
 	case Skipper:
 		return ports{http: 82, stats: 8005, statsPath: "/metrics"}
+	case Istio:
+		return ports{http: 80, stats: 8004, statsPath: "/metrics"}
 	default:
 		return ports{http: 80, stats: 8002, statsPath: "/stats/prometheus"}
 	}
@@ -51,6 +55,9 @@ func (k Kind) ports() ports {
 
 // Address is where the data plane on a node takes requests, as host:port.
 func (k Kind) Address(nodeIP string) string {
+	if k == Istio {
+		nodeIP = istioGatewayIP
+	}
 	return net.JoinHostPort(nodeIP, strconv.Itoa(k.ports().http))
 }
 
@@ -99,6 +106,8 @@ func Start(ctx context.Context, kind Kind, cfg Config) (*Gateway, error) {
 		crds, plan, ready = traefikCRDs, g.traefikSpecs, "http://"+kind.statsAddress(cfg.NodeIP)+"/ping"
 	case Skipper:
 		crds, plan, ready = "", g.skipperSpecs, kind.URL(cfg.NodeIP)+"kube-system/healthz"
+	case Istio:
+		crds, plan, ready = istioCRDs, g.istioSpecs, "http://"+net.JoinHostPort(istioGatewayIP, "15021")+"/healthz/ready"
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("gateway %s: %w", kind, err)
@@ -137,6 +146,10 @@ func (g *Gateway) installCRDs(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
+	return g.apply(ctx, content)
+}
+
+func (g *Gateway) apply(ctx context.Context, content []byte) error {
 	applier, err := manifest.NewApplier(g.cfg.Admin)
 	if err != nil {
 		return err
