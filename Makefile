@@ -18,7 +18,7 @@ TIMEOUT  := 90m
 # The programs of the testbed are built this way, so what is built the same way shares their packages in Go's cache.
 SHARED := CGO_ENABLED=0 GOFLAGS='-trimpath -buildvcs=false'
 
-.PHONY: help build demo test test-unit test-sim test-api test-lives test-memory test-testbed test-gateway e2e-contour cover verify lint generate clean FORCE
+.PHONY: help build demo test test-unit test-sim test-api test-lives test-memory test-testbed test-gateway e2e-contour e2e-istio cover verify lint generate clean FORCE
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,10 @@ $(TESTBED) run --with prometheus,$(2) --images hack/testbed/demo/images.yaml -- 
   env FLAGGER=$(CURDIR)/bin/flagger-killed ROOT=$(CURDIR) DATAPLANE=$(1) bin/dataplane.test -test.v \
   -test.run '$(3)' -test.parallel 4 -test.timeout $(TIMEOUT)
 endef
+
+e2e-istio: $(TESTBED) ## Through istiod and Envoy the same: by the ingress gateway, and by the proxy of a client
+	$(call through,istio,istio,TestDataPlane|TestKilled|TestNothingLost|TestDeletionGivesBack)
+	$(call through,istio-mesh,istio,TestDataPlane)
 
 e2e-contour: $(TESTBED) ## Through Contour and Envoy: shares, A/B, metrics, whole lives, and an operator that is killed
 	$(call through,contour,contour,TestDataPlane|TestKilled|TestNothingLost|TestDeletionGivesBack)
