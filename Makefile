@@ -81,17 +81,17 @@ test-lives: bin/e2e.test ## Run the longest tests of that suite: takeovers, faul
 
 test-gateway: e2e-contour ## The same as e2e-contour
 
-# Real data planes: $(1) is that of the tests, $(2) the feature of the testbed, $(3) which tests.
+# Real data planes: $(1) is that of the tests, $(2) the feature of the testbed, $(3) which tests, $(4) more flags of the testbed.
 define through
 $(SHARED) go build -o bin/flagger-killed ./cmd/flagger
 $(SHARED) go test -c -o bin/dataplane.test ./test/e2e
-$(TESTBED) run --with prometheus,$(2) --images hack/testbed/demo/images.yaml -- \
+$(TESTBED) run --with prometheus,$(2) --images hack/testbed/demo/images.yaml $(4) -- \
   env FLAGGER=$(CURDIR)/bin/flagger-killed ROOT=$(CURDIR) DATAPLANE=$(1) bin/dataplane.test -test.v \
   -test.run '$(3)' -test.parallel 4 -test.timeout $(TIMEOUT)
 endef
 
 e2e-istio: $(TESTBED) ## Through istiod and Envoy the same: by the ingress gateway, and by the proxy of a client
-	$(call through,istio,istio,TestDataPlane|TestKilled|TestNothingLost|TestDeletionGivesBack)
+	$(call through,istio,istio,TestDataPlane|TestKilled|TestNothingLost|TestDeletionGivesBack|TestIstioExamples,--images hack/testbed/demo/examples.yaml)
 	$(call through,istio-mesh,istio,TestDataPlane)
 
 e2e-contour: $(TESTBED) ## Through Contour and Envoy: shares, A/B, metrics, whole lives, and an operator that is killed

@@ -47,7 +47,9 @@ const (
 func run() error {
 	host := flag.String("host", "", "address to listen on")
 	port := flag.Int("port", 9898, "port to listen on")
-	flag.String("level", "info", "taken for the sake of podinfo's manifests; nothing is logged")
+	for _, name := range []string{"level", "port-metrics", "grpc-port", "grpc-service-name", "random-delay", "random-error"} {
+		flag.String(name, "", "taken for the sake of podinfo's manifests")
+	}
 	flag.Parse()
 	fault, err := readFault(os.Getenv)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"flagger.app/flagger/hack/testbed/internal/build"
 	"flagger.app/flagger/hack/testbed/internal/cluster"
 	"flagger.app/flagger/hack/testbed/internal/demo"
+	"flagger.app/flagger/hack/testbed/internal/examples"
 	"flagger.app/flagger/hack/testbed/internal/gateway"
 	"flagger.app/flagger/hack/testbed/internal/prometheus"
 )
@@ -51,6 +52,7 @@ func components(root string) []build.Component {
 		},
 	}
 	all = append(all, gateway.Components(root)...)
+	all = append(all, examples.Components(root)...)
 	// What writes to a gateway that can't be built here.
 	all = append(all, build.Component{Name: "apisix-ingress-controller", Recipe: build.GoModule{
 		Dir: filepath.Join(root, "tools", "apisix"), Package: "github.com/apache/apisix-ingress-controller",

@@ -1,0 +1,207 @@
+package e2e
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// Versions of the application in the examples: a sound one, one that fails, and one that is slow.
+const (
+	soundExample = "stefanprodan/podinfo:3.1.1"
+	buggyExample = "stefanprodan/podinfo:3.1.2"
+	slowExample  = "stefanprodan/podinfo:3.1.3"
+)
+
+// aroundExamples is what the clusters of these users had beside what they published.
+const aroundExamples = `
+apiVersion: v1
+kind: Service
+metadata: {name: prometheus, namespace: istio-system}
+spec: {ports: [{name: http, port: 9090}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: prometheus, namespace: istio-system, labels: {kubernetes.io/service-name: prometheus}}
+addressType: IPv4
+ports: [{name: http, port: 9090}]
+endpoints: [{addresses: [10.244.255.1]}]
+`
+
+// gatewayOfExamples is in the namespace of the Canaries of 2019.
+const gatewayOfExamples = `
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: flagger-gateway}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
+`
+
+// TestIstioExamples runs Canaries that users published for Istio, as they are but for the time between two checks, and looks for
+// the events that they published.
+func TestIstioExamples(tt *testing.T) {
+	needsBed(tt)
+	if plane := planeUnderTest(tt); plane == nil || plane.name != "istio" {
+		tt.Skip("run make e2e-istio")
+	}
+	examples := filepath.Join(os.Getenv("ROOT"), "..", "shared", "examples")
+	if _, err := os.Stat(examples); err != nil {
+		tt.Skipf("there are no examples: %v", err)
+	}
+	tt.Parallel()
+	b, err := shared()
+	if err != nil {
+		tt.Fatal(err)
+	}
+	(&team{T: tt, bed: b}).put(aroundExamples)
+	for _, e := range []struct{ namespace, file string }{
+		{"test", "istio-v1beta1.yaml"}, {"flagger", "istio-v1alpha3.yaml"}, {"flagger", "istio-v1alpha3-abtest.yaml"},
+	} {
+		tt.Run(e.file, func(tt *testing.T) {
+			read := func(file string) string {
+				content, err := os.ReadFile(filepath.Join(examples, file))
+				if err != nil {
+					tt.Fatal(err)
+				}
+				return string(content)
+			}
+			t := &team{T: tt, bed: b, ns: e.namespace}
+			t.publish(read("podinfo.yaml"), read(e.file))
+			published := read("events.txt")
+			promotion, rollback := section(published, "APISIX, promotion"), section(published, "Istio, rollback by latency")
+			t.askAsInsider()
+			t.ship(soundExample)
+			c := t.settled(v1beta1.CanaryPhaseSucceeded)
+			t.tells(t.events(), forStrategy(c, promotion))
+			for image, other := range map[string]string{buggyExample: "request duration", slowExample: "success rate"} {
+				before := len(t.events())
+				t.ship(image)
+				t.settled(v1beta1.CanaryPhaseFailed)
+				t.tells(t.events()[before:], slices.DeleteFunc(slices.Clone(rollback), func(m string) bool { return strings.Contains(m, other) }))
+			}
+		})
+	}
+}
+
+// publish applies what somebody published. Only the time between two checks is another one.
+func (t *team) publish(application, canary string) {
+	t.Helper()
+	namespaces := t.kube.CoreV1().Namespaces()
+	_, err := namespaces.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: t.ns}}, metav1.CreateOptions{})
+	t.must(err)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		t.must(namespaces.Delete(ctx, t.ns, metav1.DeleteOptions{}))
+		// The next example has the same name.
+		t.must(wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
+			_, err := namespaces.Get(ctx, t.ns, metav1.GetOptions{})
+			if apierrors.IsNotFound(err) {
+				return true, nil
+			}
+			return false, err
+		}))
+	})
+	t.put(application)
+	t.put(gatewayOfExamples)
+	t.available("podinfo")
+	t.available("flagger-loadtester")
+	t.operate()
+	t.put(canary)
+	t.settled(v1beta1.CanaryPhaseInitialized)
+	t.edit(func(s *v1beta1.CanarySpec) {
+		for _, a := range []*v1beta1.CanaryAnalysis{s.Analysis, s.CanaryAnalysis} {
+			if a != nil {
+				a.Interval = "10s"
+			}
+		}
+	})
+}
+
+// askAsInsider sends requests by the gateway, as the A/B test wants them, to the end of the test.
+func (t *team) askAsInsider() {
+	ctx, cancel := context.WithCancel(t.Context())
+	var done sync.WaitGroup
+	t.Cleanup(func() { cancel(); done.Wait() })
+	done.Go(func() {
+		due := time.NewTicker(100 * time.Millisecond)
+		defer due.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-due.C:
+				// Some versions fail, and that is what the Canary is to find out.
+				_, _ = fetch(http.DefaultClient, "http://10.96.0.80/", "app.istio.example.com", headers("Cookie: type=insider"))
+			}
+		}
+	})
+}
+
+// forStrategy leaves out the weights where a Canary has none.
+func forStrategy(c *v1beta1.Canary, messages []string) []string {
+	if c.GetAnalysis().Iterations == 0 {
+		return messages
+	}
+	return slices.DeleteFunc(slices.Clone(messages), func(m string) bool { return strings.Contains(m, "canary weight") })
+}
+
+// section is the messages under a heading of the published events.
+func section(events, heading string) (messages []string) {
+	_, rest, _ := strings.Cut(events, "# "+heading)
+	_, rest, _ = strings.Cut(rest, "\n")
+	rest, _, _ = strings.Cut(rest, "\n#")
+	for line := range strings.Lines(rest) {
+		message := strings.TrimSpace(line)
+		if fields := strings.Fields(message); len(fields) > 2 && fields[1] == "Synced" {
+			message = strings.Join(fields[2:], " ")
+		}
+		if message != "" {
+			messages = append(messages, message)
+		}
+	}
+	return messages
+}
+
+// timing are messages that depend on how fast pods get ready, and metrics come.
+var timing = regexp.MustCompile(`waiting for rollout to finish|no values found|\.\.\. more halts`)
+
+// figures are measured.
+var figures = regexp.MustCompile(`[0-9]+\.[0-9]+(%|s)`)
+
+// tells checks that events are told in an order. Measured figures may be others, and other events may be in between.
+func (t *team) tells(events, want []string) {
+	t.Helper()
+	told := 0
+	for _, message := range want {
+		if timing.MatchString(message) {
+			continue
+		}
+		message = figures.ReplaceAllString(strings.ReplaceAll(message, "podinfo.test", "podinfo."+t.ns), "N$1")
+		message = strings.ReplaceAll(message, "podinfo.flagger", "podinfo."+t.ns)
+		at := told
+		for at < len(events) && !strings.HasSuffix(figures.ReplaceAllString(events[at], "N$1"), message) {
+			at++
+		}
+		if at == len(events) {
+			t.Errorf("no event %q after %q in\n%s", message, events[:told], strings.Join(events, "\n"))
+			return
+		}
+		told = at + 1
+	}
+}
