@@ -1,20 +1,21 @@
 package build
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 )
 
-// ModuleFile takes a file, for example the CRDs of a project, out of a Go
-// module in the version that a small module of its own pins.
+// ModuleFile takes a file of YAML, for example the CRDs of a project, out of a
+// Go module in the version that a small module of its own pins.
 type ModuleFile struct {
 	// Dir is the folder of the pinning module, with go.mod and go.sum.
 	Dir string
-	// Module is the module the file is in, File its path there.
+	// Module is the module the file is in, File its path there, or a pattern as
+	// of filepath.Glob for several files, which become one.
 	Module, File string
 }
 
@@ -38,18 +39,20 @@ func (m ModuleFile) Build(ctx context.Context, out string, progress Progress) er
 	if err := json.Unmarshal([]byte(printed), &module); err != nil {
 		return fmt.Errorf("go mod download %s: %w", m.Module, err)
 	}
-	src, err := os.Open(filepath.Join(module.Dir, m.File))
+	files, err := filepath.Glob(filepath.Join(module.Dir, m.File))
 	if err != nil {
-		return fmt.Errorf("module %s: %w", m.Module, err)
+		return fmt.Errorf("module %s: pattern %s: %w", m.Module, m.File, err)
 	}
-	defer func() { _ = src.Close() }()
-	dst, err := os.OpenFile(out, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
-	if err != nil {
-		return err
+	if len(files) == 0 {
+		return fmt.Errorf("module %s has no file %s", m.Module, m.File)
 	}
-	if _, err := io.Copy(dst, src); err != nil {
-		_ = dst.Close()
-		return fmt.Errorf("copy %s: %w", m.File, err)
+	var documents [][]byte
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return fmt.Errorf("module %s: %w", m.Module, err)
+		}
+		documents = append(documents, content)
 	}
-	return dst.Close()
+	return os.WriteFile(out, bytes.Join(documents, []byte("\n---\n")), 0o644)
 }

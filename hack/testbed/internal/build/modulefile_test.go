@@ -28,7 +28,7 @@ func TestModuleFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	archive := zip.NewWriter(file)
-	for name, content := range map[string]string{"go.mod": "module " + module + "\n", "config/crds.yaml": "kind: A\n"} {
+	for name, content := range map[string]string{"go.mod": "module " + module + "\n", "config/crds.yaml": "kind: A\n", "config/more.yaml": "kind: B\n"} {
 		w, err := archive.Create(module + "@" + version + "/" + name)
 		if err != nil {
 			t.Fatal(err)
@@ -58,6 +58,13 @@ func TestModuleFile(t *testing.T) {
 	content, err := os.ReadFile(out)
 	if err != nil || string(content) != "kind: A\n" {
 		t.Errorf("content %q, %v", content, err)
+	}
+	several := ModuleFile{Dir: pinned, Module: module, File: "config/*.yaml"}
+	if err := several.Build(t.Context(), out, discard{}); err != nil {
+		t.Fatal(err)
+	}
+	if content, err := os.ReadFile(out); err != nil || string(content) != "kind: A\n\n---\nkind: B\n" {
+		t.Errorf("content of several files %q, %v", content, err)
 	}
 	missing := ModuleFile{Dir: pinned, Module: module, File: "config/no.yaml"}
 	if err := missing.Build(t.Context(), out, discard{}); err == nil {
