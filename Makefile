@@ -18,7 +18,7 @@ TIMEOUT  := 90m
 # The programs of the testbed are built this way, so what is built the same way shares their packages in Go's cache.
 SHARED := CGO_ENABLED=0 GOFLAGS='-trimpath -buildvcs=false'
 
-.PHONY: help build demo test test-unit test-sim test-api test-lives test-memory test-testbed test-gateway e2e-contour e2e-istio cover verify lint generate clean FORCE
+.PHONY: help build demo test test-unit test-sim test-api test-lives test-memory test-testbed test-gateway test-all e2e-contour e2e-istio e2e-skipper e2e-apisix cover verify lint generate clean FORCE
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ test-lives: bin/e2e.test ## Run the longest tests of that suite: takeovers, faul
 
 test-gateway: e2e-contour ## The same as e2e-contour
 
+# What goes through a data plane.
+THROUGH := TestDataPlane|TestKilled|TestNothingLost|TestDeletionGivesBack
+
 # Real data planes: $(1) is that of the tests, $(2) the feature of the testbed, $(3) which tests, $(4) more flags of the testbed.
 define through
 $(SHARED) go build -o bin/flagger-killed ./cmd/flagger
@@ -91,11 +94,26 @@ $(TESTBED) run --with prometheus,$(2) --images hack/testbed/demo/images.yaml $(4
 endef
 
 e2e-istio: $(TESTBED) ## Through istiod and Envoy the same: by the ingress gateway, and by the proxy of a client
-	$(call through,istio,istio,TestDataPlane|TestKilled|TestNothingLost|TestDeletionGivesBack|TestIstioExamples,--images hack/testbed/demo/examples.yaml)
+	$(call through,istio,istio,$(THROUGH)|TestIstioExamples,--images hack/testbed/demo/examples.yaml)
 	$(call through,istio-mesh,istio,TestDataPlane)
 
 e2e-contour: $(TESTBED) ## Through Contour and Envoy: shares, A/B, metrics, whole lives, and an operator that is killed
-	$(call through,contour,contour,TestDataPlane|TestKilled|TestNothingLost|TestDeletionGivesBack)
+	$(call through,contour,contour,$(THROUGH))
+
+e2e-skipper: $(TESTBED) ## Through Skipper: the same
+	$(call through,skipper,skipper,$(THROUGH))
+
+e2e-apisix: $(TESTBED) ## Follow what the ingress controller of APISIX tells a gateway, through whole rollouts
+	-go mod download github.com/apache/apisix-ingress-controller@v1.8.4
+	$(SHARED) go build -o bin/flagger-killed ./cmd/flagger
+	$(SHARED) go test -c -o bin/dataplane.test ./test/e2e
+	$(TESTBED) run --with prometheus --images hack/testbed/demo/images.yaml \
+	  --image 'apache/apisix-ingress-controller:*=@apisix-ingress-controller' -- \
+	  env FLAGGER=$(CURDIR)/bin/flagger-killed ROOT=$(CURDIR) APISIX=1 bin/dataplane.test -test.v \
+	  -test.run TestApisix -test.parallel 4 -test.timeout $(TIMEOUT)
+
+# All that there is. What is built for it takes most of the time, the first time.
+test-all: test test-lives test-memory test-testbed $(shell awk -F: '/^e2e-[a-z]+:/ {print $$1}' $(MAKEFILE_LIST)) ## Run all tests, through every data plane as well
 
 cover: ## Fail when the pure packages are covered by less than 95 %
 	hack/cover.sh

@@ -36,9 +36,10 @@ func TestDataPlane(tt *testing.T) {
 		{"shares", sharesOfSteps, true},
 		{"shares through trouble", sharesThroughTrouble, true},
 		{"whole life", wholeLife, true},
-		{"A/B by header", insiders("X-Insider", v1beta1.StringMatch{Exact: "yes"}, "X-Insider: yes", "X-Insider: no"), plane.able.header},
-		{"A/B by cookie", insiders("Cookie", v1beta1.StringMatch{Regex: `^(.*?;)?\s*insider=yes\s*(;.*)?$`},
-			"Cookie: a=b; insider=yes; c=d", "Cookie: insider=no"), plane.able.cookie},
+		{"A/B by header", insiders([]v1beta1.AnalysisMatch{byHeader()}, "X-Insider: no", "X-Insider: yes"), plane.able.header},
+		{"A/B by cookie", insiders([]v1beta1.AnalysisMatch{byCookie()}, "Cookie: insider=no", "Cookie: a=b; insider=yes; c=d"), plane.able.cookie},
+		{"A/B by either", insiders([]v1beta1.AnalysisMatch{byHeader(), byCookie()}, "X-Insider: no", "X-Insider: yes", "Cookie: insider=yes"),
+			plane.able.header && plane.able.cookie},
 		{"sticky sessions", sticky, plane.able.affinity},
 		{"mirror", mirrored(0), plane.able.mirror},
 		{"mirror of a share", mirrored(30), plane.able.share},
@@ -143,25 +144,37 @@ func wholeLife(l *loaded) {
 	l.isGivenBack(v2)
 }
 
-// insiders leads requests with a header to the canary, and all others to the primary.
-func insiders(name string, match v1beta1.StringMatch, insider, outsider string) func(*loaded) {
+func byHeader() v1beta1.AnalysisMatch {
+	return v1beta1.AnalysisMatch{Headers: map[string]v1beta1.StringMatch{"x-insider": {Exact: "yes"}}}
+}
+
+func byCookie() v1beta1.AnalysisMatch {
+	return v1beta1.AnalysisMatch{Headers: map[string]v1beta1.StringMatch{"cookie": {Regex: `^(.*?;)?\s*insider=yes\s*(;.*)?$`}}}
+}
+
+// insiders leads requests with one of the headers to the canary, and all others to the primary.
+func insiders(match []v1beta1.AnalysisMatch, outsider string, insiders ...string) func(*loaded) {
 	return func(l *loaded) {
 		l.onboard(l.asks(v1beta1.ConfirmPromotionHook), func(c *v1beta1.Canary) {
 			a := c.Spec.Analysis
-			a.StepWeight, a.MaxWeight, a.Iterations = 0, 0, 2
-			a.Match = []v1beta1.AnalysisMatch{{Headers: map[string]v1beta1.StringMatch{strings.ToLower(name): match}}}
+			a.StepWeight, a.MaxWeight, a.Iterations, a.Match = 0, 0, 2, match
 		})
-		l.only(versionOf(v1), headers(insider))
+		all := func(check func(version string, header http.Header), version string) {
+			for _, insider := range insiders {
+				check(version, headers(insider))
+			}
+		}
+		all(l.only, versionOf(v1))
 		l.roll(v1beta1.CanaryPhaseSucceeded, func() { l.ship(v2) }, func() {
-			l.comesOnly(versionOf(v2), headers(insider))
+			all(l.comesOnly, versionOf(v2))
 			l.enters(v1beta1.CanaryPhaseWaitingPromotion)
-			l.only(versionOf(v2), headers(insider))
+			all(l.only, versionOf(v2))
 			l.only(versionOf(v1), headers(outsider))
 			l.only(versionOf(v1), nil)
 			l.set(v1beta1.ConfirmPromotionHook, true)
 		})
 		l.rests(v2)
-		l.only(versionOf(v2), headers(insider))
+		all(l.only, versionOf(v2))
 		l.only(versionOf(v2), nil)
 	}
 }

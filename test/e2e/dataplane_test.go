@@ -25,7 +25,7 @@ const planeVariable = "DATAPLANE"
 
 // dataPlanes lists those that the tests know. The same cases hold for each.
 func dataPlanes() []*dataPlane {
-	return append([]*dataPlane{contourPlane()}, istioPlanes()...)
+	return append([]*dataPlane{contourPlane(), skipperPlane()}, istioPlanes()...)
 }
 
 // dataPlane is a gateway or a mesh that requests really go through: how an application gets behind it, how requests reach it,
