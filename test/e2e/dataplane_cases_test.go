@@ -47,6 +47,7 @@ func TestDataPlane(tt *testing.T) {
 		{"slow canary", failsBy(slow, "request duration"), true},
 		{"errors of the primary", replacesBad(buggy), true},
 		{"slow primary", replacesBad(slow), true},
+		{"no requests", unheard, true},
 	} {
 		if !c.able {
 			continue
@@ -401,4 +402,20 @@ func replacesBad(image string) func(*loaded) {
 			}
 		}
 	}
+}
+
+// unheard ships what nobody asks, although routes lead requests to it: that is told as what it is.
+func unheard(l *loaded) {
+	l.onboard(func(c *v1beta1.Canary) { builtIn(&c.Spec) })
+	l.load.goOn(l.team, 100)
+	l.load.end(l)
+	l.roll(v1beta1.CanaryPhaseFailed, func() { l.ship(v2) }, func() {
+		l.until("word of missing requests", func(c *v1beta1.Canary) bool {
+			h := healthy(c)
+			return c.Status.CanaryWeight > 0 && h != nil && h.Reason == "NoCanaryTraffic"
+		})
+	})
+	l.load = l.loadTo(l.plane.address, l.host)
+	l.rests(v1)
+	l.load.goOn(l.team, 100)
 }

@@ -14,8 +14,9 @@ import (
 	"flagger.app/flagger/hack/testbed/internal/proc"
 )
 
-// skipperAccount is whom Skipper reads the cluster as, with the rights that its documentation asks for. Its routes come from
-// Ingresses, which need no definitions of their own.
+// skipperAccount is whom Skipper reads the cluster as, with the rights that its
+// documentation asks for. Its routes come from Ingresses, which need no
+// definitions of their own.
 const skipperAccount = `apiVersion: v1
 kind: ServiceAccount
 metadata: {name: skipper-ingress, namespace: kube-system}
@@ -38,8 +39,9 @@ subjects: [{kind: ServiceAccount, name: skipper-ingress, namespace: kube-system}
 // tokenSeconds is longer than any testbed lives.
 const tokenSeconds = 7 * 24 * 3600
 
-// skipperSpecs makes the account of Skipper, and returns the one program. It knows no kubeconfig files: outside of a pod it
-// takes a token, and the authority from where every Go program looks for it.
+// skipperSpecs makes the account of Skipper, and returns the one program. It
+// knows no kubeconfig files: outside of a pod it takes a token, and the
+// authority from where every Go program looks for it.
 func (g *Gateway) skipperSpecs(ctx context.Context) ([]proc.Spec, error) {
 	applier, err := manifest.NewApplier(g.cfg.Admin)
 	if err != nil {
