@@ -321,13 +321,10 @@ func apisixDeletion(g *gated) {
 // example reads a file of the folder of examples, and skips the test where there is none.
 func example(t *testing.T, name string) string {
 	t.Helper()
-	folder := os.Getenv("EXAMPLES")
-	if folder == "" {
-		folder = filepath.Join(os.Getenv("ROOT"), "..", "shared", "examples")
-	}
-	raw, err := os.ReadFile(filepath.Join(folder, name))
+	file := filepath.Join(os.Getenv("ROOT"), "..", "shared", "examples", name)
+	raw, err := os.ReadFile(file)
 	if os.IsNotExist(err) {
-		t.Skipf("%s is not there: set EXAMPLES to the folder of the examples", filepath.Join(folder, name))
+		t.Skipf("%s is not there", file)
 	}
 	if err != nil {
 		t.Fatal(err)

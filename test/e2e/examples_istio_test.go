@@ -3,8 +3,6 @@ package e2e
 import (
 	"context"
 	"net/http"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -59,10 +57,7 @@ func TestIstioExamples(tt *testing.T) {
 	if plane := planeUnderTest(tt); plane == nil || plane.name != "istio" {
 		tt.Skip("run make e2e-istio")
 	}
-	examples := filepath.Join(os.Getenv("ROOT"), "..", "shared", "examples")
-	if _, err := os.Stat(examples); err != nil {
-		tt.Skipf("there are no examples: %v", err)
-	}
+	example(tt, "events.txt")
 	tt.Parallel()
 	b, err := shared()
 	if err != nil {
@@ -73,16 +68,9 @@ func TestIstioExamples(tt *testing.T) {
 		{"test", "istio-v1beta1.yaml"}, {"flagger", "istio-v1alpha3.yaml"}, {"flagger", "istio-v1alpha3-abtest.yaml"},
 	} {
 		tt.Run(e.file, func(tt *testing.T) {
-			read := func(file string) string {
-				content, err := os.ReadFile(filepath.Join(examples, file))
-				if err != nil {
-					tt.Fatal(err)
-				}
-				return string(content)
-			}
 			t := &team{T: tt, bed: b, ns: e.namespace}
-			t.publish(read("podinfo.yaml"), read(e.file))
-			published := read("events.txt")
+			t.publish(example(tt, "podinfo.yaml"), example(tt, e.file))
+			published := example(tt, "events.txt")
 			promotion, rollback := section(published, "APISIX, promotion"), section(published, "Istio, rollback by latency")
 			t.askAsInsider()
 			t.ship(soundExample)
