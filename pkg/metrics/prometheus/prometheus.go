@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
 	"net/url"
 	"strings"
@@ -22,9 +21,6 @@ import (
 // Type is the name of this back-end in spec.provider.type.
 const Type = "prometheus"
 
-// maxBody is the most of an answer that is read. A query for one value answers in a few hundred bytes.
-const maxBody = 8 << 20
-
 // Client is a provider.Provider for one server.
 type Client struct {
 	address string
@@ -34,7 +30,7 @@ type Client struct {
 var _ provider.Provider = (*Client)(nil)
 
 // Query sends the query, with each run of whitespace as one space, by GET to <address>/api/v1/query. The answer must be a
-// vector; of several series the last counts, as in Flagger. An empty vector and NaN are ErrNoValues, a matrix is
+// vector; of several series the last counts, as in Flagger. An empty vector, NaN and infinity are ErrNoValues, a matrix is
 // ErrMultipleValues.
 func (c *Client) Query(ctx context.Context, query string) (float64, error) {
 	result, _, err := c.api.Query(ctx, strings.Join(strings.Fields(query), " "), time.Time{})
@@ -73,11 +69,7 @@ func last(v model.Vector) (float64, error) {
 		return 0, fmt.Errorf("%w: it returns a native histogram, wrap it in histogram_quantile() or a similar function",
 			provider.ErrInvalidQuery)
 	}
-	value := float64(sample.Value)
-	if math.IsNaN(value) {
-		return 0, provider.ErrNoValues
-	}
-	return value, nil
+	return provider.Finite(float64(sample.Value))
 }
 
 // explain says what went wrong in terms of the server that was asked.

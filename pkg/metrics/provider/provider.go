@@ -4,6 +4,10 @@ package provider
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
@@ -40,3 +44,50 @@ type Config struct {
 // Factory builds a Provider. It does no I/O and is called once per evaluation, so whatever is expensive, such as
 // connections, is shared between the Providers of one Factory.
 type Factory func(Config) (Provider, error)
+
+// Patient is a Provider whose queries may take longer, or must take less, than the default of the evaluation.
+type Patient interface {
+	// Timeout is how long one query may take.
+	Timeout() time.Duration
+}
+
+// Finite returns the value, or ErrNoValues for NaN and infinity: no bound can be compared with the one, and the other is what a
+// division by no requests returns.
+func Finite(value float64) (float64, error) {
+	if math.IsNaN(value) || math.IsInf(value, 0) {
+		return 0, ErrNoValues
+	}
+	return value, nil
+}
+
+// Period is the interval of the metric, for back-ends that send it with the query.
+func (c Config) Period() (time.Duration, error) {
+	const remedy = "set spec.analysis.metrics[].interval to a duration like 1m or 30s"
+	if c.Interval == "" {
+		return 0, fmt.Errorf("provider type %s needs the interval of the metric: %s", c.Spec.Type, remedy)
+	}
+	period, err := time.ParseDuration(c.Interval)
+	if err != nil || period <= 0 {
+		return 0, fmt.Errorf("interval %q of the metric is no duration: %s", c.Interval, remedy)
+	}
+	return period, nil
+}
+
+// Keys are the values of keys of the Secret, in their order, without the line breaks that editors leave at the end. The error names
+// all that are missing.
+func (c Config) Keys(names ...string) ([]string, error) {
+	if c.Spec.SecretRef == nil {
+		return nil, fmt.Errorf("provider.secretRef is empty: set it to a Secret in the namespace of the template with the keys %s",
+			strings.Join(names, ", "))
+	}
+	values, missing := make([]string, len(names)), []string(nil)
+	for i, name := range names {
+		if values[i] = strings.TrimSpace(string(c.Credentials[name])); values[i] == "" {
+			missing = append(missing, name)
+		}
+	}
+	if missing != nil {
+		return nil, fmt.Errorf("secret %s has no key %s: add it", c.Spec.SecretRef.Name, strings.Join(missing, ", "))
+	}
+	return values, nil
+}

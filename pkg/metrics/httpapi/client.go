@@ -1,0 +1,144 @@
+package httpapi
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// quoted is how much of the body of an error is shown, in bytes.
+const quoted = 200
+
+// Client asks one server for JSON.
+type Client struct {
+	Server
+	// Address is where the paths of requests begin.
+	Address *url.URL
+	// Transport sends the requests. Transports.Server makes one.
+	Transport http.RoundTripper
+}
+
+// Get sends GET and decodes the answer into result. Any status but 200 is a *StatusError.
+func (c *Client) Get(ctx context.Context, path string, query url.Values, result any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url(path, query), http.NoBody)
+	if err != nil {
+		return c.Explain(ctx, err)
+	}
+	return c.Explain(ctx, c.do(req, result))
+}
+
+// Post is Get with a body of JSON.
+func (c *Client) Post(ctx context.Context, path string, body, result any) error {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return fmt.Errorf("request to %s: %w", c.Name, err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url(path, nil), strings.NewReader(string(text)))
+	if err != nil {
+		return c.Explain(ctx, err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	return c.Explain(ctx, c.do(req, result))
+}
+
+func (c *Client) url(path string, query url.Values) string {
+	target := c.Address.JoinPath(path)
+	target.RawQuery = query.Encode()
+	return target.String()
+}
+
+func (c *Client) do(req *http.Request, result any) error {
+	resp, err := (&http.Client{Transport: c.Transport}).Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		// An error that can't be read is shown as far as it can be.
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, 16*quoted))
+		return c.Refused(resp.StatusCode, string(body))
+	}
+	if err := json.NewDecoder(resp.Body).Decode(result); err != nil {
+		return c.NotUnderstood(err)
+	}
+	return nil
+}
+
+// Server words the errors of one server.
+type Server struct {
+	// Name is what users call the back-end.
+	Name string
+	// Host is the server's, with its port where the address has one.
+	Host string
+	// Secrets never appear in an error, even if the server repeats them in its answer.
+	Secrets []string
+}
+
+// StatusError is the answer of a server that refused a request.
+type StatusError struct {
+	// Name and Host tell the back-end, Body is the start of its answer.
+	Name, Host, Body string
+	// Code is the HTTP status.
+	Code int
+}
+
+// Error names back-end, status and the start of the body.
+func (e *StatusError) Error() string {
+	return fmt.Sprintf("%s at %s answered %d %s: %s", e.Name, e.Host, e.Code, http.StatusText(e.Code), cmp.Or(e.Body, "(no text)"))
+}
+
+// Refused is the error for an answer with a status that is none of success.
+func (s *Server) Refused(code int, body string) error {
+	return &StatusError{Name: s.Name, Host: s.Host, Code: code, Body: s.quote(body)}
+}
+
+// NotUnderstood is the error for an answer that is not what the back-end documents.
+func (s *Server) NotUnderstood(err error) error {
+	return fmt.Errorf("%s at %s gave an answer that is not understood: %w", s.Name, s.Host, &brief{text: s.quote(err.Error()), err: err})
+}
+
+// Explain says what went wrong in terms of the server that was asked.
+func (s *Server) Explain(ctx context.Context, err error) error {
+	var status *StatusError
+	if err == nil || errors.As(err, &status) {
+		return err
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s at %s gave no answer in time: %w", s.Name, s.Host, ctx.Err())
+	}
+	// The url.Error around the cause repeats method, address and the whole query.
+	var urlError *url.Error
+	if errors.As(err, &urlError) {
+		return fmt.Errorf("%s at %s is unreachable: %w", s.Name, s.Host, &brief{text: s.quote(urlError.Err.Error()), err: urlError.Err})
+	}
+	return err
+}
+
+// quote is the start of a text in one line, without secrets.
+func (s *Server) quote(text string) string {
+	for _, secret := range s.Secrets {
+		if secret = strings.TrimSpace(secret); secret != "" {
+			text = strings.NewReplacer(secret, "***", url.QueryEscape(secret), "***").Replace(text)
+		}
+	}
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) > quoted {
+		text = strings.ToValidUTF8(text[:quoted], "") + "…"
+	}
+	return text
+}
+
+// brief is an error whose own text may be long, or hold what must not be shown.
+type brief struct {
+	text string
+	err  error
+}
+
+func (b *brief) Error() string { return b.text }
+func (b *brief) Unwrap() error { return b.err }

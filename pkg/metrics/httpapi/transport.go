@@ -1,0 +1,133 @@
+package httpapi
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"k8s.io/utils/clock"
+)
+
+// maxBody is the most of an answer that is read, in bytes. A query for one value answers in a few hundred.
+const maxBody = 8 << 20
+
+// ErrTooLong is what reading an answer of more than 8 MiB ends with.
+var ErrTooLong = errors.New("the answer is longer than 8 MiB: the query returns too much, aggregate it to one value")
+
+// Transports keep connections. A transport keeps them per host, so two of them, with and without verification of certificates, serve
+// all servers.
+type Transports struct {
+	verify, skip http.RoundTripper
+	clock        clock.Clock
+}
+
+// NewTransports returns Transports without connections. The clock measures the pauses between tries.
+func NewTransports(clock clock.Clock) *Transports {
+	return &Transports{verify: transport(false), skip: transport(true), clock: clock}
+}
+
+// To returns what sends requests to a server. A request to another host, as after a redirect, gets neither its headers nor its
+// credentials.
+func (t *Transports) To(to Destination) http.RoundTripper {
+	base := t.verify
+	if to.SkipVerify {
+		base = t.skip
+	}
+	return &Retrier{Base: &decorator{base: base, Destination: to}, Clock: t.clock}
+}
+
+func transport(skipVerify bool) http.RoundTripper {
+	return &http.Transport{
+		Proxy: http.ProxyFromEnvironment,
+		DialContext: (&net.Dialer{
+			Timeout:   5 * time.Second,
+			KeepAlive: 30 * time.Second,
+		}).DialContext,
+		ForceAttemptHTTP2:   true,
+		TLSHandshakeTimeout: 5 * time.Second,
+		// The default of 2 would open a new connection for most queries of a busy operator.
+		MaxIdleConnsPerHost: 32,
+		IdleConnTimeout:     90 * time.Second,
+		//nolint:gosec // spec.provider.insecureSkipVerify is the user's decision.
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: skipVerify},
+	}
+}
+
+// Destination is a server, and what its requests carry.
+type Destination struct {
+	// Host is the server's, with its port where the address has one.
+	Host string
+	// Headers replace those of the request. Host is the name in the request line of HTTP.
+	Headers map[string][]string
+	// Authorize adds the credentials. Nil adds none.
+	Authorize func(*http.Request)
+	// SkipVerify accepts any certificate.
+	SkipVerify bool
+}
+
+type decorator struct {
+	base http.RoundTripper
+	Destination
+}
+
+// RoundTrip works on a clone: the request is not ours to change, and the header map of the template is shared.
+func (d *decorator) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL.Host == d.Host {
+		req = req.Clone(req.Context())
+		for name, values := range d.Headers {
+			req.Header[http.CanonicalHeaderKey(name)] = slices.Clone(values)
+		}
+		if host := req.Header.Get("Host"); host != "" {
+			req.Host = host
+		}
+		if d.Authorize != nil {
+			d.Authorize(req)
+		}
+	}
+	resp, err := d.base.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = &limited{body: resp.Body, left: maxBody}
+	return resp, nil
+}
+
+// limited is a body that fails when it is too long. One that merely ended would look like broken JSON.
+type limited struct {
+	body io.ReadCloser
+	left int
+}
+
+func (l *limited) Read(p []byte) (int, error) {
+	if l.left <= 0 {
+		return 0, ErrTooLong
+	}
+	n, err := l.body.Read(p[:min(len(p), l.left)])
+	l.left -= n
+	return n, err
+}
+
+func (l *limited) Close() error { return l.body.Close() }
+
+// ParseAddress parses the address of a server. Its query string is dropped, its path is kept. Errors don't quote what may be a
+// password.
+func ParseAddress(text, example string) (*url.URL, error) {
+	if text == "" {
+		return nil, fmt.Errorf("address is empty: set it to the URL of the server, for example %s", example)
+	}
+	address, err := url.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("address is not a URL: set it to one like %s", example)
+	}
+	if (address.Scheme != "http" && address.Scheme != "https") || address.Host == "" {
+		return nil, fmt.Errorf("address %q is not a URL with scheme and host: set it to one like %s", address.Redacted(), example)
+	}
+	address.RawQuery, address.Fragment = "", ""
+	return address, nil
+}
