@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -60,9 +61,7 @@ func (c *Client) do(req *http.Request, result any) error {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		// An error that can't be read is shown as far as it can be.
-		body, _ := io.ReadAll(io.LimitReader(resp.Body, 16*quoted))
-		return c.Refused(resp.StatusCode, string(body))
+		return c.refused(resp)
 	}
 	if err := json.NewDecoder(resp.Body).Decode(result); err != nil {
 		return c.NotUnderstood(err)
@@ -98,26 +97,32 @@ func (s *Server) Refused(code int, body string) error {
 	return &StatusError{Name: s.Name, Host: s.Host, Code: code, Body: s.quote(body)}
 }
 
+var errNotUnderstood = errors.New("an answer that is not understood")
+
 // NotUnderstood is the error for an answer that is not what the back-end documents.
 func (s *Server) NotUnderstood(err error) error {
-	return fmt.Errorf("%s at %s gave an answer that is not understood: %w", s.Name, s.Host, &brief{text: s.quote(err.Error()), err: err})
+	return fmt.Errorf("%s at %s gave %w: %w", s.Name, s.Host, errNotUnderstood, &brief{text: s.quote(err.Error()), err: err})
 }
 
 // Explain says what went wrong in terms of the server that was asked.
 func (s *Server) Explain(ctx context.Context, err error) error {
-	var status *StatusError
-	if err == nil || errors.As(err, &status) {
-		return err
-	}
-	if ctx.Err() != nil {
-		return fmt.Errorf("%s at %s gave no answer in time: %w", s.Name, s.Host, ctx.Err())
-	}
 	// The url.Error around the cause repeats method, address and the whole query.
 	var urlError *url.Error
-	if errors.As(err, &urlError) {
-		return fmt.Errorf("%s at %s is unreachable: %w", s.Name, s.Host, &brief{text: s.quote(urlError.Err.Error()), err: urlError.Err})
+	unreachable := errors.As(err, &urlError)
+	if unreachable {
+		err = urlError.Err
 	}
-	return err
+	var status *StatusError
+	switch {
+	case err == nil, errors.As(err, &status), errors.Is(err, errNotUnderstood):
+		return err
+	case ctx.Err() != nil:
+		return fmt.Errorf("%s at %s gave no answer in time: %w", s.Name, s.Host, ctx.Err())
+	case unreachable:
+		return fmt.Errorf("%s at %s is unreachable: %w", s.Name, s.Host, &brief{text: s.quote(err.Error()), err: err})
+	default:
+		return err
+	}
 }
 
 // quote is the start of a text in one line, without secrets.
@@ -142,3 +147,39 @@ type brief struct {
 
 func (b *brief) Error() string { return b.text }
 func (b *brief) Unwrap() error { return b.err }
+
+// Strict makes a *StatusError of any answer that is none of success, which clients of others word in as many ways as there are, and
+// refuses pages of HTML, as a proxy sends them that wants users to sign in.
+type Strict struct {
+	Server
+	Base http.RoundTripper
+}
+
+// RoundTrip sends the request.
+func (s *Strict) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := s.Base.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode < http.StatusBadRequest {
+		body := bufio.NewReader(resp.Body)
+		if first, _ := body.Peek(1); string(first) != "<" {
+			resp.Body = struct {
+				io.Reader
+				io.Closer
+			}{body, resp.Body}
+			return resp, nil
+		}
+		err = s.NotUnderstood(errors.New("it is a page of HTML"))
+	} else {
+		err = s.refused(resp)
+	}
+	_ = resp.Body.Close()
+	return nil, err
+}
+
+// refused is the error for an answer. One that can't be read is shown as far as it can be.
+func (s *Server) refused(resp *http.Response) error {
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 16*quoted))
+	return s.Refused(resp.StatusCode, string(body))
+}

@@ -59,6 +59,11 @@ func transport(skipVerify bool) http.RoundTripper {
 	}
 }
 
+// Around bounds the answers that base returns, and asks a busy server again.
+func (t *Transports) Around(base http.RoundTripper) http.RoundTripper {
+	return &Retrier{Base: &decorator{base: base}, Clock: t.clock}
+}
+
 // Destination is a server, and what its requests carry.
 type Destination struct {
 	// Host is the server's, with its port where the address has one.
@@ -94,9 +99,12 @@ func (d *decorator) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp.Body = &limited{body: resp.Body, left: maxBody}
+	Limit(resp)
 	return resp, nil
 }
+
+// Limit makes reading a longer answer than 8 MiB end in ErrTooLong.
+func Limit(resp *http.Response) { resp.Body = &limited{body: resp.Body, left: maxBody} }
 
 // limited is a body that fails when it is too long. One that merely ended would look like broken JSON.
 type limited struct {

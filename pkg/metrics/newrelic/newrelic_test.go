@@ -37,7 +37,9 @@ func TestInsights(t *testing.T) {
 func TestNerdGraph(t *testing.T) {
 	b := backend()
 	b.Credentials = map[string]string{accountKey: "4711", userKey: "NRAK-secret"}
-	answer := func(results string) string { return `{"data":{"actor":{"account":{"nrql":{"results":` + results + `}}}}}` }
+	answer := func(results string) string {
+		return `{"data":{"actor":{"account":{"nrql":{"results":` + results + `}}}}}`
+	}
 	b.Value = func(json string) string { return answer(`[{"result":` + json + `}]`) }
 	b.Empty = map[string]string{"no results": answer(`[]`), "no account": `{"data":{"actor":{"account":null}}}`}
 	b.Answers = map[string]conformance.Answer{
