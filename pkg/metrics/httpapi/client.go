@@ -104,6 +104,11 @@ func (s *Server) NotUnderstood(err error) error {
 	return fmt.Errorf("%s at %s gave %w: %w", s.Name, s.Host, errNotUnderstood, &brief{text: s.quote(err.Error()), err: err})
 }
 
+// Failed is the error for a conversation that broke off.
+func (s *Server) Failed(err error) error {
+	return fmt.Errorf("%s at %s failed: %w", s.Name, s.Host, &brief{text: s.quote(err.Error()), err: err})
+}
+
 // Explain says what went wrong in terms of the server that was asked.
 func (s *Server) Explain(ctx context.Context, err error) error {
 	// The url.Error around the cause repeats method, address and the whole query.

@@ -1,0 +1,118 @@
+// Package splunk asks Splunk Observability for the last value that a program in SignalFlow computes.
+package splunk
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/signalfx/signalflow-client-go/v2/signalflow"
+	"github.com/signalfx/signalfx-go/idtool"
+	"k8s.io/utils/clock"
+
+	"flagger.app/flagger/pkg/metrics/httpapi"
+	"flagger.app/flagger/pkg/metrics/provider"
+)
+
+// Type is the name of this back-end in spec.provider.type.
+const Type = "splunk"
+
+const (
+	// window is how many intervals of the metric a program computes, as in Flagger.
+	window = 10
+	// silence is how long the handshake may take where the deadline of the query leaves more.
+	silence = 30 * time.Second
+	// maxMessage is the most of one message that is read, in bytes.
+	maxMessage = 1 << 20
+)
+
+// Client is a provider.Provider for one organisation.
+type Client struct {
+	http   *httpapi.Client
+	stream string
+	token  string
+	period time.Duration
+	clock  clock.PassiveClock
+}
+
+var _ provider.Provider = (*Client)(nil)
+
+// New returns the Factory. The address is that of the API of a realm, such as https://api.us1.signalfx.com, and the Secret holds
+// sf_token_key, an access token.
+func New(transports *httpapi.Transports, clock clock.PassiveClock) provider.Factory {
+	return func(cfg provider.Config) (provider.Provider, error) {
+		period, err := cfg.Period()
+		if err != nil {
+			return nil, err
+		}
+		keys, err := cfg.Keys("sf_token_key")
+		if err != nil {
+			return nil, err
+		}
+		client, err := transports.Build(cfg, httpapi.Options{
+			Name:      "Splunk Observability",
+			Example:   "https://api.us1.signalfx.com",
+			Authorize: httpapi.Header("X-SF-Token", keys[0]),
+			Secrets:   keys,
+		})
+		if err != nil {
+			return nil, err
+		}
+		return &Client{http: client, stream: streamOf(client.Address), token: keys[0], period: period, clock: clock}, nil
+	}
+}
+
+// streamOf is where programs run: the same realm has another host for that.
+func streamOf(address *url.URL) string {
+	text := strings.Replace(address.JoinPath("/v2/signalflow").String(), "http", "ws", 1)
+	return strings.Replace(text, "api", "stream", 1)
+}
+
+// Query runs a program over the last ten intervals of the metric. It must publish one time series, whose last value is returned.
+func (c *Client) Query(ctx context.Context, query string) (float64, error) {
+	now := c.clock.Now()
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return 0, err
+	}
+	// Reading and writing know nothing of the context.
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer func() { stop(); _ = conn.Close() }()
+	r := &run{client: c, conn: conn, channel: "flagger", series: map[idtool.ID]bool{}, err: provider.ErrNoValues}
+	err = r.execute(&signalflow.ExecuteRequest{
+		Program: query, Channel: r.channel, Start: now.Add(-window * c.period), Stop: now, Immediate: true,
+	})
+	switch {
+	case err == nil:
+		return r.value, r.err
+	case ctx.Err() != nil:
+		return 0, c.http.Explain(ctx, ctx.Err())
+	default:
+		return 0, err
+	}
+}
+
+// dial opens the connection that programs run by. The client of the service would do it, and run the program. But a program with a
+// mistake leaves a lock of that client taken for ever, and its goroutines with it.
+func (c *Client) dial(ctx context.Context) (*websocket.Conn, error) {
+	dialer := websocket.Dialer{Proxy: http.ProxyFromEnvironment, HandshakeTimeout: silence}
+	conn, resp, err := dialer.DialContext(ctx, c.stream+"/connect", nil)
+	if resp != nil && resp.StatusCode >= http.StatusBadRequest {
+		body, _ := io.ReadAll(resp.Body)
+		return nil, c.http.Refused(resp.StatusCode, string(body))
+	}
+	if err != nil {
+		return nil, c.http.Explain(ctx, &url.Error{Op: "connect", URL: c.stream, Err: err})
+	}
+	conn.SetReadLimit(maxMessage)
+	return conn, nil
+}
+
+// Online lists one metric.
+func (c *Client) Online(ctx context.Context) error {
+	return c.http.Get(ctx, "/v2/metric", url.Values{"limit": {"1"}}, &struct{}{})
+}
