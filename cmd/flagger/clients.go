@@ -25,6 +25,8 @@ import (
 
 // clients are the connections to the API servers.
 type clients struct {
+	// config is that of the main cluster.
+	config  *rest.Config
 	kube    kubernetes.Interface
 	flagger versioned.Interface
 	main    controller.Cluster
@@ -41,7 +43,7 @@ func connect(o *options) (*clients, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &clients{}
+	c := &clients{config: cfg}
 	if c.kube, err = kubernetes.NewForConfig(cfg); err != nil {
 		return nil, fmt.Errorf("client for %s: %w", cfg.Host, err)
 	}

@@ -38,6 +38,7 @@ type operator struct {
 	recorder   *telemetry.Recorder
 	factory    externalversions.SharedInformerFactory
 	templates  cache.InformerSynced
+	backends   metrics.Registry
 	controller *controller.Controller
 }
 
@@ -75,6 +76,7 @@ func newOperator(o *options, c *clients, log *zap.Logger, providers controller.P
 		clients:  c,
 		log:      log,
 		recorder: telemetry.New(version.Version, o.meshProvider),
+		backends: metrics.NewRegistry(clock.RealClock{}, metrics.Cluster{Config: c.config, Dynamic: c.main.Dynamic}),
 		factory:  externalversions.NewSharedInformerFactoryWithOptions(c.flagger, 0, externalversions.WithNamespace(o.namespace)),
 	}
 	found := op.factory.Flagger().V1beta1().MetricTemplates()
@@ -86,7 +88,7 @@ func newOperator(o *options, c *clients, log *zap.Logger, providers controller.P
 		Templates:            templates{found.Lister()},
 		Secrets:              secrets{c.kube},
 		Knative:              knativeServices{c.main.Dynamic},
-		Registry:             metrics.NewRegistry(),
+		Registry:             op.backends,
 	}
 	var err error
 	op.controller, err = controller.New(config(o, c, log, providers, op.recorder, evaluator))
@@ -99,7 +101,7 @@ func (op *operator) run(ctx context.Context) error {
 	var wait sync.WaitGroup
 	op.factory.StartWithContext(ctx)
 	wait.Go(func() { op.controller.Watch(ctx) })
-	wait.Go(func() { checkMetricsServer(ctx, op.options, op.log) })
+	wait.Go(func() { checkMetricsServer(ctx, op.options, op.backends, op.log) })
 	wait.Go(func() {
 		err := server.ListenAndServe(ctx, ":"+op.options.port, server.Options{Metrics: op.recorder.Handler(), Ready: op.ready})
 		if err != nil {
@@ -186,8 +188,8 @@ func (op *operator) ready() error {
 }
 
 // checkMetricsServer tells early about a wrong -metrics-server. It stops nothing: Canaries may use another one.
-func checkMetricsServer(ctx context.Context, o *options, log *zap.Logger) {
-	p, err := metrics.NewRegistry().New(provider.Config{
+func checkMetricsServer(ctx context.Context, o *options, backends metrics.Registry, log *zap.Logger) {
+	p, err := backends.New(provider.Config{
 		Spec: v1beta1.MetricTemplateProvider{Type: prometheus.Type, Address: o.metricsServer},
 	})
 	if err == nil {

@@ -10,7 +10,7 @@ import (
 )
 
 // Check asks every metrics provider that the Canary uses whether it answers and whether it understands the queries of the
-// user, in parallel, each under a deadline of Limit. It returns the first failure in the order of the metrics: that of the
+// user, in parallel, each under a deadline. It returns the first failure in the order of the metrics: that of the
 // metrics server before those of templates before those of queries. A query without data yet is none.
 func (e *Evaluator) Check(ctx context.Context, c *v1beta1.Canary) error {
 	var checks []func(context.Context) error
@@ -37,7 +37,7 @@ func (e *Evaluator) Check(ctx context.Context, c *v1beta1.Canary) error {
 		checks = append(checks, func(ctx context.Context) error { return e.checkQuery(ctx, c, t) })
 	}
 	failures := make([]error, len(checks))
-	inParallel(ctx, e.limit(), len(checks), func(ctx context.Context, i int) { failures[i] = checks[i](ctx) })
+	inParallel(ctx, len(checks), func(ctx context.Context, i int) { failures[i] = checks[i](ctx) })
 	for _, err := range failures {
 		if err != nil {
 			return err
@@ -46,12 +46,18 @@ func (e *Evaluator) Check(ctx context.Context, c *v1beta1.Canary) error {
 	return nil
 }
 
+func (e *Evaluator) online(ctx context.Context, p Provider) error {
+	ctx, cancel := context.WithTimeout(ctx, e.limit())
+	defer cancel()
+	return p.Online(ctx)
+}
+
 func (e *Evaluator) checkServer(ctx context.Context, c *v1beta1.Canary) error {
 	p, field, err := e.metricsServer(c)
 	if err != nil {
 		return err
 	}
-	if err := p.Online(ctx); err != nil {
+	if err := e.online(ctx, p); err != nil {
 		q := question{addressField: field, queryField: field}
 		// "avaiable" is what users search their logs for.
 		return fmt.Errorf("prometheus not avaiable: %s", q.remedy(err))
@@ -64,7 +70,7 @@ func (e *Evaluator) checkTemplate(ctx context.Context, c *v1beta1.Canary, t task
 	if err != nil {
 		return err
 	}
-	if err := p.Online(ctx); err != nil {
+	if err := e.online(ctx, p); err != nil {
 		field := fmt.Sprintf("spec.provider.address of MetricTemplate %s/%s", found.Namespace, found.Name)
 		q := question{addressField: field, queryField: field}
 		return fmt.Errorf("%s in metric template %s.%s not avaiable: %s", found.Spec.Provider.Type, found.Name, found.Namespace, q.remedy(err))
@@ -78,7 +84,7 @@ func (e *Evaluator) checkQuery(ctx context.Context, c *v1beta1.Canary, t task) e
 	if err != nil {
 		return err
 	}
-	if _, err := q.provider.Query(ctx, q.query); errors.Is(err, ErrInvalidQuery) {
+	if _, err := e.ask(ctx, q); errors.Is(err, ErrInvalidQuery) {
 		return fmt.Errorf("Metric query failed for %s: %s", t.metric.Name, q.remedy(err))
 	}
 	return nil

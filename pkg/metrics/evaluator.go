@@ -8,11 +8,15 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/utils/clock"
+
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/metrics/provider"
 )
 
-// Timeout is how long one metric may take, its template, Secret and query together, where an Evaluator says nothing else.
+// Timeout is how long the template and Secret of one metric may take, and its query as well, where neither an Evaluator nor the
+// back-end says anything else.
 const Timeout = 5 * time.Second
 
 // Templates finds MetricTemplates, from a cache. The result is shared and is not changed.
@@ -44,9 +48,9 @@ type Evaluator struct {
 	Secrets   Secrets
 	// Knative may be nil where no Canary has a Knative Service as its target.
 	Knative KnativeServices
-	// Registry are the back-ends. Default: NewRegistry.
+	// Registry are the back-ends. Default: NewRegistry with the real clock and no cluster.
 	Registry Registry
-	// Limit is how long one metric may take. Default: Timeout.
+	// Limit is how long one query may take, but for back-ends that have a limit of their own. Default: Timeout.
 	Limit time.Duration
 
 	once sync.Once
@@ -55,13 +59,24 @@ type Evaluator struct {
 func (e *Evaluator) registry() Registry {
 	e.once.Do(func() {
 		if e.Registry == nil {
-			e.Registry = NewRegistry()
+			e.Registry = NewRegistry(clock.RealClock{}, Cluster{})
 		}
 	})
 	return e.Registry
 }
 
 func (e *Evaluator) limit() time.Duration { return cmp.Or(e.Limit, Timeout) }
+
+// ask queries a back-end under its own limit, or that of all.
+func (e *Evaluator) ask(ctx context.Context, q question) (float64, error) {
+	limit := e.limit()
+	if p, ok := q.provider.(provider.Patient); ok {
+		limit = p.Timeout()
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return q.provider.Query(ctx, q.query)
+}
 
 // task is one evaluation of one metric.
 type task struct {
@@ -71,13 +86,13 @@ type task struct {
 	vars   Vars
 }
 
-// Read evaluates all metrics of the Canary in parallel, each under a deadline of Limit, and returns a reading for each.
+// Read evaluates all metrics of the Canary in parallel, each under a deadline, and returns a reading for each.
 // What failed is in the readings.
 func (e *Evaluator) Read(ctx context.Context, c *v1beta1.Canary) []analysis.Reading {
 	tasks := tasksOf(c)
 	readings := make([]analysis.Reading, len(tasks))
 	route, routeErr := e.knativeRoute(ctx, c, len(tasks) > 0)
-	inParallel(ctx, e.limit(), len(tasks), func(ctx context.Context, i int) {
+	inParallel(ctx, len(tasks), func(ctx context.Context, i int) {
 		if route != "" {
 			tasks[i].vars.Route = route
 		}
@@ -100,9 +115,9 @@ func tasksOf(c *v1beta1.Canary) []task {
 	return tasks
 }
 
-// inParallel calls do for 0 to n-1, each with a deadline of its own. A panic in one of them becomes a panic of the caller,
+// inParallel calls do for 0 to n-1. A panic in one of them becomes a panic of the caller,
 // who confines it to one Canary; left in its goroutine it would end the process.
-func inParallel(ctx context.Context, limit time.Duration, n int, do func(ctx context.Context, i int)) {
+func inParallel(ctx context.Context, n int, do func(ctx context.Context, i int)) {
 	var wg sync.WaitGroup
 	panics := make(chan string, n)
 	for i := range n {
@@ -112,8 +127,6 @@ func inParallel(ctx context.Context, limit time.Duration, n int, do func(ctx con
 					panics <- fmt.Sprintf("%v\n%s", value, debug.Stack())
 				}
 			}()
-			ctx, cancel := context.WithTimeout(ctx, limit)
-			defer cancel()
 			do(ctx, i)
 		})
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +17,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/yaml"
 
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -151,7 +156,7 @@ func TestRead(t *testing.T) {
 		v1beta1.CanaryMetric{Name: "both", Query: "inline", TemplateRef: ref("", "latency"), Interval: "2m", TemplateVariables: map[string]string{"v": "x"}},
 	)
 	got := s.evaluator(server.URL).Read(t.Context(), c)
-	invalid := "invalid query: prometheus at " + server.URL + ": parse error: unknown function; correct "
+	invalid := "invalid query: prometheus at " + server.Listener.Addr().String() + " answered 400 Bad Request: bad_data: parse error: unknown function; correct "
 	want := []analysis.Reading{
 		{Index: 0, Source: analysis.SuccessRate, State: analysis.Value, Value: 99.5},
 		{Index: 1, Source: analysis.Template, State: analysis.Value, Value: 8},
@@ -161,7 +166,7 @@ func TestRead(t *testing.T) {
 		{Index: 5, Source: analysis.None, State: analysis.Unusable, Cause: "Metric query failed for no usable metrics template and query were configured"},
 		{Index: 6, Source: analysis.Inline, State: analysis.Failed, Cause: invalid + "spec.analysis.metrics[6].query"},
 		{Index: 7, Source: analysis.Template, State: analysis.Failed, Cause: invalid + "spec.query of MetricTemplate test/broken"},
-		{Index: 8, Source: analysis.Template, State: analysis.Failed, Cause: "prometheus at " + server.URL + ": server_error: server error: 502; check that the server is up and the address in spec.provider.address of MetricTemplate test/gateway is right"},
+		{Index: 8, Source: analysis.Template, State: analysis.Failed, Cause: "prometheus at " + server.Listener.Addr().String() + " answered 502 Bad Gateway: (no text); check that the server is up and the address in spec.provider.address of MetricTemplate test/gateway is right"},
 		{Index: 9, Source: analysis.Template, State: analysis.Unusable, Cause: `Metric template gone.test error: metrictemplate "gone" not found`},
 		{Index: 10, Source: analysis.Inline, State: analysis.Value, Value: 7},
 		{Index: 10, Source: analysis.Template, State: analysis.Value, Value: 8},
@@ -272,7 +277,7 @@ func TestErrorsNameFieldAndRemedy(t *testing.T) {
 		"template render":  {v1beta1.CanaryMetric{Name: "x", TemplateRef: ref("", "render")}, nil, analysis.Unusable, []string{"Metric template render.test query render error", `no entry for key "x"`}},
 		"template address": {v1beta1.CanaryMetric{Name: "x", TemplateRef: ref("", "address")}, nil, analysis.Unusable, []string{"Metric template address.test provider prometheus error", "address is empty"}},
 		"secret":           {v1beta1.CanaryMetric{Name: "x", TemplateRef: ref("", "secret")}, nil, analysis.Unusable, []string{`Metric template secret.test secret creds error: secret "creds" not found`}},
-		"type":             {v1beta1.CanaryMetric{Name: "x", TemplateRef: ref("", "datadog")}, nil, analysis.Unusable, []string{"Metric template datadog.test provider datadog error", `"datadog" is not supported yet`, "prometheus"}},
+		"type":             {v1beta1.CanaryMetric{Name: "x", TemplateRef: ref("", "datadog")}, nil, analysis.Unusable, []string{"Metric template datadog.test provider datadog error", "secretRef", "datadog_api_key"}},
 		"mesh provider":    {v1beta1.CanaryMetric{Name: "request-duration"}, func(_ *v1beta1.Canary, e *Evaluator) { e.FlagProvider = "crossover" }, analysis.Unusable, []string{"request-duration", "crossover", "-mesh-provider"}},
 		"D-01 blocked":     {v1beta1.CanaryMetric{Name: "x", TemplateRef: ref("other", "crossed")}, func(_ *v1beta1.Canary, e *Evaluator) { e.NoCrossNamespaceRefs = true }, analysis.Unusable, []string{"can't access metric template crossed.other, cross-namespace references are blocked"}},
 	} {
@@ -411,8 +416,8 @@ func TestCheck(t *testing.T) {
 		"all up":           {up.URL, []v1beta1.CanaryMetric{{Name: "request-success-rate"}, {Name: "x", TemplateRef: ref("", "up")}, {Name: "y", Query: "x"}}, ""},
 		"server not used":  {down.URL, []v1beta1.CanaryMetric{{Name: "x", TemplateRef: ref("", "up")}}, ""},
 		"server down": {down.URL, []v1beta1.CanaryMetric{{Name: "x", TemplateRef: ref("", "gone")}, {Name: "request-duration"}},
-			"prometheus not avaiable: prometheus at " + down.URL + " is unreachable: dial tcp "},
-		"template down":    {up.URL, []v1beta1.CanaryMetric{{Name: "x", TemplateRef: ref("", "down")}}, "prometheus in metric template down.test not avaiable: prometheus at " + down.URL + " is unreachable"},
+			"prometheus not avaiable: prometheus at " + down.Listener.Addr().String() + " is unreachable: dial tcp "},
+		"template down":    {up.URL, []v1beta1.CanaryMetric{{Name: "x", TemplateRef: ref("", "down")}}, "prometheus in metric template down.test not avaiable: prometheus at " + down.Listener.Addr().String() + " is unreachable"},
 		"template missing": {up.URL, []v1beta1.CanaryMetric{{Name: "x", TemplateRef: ref("", "gone")}}, `Metric template gone.test error: metrictemplate "gone" not found`},
 		"address":          {"", []v1beta1.CanaryMetric{{Name: "request-duration"}}, "Error building Prometheus client for  address is empty"},
 	} {
@@ -437,10 +442,47 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-func TestRegistryListsItsTypes(t *testing.T) {
-	types := strings.Split(NewRegistry().types(), ", ")
-	if diff := cmp.Diff([]string{"prometheus"}, types, cmpopts.SortSlices(strings.Compare)); diff != "" {
-		t.Error(diff)
+// The operator knows each type that the CRD accepts, and the CRD accepts each type that the operator knows.
+func TestRegistryKnowsTheTypesOfTheCRD(t *testing.T) {
+	text, err := os.ReadFile("../../artifacts/flagger/crd.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var accepted []string
+	for _, document := range strings.Split(string(text), "\n---\n") {
+		var crd apiextensionsv1.CustomResourceDefinition
+		if err := yaml.Unmarshal([]byte(document), &crd); err != nil {
+			t.Fatal(err)
+		}
+		if crd.Spec.Names.Kind != "MetricTemplate" {
+			continue
+		}
+		for _, value := range crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties["spec"].Properties["provider"].Properties["type"].Enum {
+			accepted = append(accepted, strings.Trim(string(value.Raw), `"`))
+		}
+	}
+	known := slices.Sorted(maps.Keys(NewRegistry(clock.RealClock{}, Cluster{})))
+	if diff := cmp.Diff(accepted, known, cmpopts.SortSlices(strings.Compare)); diff != "" {
+		t.Errorf("accepted by the CRD (-), known to the operator (+):\n%s", diff)
+	}
+}
+
+// patient answers when its own limit ends.
+type patient struct{ limit time.Duration }
+
+func (p patient) Timeout() time.Duration { return p.limit }
+func (p patient) Query(ctx context.Context, _ string) (float64, error) {
+	deadline, _ := ctx.Deadline()
+	return time.Until(deadline).Round(time.Hour).Hours(), nil
+}
+func (patient) Online(context.Context) error { return nil }
+
+func TestBackEndsMayHaveALimitOfTheirOwn(t *testing.T) {
+	e := store{}.evaluator("http://x")
+	e.Registry = Registry{"prometheus": func(provider.Config) (Provider, error) { return patient{7 * time.Hour}, nil }}
+	got := e.Read(t.Context(), withMetrics(v1beta1.CanaryMetric{Name: "x", Query: "up"}))
+	if got[0].Value != 7 {
+		t.Errorf("a query may take %v hours instead of 7", got[0].Value)
 	}
 }
 

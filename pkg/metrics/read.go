@@ -29,7 +29,7 @@ func (e *Evaluator) read(ctx context.Context, c *v1beta1.Canary, t task) analysi
 		return e.unusable(c, t, err)
 	}
 	r := e.reading(c, t)
-	value, err := q.provider.Query(ctx, q.query)
+	value, err := e.ask(ctx, q)
 	switch {
 	case err == nil:
 		r.State, r.Value = analysis.Value, value*q.scale
@@ -161,6 +161,8 @@ func (e *Evaluator) template(ctx context.Context, c *v1beta1.Canary, t task) (qu
 }
 
 func (e *Evaluator) templateProvider(ctx context.Context, c *v1beta1.Canary, t task) (*v1beta1.MetricTemplate, Provider, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.limit())
+	defer cancel()
 	ref := t.metric.TemplateRef
 	namespace := ref.NamespaceOr(c.Namespace)
 	id := ref.Name + "." + namespace

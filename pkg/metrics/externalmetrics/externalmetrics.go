@@ -38,9 +38,9 @@ func New(transports *httpapi.Transports, kube *rest.Config) provider.Factory {
 			// A file would win.
 			base.BearerToken, base.BearerTokenFile = token, ""
 		}
-		address, err := url.Parse(base.Host)
-		if err != nil || address.Host == "" {
-			return nil, fmt.Errorf("address of the API server %q is no URL", base.Host)
+		address, _, err := rest.DefaultServerUrlFor(base)
+		if err != nil {
+			return nil, fmt.Errorf("address of the API server: %w", err)
 		}
 		transport, err := rest.TransportFor(base)
 		if err != nil {

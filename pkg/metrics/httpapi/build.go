@@ -13,6 +13,8 @@ type Options struct {
 	Name string
 	// Example is an address for errors. Default is one for templates without an address, if there is one.
 	Example, Default string
+	// Headers replace those of each request.
+	Headers map[string][]string
 	// Authorize adds the credentials.
 	Authorize func(*http.Request)
 	// Secrets never appear in an error.
@@ -30,7 +32,7 @@ func (t *Transports) Build(cfg provider.Config, o Options) (*Client, error) {
 	return &Client{
 		Server:    Server{Name: o.Name, Host: address.Host, Secrets: o.Secrets},
 		Address:   address,
-		Transport: t.To(Destination{Host: address.Host, Authorize: o.Authorize, SkipVerify: o.SkipVerify}),
+		Transport: t.To(Destination{Host: address.Host, Headers: o.Headers, Authorize: o.Authorize, SkipVerify: o.SkipVerify}),
 	}, nil
 }
 

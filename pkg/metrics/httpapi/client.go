@@ -85,6 +85,18 @@ type StatusError struct {
 	Name, Host, Body string
 	// Code is the HTTP status.
 	Code int
+	// raw is more of the body.
+	raw []byte
+}
+
+// Decode reads the answer, JSON, of which a few thousand bytes are kept.
+func (e *StatusError) Decode(into any) error { return json.Unmarshal(e.raw, into) }
+
+// Saying is the error with another text instead of the body.
+func (s *Server) Saying(e *StatusError, text string) *StatusError {
+	told := *e
+	told.Body = s.quote(text)
+	return &told
 }
 
 // Error names back-end, status and the start of the body.
@@ -94,7 +106,7 @@ func (e *StatusError) Error() string {
 
 // Refused is the error for an answer with a status that is none of success.
 func (s *Server) Refused(code int, body string) error {
-	return &StatusError{Name: s.Name, Host: s.Host, Code: code, Body: s.quote(body)}
+	return &StatusError{Name: s.Name, Host: s.Host, Code: code, Body: s.quote(body), raw: []byte(body)}
 }
 
 var errNotUnderstood = errors.New("an answer that is not understood")

@@ -3,18 +3,12 @@ package prometheus
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/url"
 	"strings"
-	"time"
 
-	"github.com/prometheus/client_golang/api"
-	promv1 "github.com/prometheus/client_golang/api/prometheus/v1"
-	"github.com/prometheus/common/model"
-
+	"flagger.app/flagger/pkg/metrics/httpapi"
+	"flagger.app/flagger/pkg/metrics/promapi"
 	"flagger.app/flagger/pkg/metrics/provider"
 )
 
@@ -22,30 +16,56 @@ import (
 const Type = "prometheus"
 
 // Client is a provider.Provider for one server.
-type Client struct {
-	address string
-	api     promv1.API
-}
+type Client struct{ http *httpapi.Client }
 
 var _ provider.Provider = (*Client)(nil)
 
-// Query sends the query, with each run of whitespace as one space, by GET to <address>/api/v1/query. The answer must be a
-// vector; of several series the last counts, as in Flagger. An empty vector, NaN and infinity are ErrNoValues, a matrix is
-// ErrMultipleValues.
+// New returns the Factory of Clients that share their connections. The address of a Client is that of the server with an optional
+// path before /api/v1; its query string is dropped. Credentials hold token, or username and password.
+func New(transports *httpapi.Transports) provider.Factory {
+	return func(cfg provider.Config) (provider.Provider, error) {
+		authorize, secrets, err := authorization(cfg)
+		if err != nil {
+			return nil, err
+		}
+		client, err := transports.Build(cfg, httpapi.Options{
+			Name:       "prometheus",
+			Example:    "http://prometheus:9090",
+			Headers:    cfg.Spec.Headers,
+			Authorize:  authorize,
+			Secrets:    secrets,
+			SkipVerify: cfg.Spec.InsecureSkipVerify,
+		})
+		if err != nil {
+			return nil, err
+		}
+		return &Client{client}, nil
+	}
+}
+
+// authorization returns what adds the credentials to a request, nil without a secretRef, and what must not be shown.
+func authorization(cfg provider.Config) (func(*http.Request), []string, error) {
+	if cfg.Spec.SecretRef == nil {
+		return nil, nil, nil
+	}
+	if token, ok := cfg.Credentials["token"]; ok {
+		text := strings.TrimSpace(string(token))
+		return httpapi.Header("Authorization", "Bearer "+text), []string{text}, nil
+	}
+	username, hasUser := cfg.Credentials["username"]
+	password, hasPassword := cfg.Credentials["password"]
+	if !hasUser || !hasPassword {
+		return nil, nil, fmt.Errorf("secret %s has neither the key token nor the keys username and password: add them, or remove provider.secretRef",
+			cfg.Spec.SecretRef.Name)
+	}
+	return func(r *http.Request) { r.SetBasicAuth(string(username), string(password)) }, []string{string(password)}, nil
+}
+
+// Query sends the query by GET to <address>/api/v1/query. Of several series the last counts, as in Flagger. See promapi.Query for
+// what comes of other answers.
 func (c *Client) Query(ctx context.Context, query string) (float64, error) {
-	result, _, err := c.api.Query(ctx, strings.Join(strings.Fields(query), " "), time.Time{})
-	if err != nil {
-		return 0, c.explain(ctx, err)
-	}
-	switch v := result.(type) {
-	case model.Vector:
-		return last(v)
-	case model.Matrix:
-		return 0, fmt.Errorf("the query returns a range of values, remove the [range] selector around it: %w",
-			provider.ErrMultipleValues)
-	default:
-		return 0, fmt.Errorf("%w: it returns a %s, wrap it in vector()", provider.ErrInvalidQuery, result.Type())
-	}
+	value, _, err := promapi.Query(ctx, c.http, "/api/v1/query", query)
+	return value, err
 }
 
 // Online asks for vector(1).
@@ -55,76 +75,7 @@ func (c *Client) Online(ctx context.Context) error {
 		return err
 	}
 	if value != 1 {
-		return fmt.Errorf("prometheus at %s: vector(1) returned %v instead of 1", c.address, value)
+		return fmt.Errorf("prometheus at %s: vector(1) returned %v instead of 1", c.http.Host, value)
 	}
 	return nil
-}
-
-func last(v model.Vector) (float64, error) {
-	if len(v) == 0 {
-		return 0, provider.ErrNoValues
-	}
-	sample := v[len(v)-1]
-	if sample.Histogram != nil {
-		return 0, fmt.Errorf("%w: it returns a native histogram, wrap it in histogram_quantile() or a similar function",
-			provider.ErrInvalidQuery)
-	}
-	return provider.Finite(float64(sample.Value))
-}
-
-// explain says what went wrong in terms of the server that was asked.
-func (c *Client) explain(ctx context.Context, err error) error {
-	var apiError *promv1.Error
-	if errors.As(err, &apiError) {
-		text := apiError.Msg
-		if detail := strings.TrimSpace(apiError.Detail); detail != "" {
-			text += ": " + abbreviate(detail)
-		}
-		switch apiError.Type {
-		case promv1.ErrBadData, promv1.ErrExec:
-			return fmt.Errorf("%w: prometheus at %s: %s", provider.ErrInvalidQuery, c.address, text)
-		case promv1.ErrBadResponse:
-			return fmt.Errorf("prometheus at %s gave an answer that is not understood: %s", c.address, abbreviate(text))
-		default:
-			return fmt.Errorf("prometheus at %s: %s: %s", c.address, apiError.Type, text)
-		}
-	}
-	if ctx.Err() != nil {
-		return fmt.Errorf("prometheus at %s gave no answer in time: %w", c.address, ctx.Err())
-	}
-	// The url.Error around the cause repeats method, address and the whole query.
-	var urlError *url.Error
-	if errors.As(err, &urlError) {
-		return fmt.Errorf("prometheus at %s is unreachable: %w", c.address, urlError.Err)
-	}
-	return fmt.Errorf("prometheus at %s gave an answer that is not understood: %w", c.address, err)
-}
-
-func abbreviate(s string) string {
-	const limit = 512
-	if len(s) <= limit {
-		return s
-	}
-	return strings.ToValidUTF8(s[:limit], "") + "…"
-}
-
-// getClient sends as GET what the official client sends as POST: proxies in front of Prometheus often allow reads only,
-// and tell them by the method.
-type getClient struct{ api.Client }
-
-func (g getClient) Do(ctx context.Context, req *http.Request) (*http.Response, []byte, error) {
-	if req.Method != http.MethodPost || req.Body == nil {
-		return g.Client.Do(ctx, req)
-	}
-	form, err := io.ReadAll(req.Body)
-	if err != nil {
-		return nil, nil, err
-	}
-	target := *req.URL
-	target.RawQuery = string(form)
-	get, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), http.NoBody)
-	if err != nil {
-		return nil, nil, err
-	}
-	return g.Client.Do(ctx, get)
 }

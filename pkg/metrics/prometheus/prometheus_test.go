@@ -1,22 +1,22 @@
 package prometheus
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/clock"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/metrics/conformance"
+	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/provider"
 )
 
@@ -40,9 +40,28 @@ func answering(t *testing.T, status int, body string) (*httptest.Server, func() 
 	}
 }
 
+func factory() provider.Factory { return New(httpapi.NewTransports(&conformance.Clock{})) }
+
+func TestConformance(t *testing.T) {
+	conformance.Run(t, &conformance.Backend{
+		Type: Type, Name: "prometheus", Query: "up", Strings: true, SkipsVerify: true, Optional: true,
+		New:         func(t *httpapi.Transports, _ clock.Clock) provider.Factory { return New(t) },
+		Credentials: map[string]string{"token": "prom-secret"},
+		Value: func(json string) string {
+			return `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1700000000.123,` + json + `]}]}}`
+		},
+		Empty: map[string]string{"no series": vector()},
+		Answers: map[string]conformance.Answer{
+			"a value":      {Body: vector("98.5"), Value: 98.5},
+			"zero":         {Body: vector("0"), Value: 0},
+			"empty object": {Body: "{}", Says: "not understood"},
+		},
+	})
+}
+
 func client(t *testing.T, cfg provider.Config) provider.Provider {
 	t.Helper()
-	c, err := NewPool().New(cfg)
+	c, err := factory()(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,28 +91,27 @@ func TestQuery(t *testing.T) {
 	}{
 		"value":                  {200, vector("98.5"), 98.5, nil, nil},
 		"last series":            {200, vector("1", "2", "3"), 3, nil, nil},
-		"infinity":               {200, vector("+Inf"), inf(), nil, nil},
+		"infinity":               {200, vector("+Inf"), 0, provider.ErrNoValues, nil},
 		"no data":                {200, vector(), 0, provider.ErrNoValues, nil},
 		"NaN":                    {200, vector("1", "NaN"), 0, provider.ErrNoValues, nil},
 		"matrix":                 {200, `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[1,"1"],[2,"2"]]}]}}`, 0, provider.ErrMultipleValues, []string{"range"}},
 		"scalar":                 {200, `{"status":"success","data":{"resultType":"scalar","result":[1,"1"]}}`, 0, provider.ErrInvalidQuery, []string{"scalar", "vector()"}},
 		"native histogram":       {200, `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"histogram":[1,{"count":"1","sum":"2","buckets":[]}]}]}}`, 0, provider.ErrInvalidQuery, []string{"native histogram"}},
-		"string":                 {200, `{"status":"success","data":{"resultType":"string","result":[1,"x"]}}`, 0, nil, []string{"not understood"}},
-		"value is no string":     {200, `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,2]}]}}`, 0, nil, []string{"not understood"}},
+		"string":                 {200, `{"status":"success","data":{"resultType":"string","result":[1,"x"]}}`, 0, provider.ErrInvalidQuery, []string{"string"}},
 		"value is no number":     {200, vector("many"), 0, nil, []string{"not understood"}},
-		"broken JSON":            {200, `{"status":"success","data":{"resultType":"vec`, 0, nil, []string{"not understood", "unexpected end of input"}},
-		"no JSON":                {200, `<html>sign in</html>`, 0, nil, []string{"not understood", "found <"}},
+		"broken JSON":            {200, `{"status":"success","data":{"resultType":"vec`, 0, nil, []string{"not understood", "unexpected EOF"}},
+		"no JSON":                {200, `<html>sign in</html>`, 0, nil, []string{"not understood", "'<'"}},
 		"empty answer":           {200, ``, 0, nil, []string{"not understood"}},
 		"empty object":           {200, `{}`, 0, nil, []string{"not understood"}},
-		"no content":             {204, ``, 0, nil, []string{"not understood"}},
+		"no content":             {204, ``, 0, nil, []string{"204 No Content"}},
 		"error with status 200":  {200, broken, 0, provider.ErrInvalidQuery, []string{"parse error: unexpected end of input"}},
 		"query does not parse":   {400, broken, 0, provider.ErrInvalidQuery, []string{"parse error: unexpected end of input"}},
 		"query fails":            {422, `{"status":"error","errorType":"execution","error":"many-to-many matching"}`, 0, provider.ErrInvalidQuery, []string{"many-to-many matching"}},
-		"query times out":        {503, `{"status":"error","errorType":"timeout","error":"query timed out"}`, 0, nil, []string{"server error: 503", "query timed out"}},
-		"not authorized":         {401, `no`, 0, nil, []string{"client error: 401", "no"}},
-		"not found":              {404, `404 page not found`, 0, nil, []string{"client error: 404", "404 page not found"}},
-		"bad gateway, long text": {502, strings.Repeat("x", 5000), 0, nil, []string{"server error: 502", "xxx…"}},
-		"method not allowed":     {405, ``, 0, nil, []string{"client error: 405"}},
+		"query times out":        {503, `{"status":"error","errorType":"timeout","error":"query timed out"}`, 0, nil, []string{"503 Service Unavailable", "query timed out"}},
+		"not authorized":         {401, `no`, 0, nil, []string{"401 Unauthorized: no"}},
+		"not found":              {404, `404 page not found`, 0, nil, []string{"404 Not Found: 404 page not found"}},
+		"bad gateway, long text": {502, strings.Repeat("x", 5000), 0, nil, []string{"502 Bad Gateway", "xxx…"}},
+		"method not allowed":     {405, ``, 0, nil, []string{"405 Method Not Allowed"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, _ := answering(t, tc.status, tc.body)
@@ -122,11 +140,6 @@ func TestQuery(t *testing.T) {
 			}
 		})
 	}
-}
-
-func inf() float64 {
-	var zero float64
-	return 1 / zero
 }
 
 func TestRequest(t *testing.T) {
@@ -192,11 +205,11 @@ func TestA15HeadersOfTheTemplateAreNotChanged(t *testing.T) {
 	cfg.Spec.SecretRef = &corev1.LocalObjectReference{Name: "creds"}
 	cfg.Credentials = map[string][]byte{"token": []byte("abc")}
 	before := cfg.Spec.DeepCopy()
-	pool := NewPool()
+	build := factory()
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			c, err := pool.New(cfg)
+			c, err := build(cfg)
 			if err != nil {
 				t.Error(err)
 				return
@@ -235,7 +248,7 @@ func TestRefusedConfigurations(t *testing.T) {
 		"secret in error": {at("ftp://user:secret@host"), "user:xxxxx@host"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := NewPool().New(tc.cfg)
+			_, err := factory()(tc.cfg)
 			if err == nil || !strings.Contains(err.Error(), tc.says) || strings.Contains(err.Error(), "secret@") {
 				t.Errorf("got %v, want an error with %q and without the password", err, tc.says)
 			}
@@ -256,85 +269,6 @@ func TestUnreachableNamesTheServer(t *testing.T) {
 	}
 }
 
-func TestSlowServer(t *testing.T) {
-	release := make(chan struct{})
-	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
-	defer server.Close()
-	defer close(release)
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	_, err := client(t, at(server.URL)).Query(ctx, "up")
-	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no answer in time") {
-		t.Errorf("error %v", err)
-	}
-}
-
-func TestCertificates(t *testing.T) {
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, vector("1")) }))
-	defer server.Close()
-	server.Config.ErrorLog = log.New(io.Discard, "", 0)
-	server.StartTLS()
-	if _, err := client(t, at(server.URL)).Query(t.Context(), "up"); err == nil || !strings.Contains(err.Error(), "certificate") {
-		t.Errorf("unknown certificate: %v", err)
-	}
-	cfg := at(server.URL)
-	cfg.Spec.InsecureSkipVerify = true
-	if value, err := client(t, cfg).Query(t.Context(), "up"); err != nil || value != 1 {
-		t.Errorf("insecureSkipVerify: %v, %v", value, err)
-	}
-}
-
-func TestRedirectToAnotherHostGetsNoCredentials(t *testing.T) {
-	other, requests := answering(t, 200, vector("7"))
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, other.URL+r.URL.String(), http.StatusTemporaryRedirect)
-	}))
-	defer server.Close()
-	cfg := at(server.URL)
-	cfg.Spec.SecretRef = &corev1.LocalObjectReference{Name: "creds"}
-	cfg.Spec.Headers = map[string][]string{"X-Api-Key": {"k"}}
-	cfg.Credentials = map[string][]byte{"token": []byte("abc")}
-	value, err := client(t, cfg).Query(t.Context(), "up")
-	if err != nil || value != 7 {
-		t.Fatalf("got %v, %v", value, err)
-	}
-	if r := requests()[0]; r.Header.Get("Authorization") != "" || r.Header.Get("X-Api-Key") != "" {
-		t.Errorf("headers %v", r.Header)
-	}
-}
-
-func TestQueriesShareConnections(t *testing.T) {
-	var mu sync.Mutex
-	remotes := map[string]bool{}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		mu.Lock()
-		remotes[r.RemoteAddr] = true
-		mu.Unlock()
-		_, _ = io.WriteString(w, vector("1"))
-	}))
-	defer server.Close()
-	pool := NewPool()
-	for range 20 {
-		c, err := pool.New(at(server.URL))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := c.Query(t.Context(), "up"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if len(remotes) != 1 {
-		t.Errorf("20 queries one after another used %d connections", len(remotes))
-	}
-}
-
-func TestAnswersAreReadUpToALimit(t *testing.T) {
-	server, _ := answering(t, 200, strings.Repeat(" ", maxBody+1)+vector("1"))
-	if _, err := client(t, at(server.URL)).Query(t.Context(), "up"); err == nil {
-		t.Error("an answer longer than the limit was read")
-	}
-}
-
 func TestOnline(t *testing.T) {
 	server, requests := answering(t, 200, vector("1"))
 	if err := client(t, at(server.URL)).Online(t.Context()); err != nil {
@@ -350,32 +284,5 @@ func TestOnline(t *testing.T) {
 	server, _ = answering(t, 500, "")
 	if err := client(t, at(server.URL)).Online(t.Context()); err == nil {
 		t.Error("status 500 is online")
-	}
-}
-
-type recording struct{ got *http.Request }
-
-func (r *recording) RoundTrip(req *http.Request) (*http.Response, error) {
-	r.got = req
-	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
-}
-
-// A RoundTripper must not change the request of its caller, who may use it again.
-func TestRequestIsNotChanged(t *testing.T) {
-	base := &recording{}
-	d := &decorator{
-		base:      base,
-		host:      "prom",
-		headers:   map[string][]string{"X-A": {"1"}},
-		authorize: func(r *http.Request) { r.Header.Set("Authorization", "Bearer abc") },
-	}
-	req := httptest.NewRequest(http.MethodGet, "http://prom/api/v1/query", nil)
-	resp, err := d.RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = resp.Body.Close()
-	if len(req.Header) != 0 || base.got.Header.Get("X-A") != "1" || base.got.Header.Get("Authorization") != "Bearer abc" {
-		t.Errorf("caller's headers %v, sent %v", req.Header, base.got.Header)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"regexp"
 
 	"flagger.app/flagger/pkg/metrics/httpapi"
+	"flagger.app/flagger/pkg/metrics/promapi"
 	"flagger.app/flagger/pkg/metrics/provider"
 )
 
@@ -122,29 +123,11 @@ func (c *connection) mql(ctx context.Context, query string) (float64, error) {
 	return value.DoubleValue.Value()
 }
 
-// promAnswer is that of the HTTP API of Prometheus for an instant vector.
-type promAnswer struct {
-	Data struct {
-		ResultType string
-		Result     []struct{ Value []httpapi.Number }
-	}
-}
-
 func (c *connection) promQL(ctx context.Context, query string) (float64, error) {
-	var a promAnswer
 	path := "/v1/projects/" + url.PathEscape(c.project) + "/location/global/prometheus/api/v1/query"
-	if err := c.Get(ctx, path, url.Values{"query": {query}}, &a); err != nil {
-		return 0, explain(err)
+	value, series, err := promapi.Query(ctx, c.Client, path, query)
+	if series > 1 {
+		return 0, fmt.Errorf("%d series, aggregate them: %w", series, provider.ErrMultipleValues)
 	}
-	switch {
-	case a.Data.ResultType != "" && a.Data.ResultType != "vector":
-		return 0, fmt.Errorf("%w: it returns a %s instead of one value", provider.ErrInvalidQuery, a.Data.ResultType)
-	case len(a.Data.Result) == 0:
-		return 0, provider.ErrNoValues
-	case len(a.Data.Result) > 1:
-		return 0, fmt.Errorf("%d series, aggregate them: %w", len(a.Data.Result), provider.ErrMultipleValues)
-	case len(a.Data.Result[0].Value) != 2:
-		return 0, c.NotUnderstood(fmt.Errorf("a value has %d elements instead of 2", len(a.Data.Result[0].Value)))
-	}
-	return a.Data.Result[0].Value[1].Value()
+	return value, err
 }

@@ -86,16 +86,17 @@ func TestPromQL(t *testing.T) {
 	}
 	b.Empty = map[string]string{"no series": `{"status":"success","data":{"resultType":"vector","result":[]}}`}
 	b.Answers = map[string]conformance.Answer{
-		"several series": {Body: `{"data":{"resultType":"vector","result":[{"value":[1,"1"]},{"value":[1,"2"]}]}}`, Is: provider.ErrMultipleValues},
-		"a matrix":       {Body: `{"data":{"resultType":"matrix","result":[{"values":[[1,"1"]]}]}}`, Is: provider.ErrInvalidQuery, Says: "matrix"},
-		"a short value":  {Body: `{"data":{"resultType":"vector","result":[{"value":[1]}]}}`, Says: "elements"},
+		"several series": {Body: `{"status":"success","data":{"resultType":"vector","result":[{"value":[1,"1"]},{"value":[1,"2"]}]}}`, Is: provider.ErrMultipleValues},
+		"a matrix":       {Body: `{"status":"success","data":{"resultType":"matrix","result":[{"values":[[1,"1"]]}]}}`, Is: provider.ErrMultipleValues, Says: "range"},
+		"empty object":   {Body: "{}", Says: "not understood"},
+		"a short value":  {Body: `{"status":"success","data":{"resultType":"vector","result":[{"value":[1]}]}}`, Says: "elements"},
 	}
 	conformance.Run(t, b)
 }
 
 func TestRequests(t *testing.T) {
 	b, tokens := backend(t)
-	server := conformance.Serve(t, conformance.Always(200, `{}`))
+	server := conformance.Serve(t, conformance.Always(200, `{"status":"success","data":{"resultType":"vector","result":[]}}`))
 	p := b.Provider(t, b.Config(server.URL), &conformance.Clock{})
 	for _, query := range []string{mql, "\n  def x = 1; fetch y", "{ fetch a; fetch b } | ratio", promQL, `{__name__="fetched"}`} {
 		if _, err := p.Query(t.Context(), query); err != nil && !strings.Contains(err.Error(), provider.ErrNoValues.Error()) {
