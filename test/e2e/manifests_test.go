@@ -3,6 +3,7 @@ package e2e
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -20,11 +21,15 @@ func TestManifestsApplyUnchanged(tt *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no manifests: %v", err)
 	}
+	pages, err := filepath.Glob(filepath.Join(os.Getenv("ROOT"), "docs/metrics-backends/*.md"))
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("no pages: %v", err)
+	}
 	resources := map[string]string{"Canary": "canaries", "MetricTemplate": "metrictemplates", "AlertProvider": "alertproviders"}
-	for _, file := range files {
+	for _, file := range append(files, pages...) {
 		raw, err := os.ReadFile(file)
 		t.must(err)
-		for _, document := range strings.Split(string(raw), "\n---\n") {
+		for _, document := range documents(string(raw), filepath.Ext(file)) {
 			u := &unstructured.Unstructured{}
 			t.must(yaml.Unmarshal([]byte(document), &u.Object))
 			u.SetNamespace(t.ns)
@@ -36,4 +41,16 @@ func TestManifestsApplyUnchanged(tt *testing.T) {
 			}
 		}
 	}
+}
+
+// documents are those of a file of YAML, or the blocks of YAML on a page of the documentation.
+func documents(text, extension string) []string {
+	if extension == ".yaml" {
+		return strings.Split(text, "\n---\n")
+	}
+	var found []string
+	for _, block := range regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$").FindAllStringSubmatch(text, -1) {
+		found = append(found, block[1])
+	}
+	return found
 }
