@@ -3,8 +3,6 @@ package rollout
 import (
 	"maps"
 
-	"k8s.io/apimachinery/pkg/api/equality"
-
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/fingerprint"
 )
@@ -85,11 +83,11 @@ func (p *pass) settleContract() {
 	if old == nil {
 		old = &v1beta1.RolloutStatus{}
 	}
-	if !equality.Semantic.DeepEqual(old.Target, p.st.Target) {
+	if !alike(old.Target, p.st.Target) {
 		p.next.LastAppliedSpec = hashFor(p.st.Target)
 		p.trackConfigs()
 	}
-	if p.st.Promoted != nil && !equality.Semantic.DeepEqual(old.Promoted, p.st.Promoted) {
+	if p.st.Promoted != nil && !alike(old.Promoted, p.st.Promoted) {
 		p.next.LastPromotedSpec = hashFor(p.st.Promoted)
 	}
 }

@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"errors"
+	"reflect"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -150,7 +151,8 @@ func (w *World) write(do func()) error {
 }
 
 func (w *World) carryOut(f *rollout.Facts, d *rollout.Decision) (wrote bool, err error) {
-	if !equality.Semantic.DeepEqual(d.Status, w.canary.Status) {
+	// The strict comparison is quicker, and most passes change nothing.
+	if !reflect.DeepEqual(d.Status, w.canary.Status) && !equality.Semantic.DeepEqual(d.Status, w.canary.Status) {
 		wrote = true
 		if err := w.write(func() { w.storeStatus(d) }); err != nil {
 			return wrote, err
