@@ -18,7 +18,7 @@ TIMEOUT  := 90m
 # The programs of the testbed are built this way, so what is built the same way shares their packages in Go's cache.
 SHARED := CGO_ENABLED=0 GOFLAGS='-trimpath -buildvcs=false'
 
-.PHONY: help build demo test test-unit test-sim test-api test-lives test-memory test-testbed test-gateway test-all e2e-contour e2e-istio e2e-skipper e2e-apisix cover verify lint generate clean FORCE
+.PHONY: help build demo test test-unit test-sim test-api test-lives test-memory test-testbed test-gateway test-all e2e-contour e2e-gatewayapi e2e-traefik e2e-istio e2e-skipper e2e-apisix cover verify lint generate clean FORCE
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,8 +54,9 @@ test-memory: $(TESTBED) ## Fill the caches from API servers with many large Secr
 	$(TESTBED) build controlplane
 	$(TESTBED) run -- bin/memory.test -test.v -test.timeout $(TIMEOUT)
 
-test-testbed: ## Run the tests of the testbed itself
+test-testbed: ## Run the tests of the testbed itself, and the built-in queries in the engine of its Prometheus
 	$(SHARED) go -C hack/testbed test -timeout $(TIMEOUT) ./...
+	$(SHARED) go -C hack/testbed/tools/prometheus test -timeout $(TIMEOUT) ./queries
 
 # CRDs that tests install come in Go modules that nothing else needs. Inside a testbed there is no network to get them from.
 CRDS := github.com/kedacore/keda/v2@v2.21.0 knative.dev/serving@v0.51.0
@@ -114,6 +115,13 @@ e2e-apisix: $(TESTBED) ## Follow what the ingress controller of APISIX tells a g
 
 # All that there is. What is built for it takes most of the time, the first time.
 test-all: test test-lives test-memory test-testbed $(shell awk -F: '/^e2e-[a-z]+:/ {print $$1}' $(MAKEFILE_LIST)) ## Run all tests, through every data plane as well
+
+e2e-gatewayapi: $(TESTBED) ## Through the Gateway API on Contour and Envoy
+	$(call through,gatewayapi,gatewayapi,TestDataPlane)
+
+e2e-traefik: $(TESTBED) ## Through Traefik, by its own routes and by the Gateway API
+	$(call through,traefik,traefik,TestDataPlane)
+	$(call through,traefik-gatewayapi,traefik,TestDataPlane)
 
 cover: ## Fail when the pure packages are covered by less than 95 %
 	hack/cover.sh

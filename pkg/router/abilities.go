@@ -19,6 +19,8 @@ func CheckAbilities(c *v1beta1.Canary, a Abilities) []*FieldError {
 	}
 	add(len(analysis.Match) > 0 && a.Routes && !a.Match, "spec.analysis.match",
 		"the provider can't route requests by their headers: remove match for a blue/green run, or set another spec.provider")
+	add(len(analysis.CanaryMatch) > 0 && !a.CanaryMatch, "spec.analysis.canaryMatch",
+		"the provider can't lead some requests to the canary while it shares out the others: remove canaryMatch, or set another spec.provider")
 	add(IsTCP(c) && !a.TCP, "spec.service.appProtocol",
 		"the provider can't split TCP connections: set the application protocol, such as http, or set another spec.provider")
 	if IsTCP(c) && a.Routes {
@@ -39,6 +41,7 @@ func checkTCP(analysis *v1beta1.CanaryAnalysis) []*FieldError {
 		}
 	}
 	add(len(analysis.Match) > 0, "spec.analysis.match")
+	add(len(analysis.CanaryMatch) > 0, "spec.analysis.canaryMatch")
 	add(analysis.Mirror, "spec.analysis.mirror")
 	add(analysis.SessionAffinity != nil, "spec.analysis.sessionAffinity")
 	return faults

@@ -260,7 +260,8 @@ func TestForgetsDeletedObjects(t *testing.T) {
 
 func TestCheckAbilities(t *testing.T) {
 	everything := router.Abilities{
-		Routes: true, Weights: true, Mirror: true, MirrorWeight: true, Match: true, SessionAffinity: true, PrimaryCookie: true, TCP: true,
+		Routes: true, Weights: true, Mirror: true, MirrorWeight: true, Match: true, CanaryMatch: true,
+		SessionAffinity: true, PrimaryCookie: true, TCP: true,
 	}
 	nothing := router.Abilities{Routes: true, Weights: true}
 	kubernetes := router.Abilities{TCP: true}
@@ -271,6 +272,7 @@ func TestCheckAbilities(t *testing.T) {
 	affinity := func(c *v1beta1.Canary) {
 		c.Spec.Analysis.SessionAffinity = &v1beta1.SessionAffinity{CookieName: "a", PrimaryCookieName: "b"}
 	}
+	always := func(c *v1beta1.Canary) { c.Spec.Analysis.CanaryMatch = []v1beta1.AnalysisMatch{{}} }
 	tcp := func(c *v1beta1.Canary) { c.Spec.Service.AppProtocol = "TCP" }
 	all := func(c *v1beta1.Canary) { match(c); mirror(c); affinity(c); tcp(c) }
 	tests := map[string]struct {
@@ -287,6 +289,9 @@ func TestCheckAbilities(t *testing.T) {
 		"mirror weight":       {limited, mirror, nil},
 		"affinity":            {nothing, affinity, nil},
 		"primary cookie":      {limited, affinity, nil},
+		"header and weights":  {nothing, always, []string{"spec.analysis.canaryMatch"}},
+		"kubernetes header":   {kubernetes, always, []string{"spec.analysis.canaryMatch"}},
+		"served header":       {everything, always, nil},
 		"tcp":                 {nothing, tcp, []string{"spec.service.appProtocol"}},
 		"kubernetes tcp":      {kubernetes, tcp, nil},
 		"20 tcp with the lot": {everything, all, []string{"spec.analysis.match", "spec.analysis.mirror", "spec.analysis.sessionAffinity"}},

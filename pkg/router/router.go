@@ -139,9 +139,10 @@ type Abilities struct {
 	Routes bool
 	// Weights is set when traffic can be split by percent.
 	Weights bool
-	// Mirror, MirrorWeight, Match, SessionAffinity, PrimaryCookie and TCP stand for analysis.mirror,
-	// analysis.mirrorWeight, analysis.match, analysis.sessionAffinity, its primaryCookieName and service.appProtocol: tcp.
-	Mirror, MirrorWeight, Match, SessionAffinity, PrimaryCookie, TCP bool
+	// Mirror, MirrorWeight, Match, CanaryMatch, SessionAffinity, PrimaryCookie and TCP stand for analysis.mirror,
+	// analysis.mirrorWeight, analysis.match, analysis.canaryMatch, analysis.sessionAffinity, its primaryCookieName and
+	// service.appProtocol: tcp.
+	Mirror, MirrorWeight, Match, CanaryMatch, SessionAffinity, PrimaryCookie, TCP bool
 	// ReportsSettled is set when Read knows whether a route has been taken over. Otherwise whoever relies on a
 	// route waits for the propagation delay.
 	ReportsSettled bool

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,6 +42,7 @@ func TestDataPlane(tt *testing.T) {
 		{"A/B by cookie", insiders([]v1beta1.AnalysisMatch{byCookie()}, "Cookie: insider=no", "Cookie: a=b; insider=yes; c=d"), plane.able.cookie},
 		{"A/B by either", insiders([]v1beta1.AnalysisMatch{byHeader(), byCookie()}, "X-Insider: no", "X-Insider: yes", "Cookie: insider=yes"),
 			plane.able.header && plane.able.cookie},
+		{"header beside weights", besideWeights, plane.able.beside},
 		{"sticky sessions", sticky, plane.able.affinity},
 		{"mirror", mirrored(0), plane.able.mirror},
 		{"mirror of a share", mirrored(30), plane.able.share},
@@ -59,8 +62,33 @@ func TestDataPlane(tt *testing.T) {
 			l.operates()
 			c.live(l)
 			l.load.end(l)
+			l.record(c.name)
 		})
 	}
+}
+
+// recordVariable names, in the environment, a folder for what the data plane exports of each case: the tests of the built-in
+// queries are made of it.
+const recordVariable = "RECORD"
+
+// record writes the series that bear the namespace of the team, which becomes the name of the case.
+func (l *loaded) record(name string) {
+	l.Helper()
+	dir := os.Getenv(recordVariable)
+	if dir == "" {
+		return
+	}
+	response, err := http.Get("http://" + l.plane.stats)
+	l.must(err)
+	defer response.Body.Close()
+	name = strings.NewReplacer(" ", "-", "/", "").Replace(name)
+	var all strings.Builder
+	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		if strings.Contains(lines.Text(), l.ns) {
+			all.WriteString(strings.ReplaceAll(lines.Text(), l.ns, name) + "\n")
+		}
+	}
+	l.must(os.WriteFile(filepath.Join(dir, l.plane.name+"-"+name+".txt"), []byte(all.String()), 0o644))
 }
 
 // inSteps takes these weights, each behind a gate, and the promotion behind another one.
@@ -178,6 +206,28 @@ func insiders(match []v1beta1.AnalysisMatch, outsider string, insiders ...string
 		all(l.only, versionOf(v2))
 		l.only(versionOf(v2), nil)
 	}
+}
+
+// besideWeights leads requests with a header to the canary from its first step on, while the others are shared out.
+func besideWeights(l *loaded) {
+	insider := headers("X-Insider: yes")
+	l.onboard(l.inSteps(30, 60), func(c *v1beta1.Canary) {
+		c.Spec.Analysis.CanaryMatch = []v1beta1.AnalysisMatch{byHeader()}
+	})
+	l.only(versionOf(v1), insider)
+	l.roll(v1beta1.CanaryPhaseFailed, func() { l.ship(v2) }, func() {
+		before := int32(0)
+		for _, w := range []int32{30, 60} {
+			l.upTo(w)
+			l.weighs(w)
+			l.shares(versionOf(v2), before, w)
+			l.comesOnly(versionOf(v2), insider)
+			before = w
+		}
+		l.metric("50")
+	})
+	l.rests(v1)
+	l.only(versionOf(v1), insider)
 }
 
 // client keeps cookies as a browser does that is not told to forget them.

@@ -27,12 +27,12 @@ spec:
 `
 	)
 	return &dataPlane{
-		name: "contour", provider: "contour", address: "10.244.255.1:80",
+		name: "contour", provider: "contour", address: "10.244.255.1:80", stats: "10.244.255.1:8002/stats/prometheus",
 		service: strings.ReplaceAll(head, "CONDITIONS", "[{prefix: /}]"),
 		preview: strings.ReplaceAll(head, "CONDITIONS", "[{prefix: /}]") +
 			strings.ReplaceAll(included, "CONDITION", "{header: {name: X-Preview, present: true}}"),
 		canary: strings.ReplaceAll(head, "CONDITIONS", "[{header: {name: X-Direct, present: true}}]") + strings.ReplaceAll(included, "CONDITION", "{prefix: /}"),
-		able:   ability{header: true, cookie: true},
+		able:   ability{header: true, cookie: true, beside: true, mirror: true, share: true},
 		route: router.Ref{
 			Resource: schema.GroupVersionResource{Group: "projectcontour.io", Version: "v1", Resource: "httpproxies"},
 			Kind:     "HTTPProxy", Name: "podinfo",

@@ -37,7 +37,7 @@ func istioPlane(name, address, gateway string) *dataPlane {
 			c.Spec.Service.Hosts, c.Spec.Service.Gateways = []string{host}, []string{gateway}
 		},
 		takesOver: true,
-		able:      ability{header: true, cookie: true, affinity: true, mirror: true, share: true},
+		able:      ability{header: true, cookie: true, beside: true, affinity: true, mirror: true, share: true},
 		route: router.Ref{
 			Resource: schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1beta1", Resource: "virtualservices"},
 			Kind:     "VirtualService", Name: "podinfo",

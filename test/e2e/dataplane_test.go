@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -25,7 +26,17 @@ const planeVariable = "DATAPLANE"
 
 // dataPlanes lists those that the tests know. The same cases hold for each.
 func dataPlanes() []*dataPlane {
-	return append([]*dataPlane{contourPlane(), skipperPlane()}, istioPlanes()...)
+	traefik := gatewayAPIPlane("traefik-gatewayapi", "traefik", "10.244.255.1:81", "10.244.255.1:8003/metrics",
+		ability{header: true, cookie: true, beside: true})
+	traefik.lateToFind = true
+	return append([]*dataPlane{
+		contourPlane(),
+		skipperPlane(),
+		gatewayAPIPlane("gatewayapi", "gatewayapi", "10.244.255.1:8080", "10.244.255.1:8006/stats/prometheus",
+			ability{header: true, cookie: true, beside: true, affinity: true, mirror: true}),
+		traefikPlane(),
+		traefik,
+	}, istioPlanes()...)
 }
 
 // dataPlane is a gateway or a mesh that requests really go through: how an application gets behind it, how requests reach it,
@@ -35,6 +46,8 @@ type dataPlane struct {
 	name, provider string
 	// address takes requests for the host of a team, as host:port.
 	address string
+	// stats is where it exports its metrics, as host:port/path.
+	stats string
 	// shared is a manifest, possibly empty, of what all teams use. Its objects say their namespace.
 	shared string
 	// service is a manifest of what a user has who has no Canary yet: the way from the gateway to the Service.
@@ -48,6 +61,9 @@ type dataPlane struct {
 	spec func(c *v1beta1.Canary, host string)
 	// takesOver is whether the route of the operator is that of the user, who gets it back.
 	takesOver bool
+	// lateToFind is whether a route that was just taken over may lead to pods which the data plane has not found yet: the operator
+	// waits for them to be ready, and not until it has. Requests begin after the take-over then.
+	lateToFind bool
 	// able is what beside weights the data plane does for a Canary.
 	able ability
 	// route is what the operator leads requests by.
@@ -61,8 +77,9 @@ type dataPlane struct {
 
 // ability is what some data planes do and others don't.
 type ability struct {
-	// header and cookie: A/B tests of requests by their headers and by their cookies.
-	header, cookie bool
+	// header and cookie: A/B tests of requests by their headers and by their cookies. beside: a header that leads to the canary
+	// while others are shared out.
+	header, cookie, beside bool
 	// affinity: sessions that stay on their side. mirror: copies of requests, and share: of a percentage of them.
 	affinity, mirror, share bool
 }
@@ -180,7 +197,11 @@ type live struct {
 
 // Get implements router.Live.
 func (l live) Get(ref router.Ref) (*unstructured.Unstructured, error) {
-	return l.dynamic.Resource(ref.Resource).Namespace(ref.Namespace).Get(l.ctx, ref.Name, metav1.GetOptions{})
+	o, err := l.dynamic.Resource(ref.Resource).Namespace(ref.Namespace).Get(l.ctx, ref.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	return o, err
 }
 
 // routed is what the route of the provider says.

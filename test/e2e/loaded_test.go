@@ -33,7 +33,8 @@ func newLoaded(tt *testing.T, replicas int) *loaded {
 	tt.Helper()
 	t := newTeam(tt)
 	l := &loaded{team: t, gatekeeper: t.gatekeeper(), replicas: int32(replicas), plane: planeUnderTest(tt), host: t.ns + ".example.com"}
-	t.apply(podinfo(replicas))
+	t.apply(strings.Replace(podinfo(replicas), "    metadata: {labels: {app: podinfo}}",
+		`    metadata: {labels: {app: podinfo}, annotations: {prometheus.io/scrape: "true", prometheus.io/port: "9898"}}`, 1))
 	t.available("podinfo")
 	return l
 }
@@ -46,7 +47,9 @@ func (l *loaded) begin() {
 		return
 	}
 	l.behind()
-	l.load = l.loadTo(l.plane.address, l.host)
+	if !l.plane.lateToFind {
+		l.load = l.loadTo(l.plane.address, l.host)
+	}
 }
 
 // operates starts an operator. It waits for the data plane as long as an installed one does.
@@ -81,6 +84,9 @@ func (l *loaded) onboard(edits ...func(*v1beta1.Canary)) {
 	l.settled(v1beta1.CanaryPhaseInitialized)
 	if l.plane != nil {
 		l.leadToCanary()
+	}
+	if l.load == nil {
+		l.load = l.loadTo(l.plane.address, l.host)
 	}
 	l.rests(v1)
 }

@@ -50,6 +50,19 @@ func (c *Case) scenarios() []scenario {
 		fullService(canary)
 		c.abTesting(canary)
 	}, router.Traffic{Canary: 100, Matched: true}})
+	always := func(canary *v1beta1.Canary) {
+		canary.Spec.Analysis.CanaryMatch = insiders()
+	}
+	add(can.CanaryMatch, scenario{"header-beside-weights", always, router.Traffic{Primary: 70, Canary: 30}})
+	add(can.CanaryMatch, scenario{"header-beside-weights-full-service", func(c *v1beta1.Canary) {
+		fullService(c)
+		always(c)
+	}, router.Traffic{Primary: 70, Canary: 30}})
+	add(can.CanaryMatch && can.SessionAffinity, scenario{"header-beside-affinity", func(c *v1beta1.Canary) {
+		affinity("")(c)
+		always(c)
+	}, router.Traffic{Primary: 90, Canary: 10, Cookies: router.Cookies{Canary: canaryCookie}}})
+	add(can.CanaryMatch, scenario{"header-beside-weights-idle", always, router.Traffic{Primary: 100}})
 	add(can.Mirror, scenario{"mirror", mirror(0), router.Traffic{Primary: 100, Mirror: true}})
 	add(can.MirrorWeight, scenario{"mirror-weight", mirror(25), router.Traffic{Primary: 100, Mirror: true}})
 	add(can.Mirror, scenario{"mirror-full-service", func(c *v1beta1.Canary) {
@@ -92,7 +105,12 @@ func (c *Case) abTesting(canary *v1beta1.Canary) {
 	if len(c.Match) > 0 {
 		return
 	}
-	canary.Spec.Analysis.Match = []v1beta1.AnalysisMatch{
+	canary.Spec.Analysis.Match = insiders()
+}
+
+// insiders are conditions that all accept who match requests at all.
+func insiders() []v1beta1.AnalysisMatch {
+	return []v1beta1.AnalysisMatch{
 		{Headers: map[string]v1beta1.StringMatch{
 			"x-canary": {Exact: "insider"},
 			"x-beta":   {Regex: ".*yes.*"},

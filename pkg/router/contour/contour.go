@@ -5,6 +5,7 @@ package contour
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -33,9 +34,9 @@ var _ router.Provider = (*Provider)(nil)
 // New returns the provider.
 func New(options Options) *Provider { return &Provider{options: options} }
 
-// Abilities: weights and A/B matches on headers and query parameters.
+// Abilities: weights, A/B matches on headers and query parameters, and copies of all requests or of a share.
 func (*Provider) Abilities() router.Abilities {
-	return router.Abilities{Routes: true, Weights: true, Match: true}
+	return router.Abilities{Routes: true, Weights: true, Match: true, CanaryMatch: true, Mirror: true, MirrorWeight: true}
 }
 
 // Resources is HTTPProxy.
@@ -95,37 +96,72 @@ func (p *Provider) Read(c *v1beta1.Canary, live router.Live) (router.Observed, e
 	if err != nil {
 		return router.Observed{}, fmt.Errorf("%s %w: %w", proxy, router.ErrUnreadable, err)
 	}
-	weights := router.ServiceWeights(services, "name")
+	split := slices.DeleteFunc(slices.Clone(services), isMirror)
+	weights := router.ServiceWeights(split, "name")
 	traffic, err := router.Split(proxy, weights[names.Primary], weights[names.Canary])
-	traffic.Matched = len(routes) > 1
+	traffic.Matched, traffic.Mirror = isPicky(first), len(split) < len(services)
 	return router.Observed{Traffic: traffic, Settled: true}, err
 }
 
-// renderRoutes returns one route or, for an A/B test, one for each match and one for all other requests.
+// renderRoutes returns one route or, for an A/B test, one for each match and one for all other requests. Routes to the canary alone
+// follow that for all requests: Contour asks those with more conditions first, whatever their order.
 func renderRoutes(c *v1beta1.Canary, t router.Traffic) ([]any, error) {
+	picked, err := matchesConditions(c)
+	if err != nil {
+		return nil, err
+	}
+	always, err := router.CanaryMatches(c, matchesConditions)
+	if err != nil {
+		return nil, err
+	}
 	var routes []any
+	if t.Matched {
+		for _, conditions := range picked {
+			routes = append(routes, renderRoute(c, t, conditions))
+		}
+		return append(routes, renderRoute(c, router.Traffic{Primary: 100}, plainConditions(c))), nil
+	}
+	routes = append(routes, renderRoute(c, t, plainConditions(c)))
+	if t.SharesOut() {
+		for _, conditions := range always {
+			routes = append(routes, renderRoute(c, router.Traffic{Canary: 100}, conditions))
+		}
+	}
+	return routes, nil
+}
+
+// matchesConditions returns the conditions of each entry of analysis.match.
+func matchesConditions(c *v1beta1.Canary) ([][]any, error) {
+	var all [][]any
 	for i, match := range c.GetAnalysis().Match {
 		conditions, err := matchConditions(c, match, fmt.Sprintf("spec.analysis.match[%d]", i))
 		if err != nil {
 			return nil, err
 		}
-		routes = append(routes, renderRoute(c, t, conditions))
+		all = append(all, conditions)
 	}
-	if !t.Matched {
-		return []any{renderRoute(c, t, plainConditions(c))}, nil
-	}
-	return append(routes, renderRoute(c, router.Traffic{Primary: 100}, plainConditions(c))), nil
+	return all, nil
+}
+
+// isPicky is whether a route is for requests with a header or a query parameter: the first one is in an A/B test.
+func isPicky(route map[string]any) bool {
+	conditions, _, err := unstructured.NestedSlice(route, "conditions")
+	return err == nil && slices.ContainsFunc(conditions, func(condition any) bool {
+		fields, ok := condition.(map[string]any)
+		return ok && (fields["header"] != nil || fields["queryParameter"] != nil)
+	})
 }
 
 func renderRoute(c *v1beta1.Canary, t router.Traffic, conditions []any) map[string]any {
 	names := router.NamesOf(c)
-	route := map[string]any{
-		"conditions": conditions,
-		"services": []any{
-			renderService(c, names.Primary, t.Primary),
-			renderService(c, names.Canary, t.Canary),
-		},
+	services := []any{renderService(c, names.Primary, t.Primary), renderService(c, names.Canary, t.Canary)}
+	if t.Mirror {
+		// The weight of a mirror is the percentage of requests that are copied. Without it all are.
+		mirror := renderService(c, names.Canary, c.GetAnalysis().MirrorWeight)
+		mirror["mirror"] = true
+		services = append(services, mirror)
 	}
+	route := map[string]any{"conditions": conditions, "services": services}
 	service := &c.Spec.Service
 	if service.Timeout != "" {
 		route["timeoutPolicy"] = map[string]any{"response": service.Timeout, "idle": idleTimeout}
@@ -152,6 +188,12 @@ func renderService(c *v1beta1.Canary, name string, weight int32) map[string]any 
 		service["weight"] = int64(weight)
 	}
 	return service
+}
+
+// isMirror is whether a service gets copies of requests, whose answers are dropped.
+func isMirror(service any) bool {
+	fields, ok := service.(map[string]any)
+	return ok && fields["mirror"] == true
 }
 
 func renderRetries(retries *v1beta1.HTTPRetry) map[string]any {

@@ -2,6 +2,7 @@ package contour_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -87,6 +88,12 @@ func TestUnservedMatches(t *testing.T) {
 		c.Spec.Analysis.Match = []v1beta1.AnalysisMatch{match}
 		_, err := contour.New(contour.Options{}).Render(c, router.Traffic{Primary: 100}, conformance.NewStore(nil))
 		var fault *router.FieldError
+		if !errors.As(err, &fault) || fault.Field != field {
+			t.Errorf("Render(): %v, want a fault of %s", err, field)
+		}
+		c.Spec.Analysis.CanaryMatch, c.Spec.Analysis.Match = c.Spec.Analysis.Match, nil
+		field = strings.Replace(field, "match", "canaryMatch", 1)
+		_, err = contour.New(contour.Options{}).Render(c, router.Traffic{Primary: 100}, conformance.NewStore(nil))
 		if !errors.As(err, &fault) || fault.Field != field {
 			t.Errorf("Render(): %v, want a fault of %s", err, field)
 		}

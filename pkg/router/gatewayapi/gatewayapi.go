@@ -48,6 +48,7 @@ func (p *Provider) Abilities() router.Abilities {
 		Mirror:          true,
 		MirrorWeight:    true,
 		Match:           true,
+		CanaryMatch:     true,
 		SessionAffinity: true,
 		PrimaryCookie:   !p.limited,
 		ReportsSettled:  !p.limited,

@@ -23,6 +23,10 @@ func renderRules(c *v1beta1.Canary, t router.Traffic) ([]gatewayv1.HTTPRouteRule
 	if err != nil {
 		return nil, err
 	}
+	always, err := router.CanaryMatches(c, analysisMatches)
+	if err != nil {
+		return nil, err
+	}
 	filters, err := serviceFilters(c)
 	if err != nil {
 		return nil, err
@@ -47,10 +51,13 @@ func renderRules(c *v1beta1.Canary, t router.Traffic) ([]gatewayv1.HTTPRouteRule
 		}, nil
 	}
 	affinity := router.AffinityOf(c, t)
+	toCanary := []gatewayv1.HTTPBackendRef{backend(c, names.Primary, 0), backend(c, names.Canary, 100)}
 	var rules []gatewayv1.HTTPRouteRule
+	if t.SharesOut() && len(always) > 0 {
+		rules = append(rules, build(merge(always, matches), filters, toCanary...))
+	}
 	if affinity.Pinned() {
-		rules = append(rules, build(withCookie(affinity.CanaryPattern(), matches), filters,
-			backend(c, names.Primary, 0), backend(c, names.Canary, 100)))
+		rules = append(rules, build(withCookie(affinity.CanaryPattern(), matches), filters, toCanary...))
 		canary.Filters = []gatewayv1.HTTPRouteFilter{addCookie(affinity.SetCanary())}
 	}
 	if affinity.PrimaryPinned() {

@@ -46,6 +46,7 @@ func (*Provider) Abilities() router.Abilities {
 		Mirror:          true,
 		MirrorWeight:    true,
 		Match:           true,
+		CanaryMatch:     true,
 		SessionAffinity: true,
 		PrimaryCookie:   true,
 		TCP:             true,

@@ -22,6 +22,10 @@ func httpRoutes(c *v1beta1.Canary, t router.Traffic) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
+	always, err := router.CanaryMatches(c, analysisMatches)
+	if err != nil {
+		return nil, err
+	}
 	names := router.NamesOf(c)
 	build := func(matches []any, destinations ...any) map[string]any {
 		route := maps.Clone(base)
@@ -40,6 +44,10 @@ func httpRoutes(c *v1beta1.Canary, t router.Traffic) ([]any, error) {
 	}
 	affinity := router.AffinityOf(c, t)
 	var routes []any
+	if t.SharesOut() && len(always) > 0 {
+		routes = append(routes, build(merge(always, service),
+			destination(c, names.Primary, 0), destination(c, names.Canary, 100)))
+	}
 	if affinity.Pinned() {
 		routes = append(routes, build(withCookie(affinity.CanaryPattern(), service),
 			destination(c, names.Primary, 0), destination(c, names.Canary, 100)))

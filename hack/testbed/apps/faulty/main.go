@@ -2,6 +2,7 @@
 // ready and ends as podinfo does, and takes podinfo's flags, but answers its
 // users slowly or with errors. Every answer carries version and pod, so that
 // its errors are told apart from those of the gateway or of another version.
+// It counts them in the metrics of podinfo.
 //
 // What is wrong with it is part of the image, not of the manifest, and thus
 // set by the environment:
@@ -23,10 +24,13 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"k8s.io/utils/clock"
 )
 
@@ -57,7 +61,7 @@ func run() error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	app := &app{fault: fault, clock: clock.RealClock{}}
+	app := newApp(fault, clock.RealClock{})
 	app.ready.Store(!fault.unready)
 	server := &http.Server{
 		Addr: net.JoinHostPort(*host, strconv.Itoa(*port)), Handler: app, ReadHeaderTimeout: time.Minute,
@@ -116,6 +120,18 @@ type app struct {
 	clock    clock.Clock
 	ready    atomic.Bool
 	requests atomic.Uint64
+	// metrics serves what was counted of all requests, as podinfo does.
+	metrics  http.Handler
+	duration *prometheus.HistogramVec
+}
+
+func newApp(f fault, c clock.Clock) *app {
+	registry := prometheus.NewRegistry()
+	duration := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Subsystem: "http", Name: "request_duration_seconds", Help: "Seconds spent serving HTTP requests.",
+	}, []string{"method", "path", "status"})
+	registry.MustRegister(duration)
+	return &app{fault: f, clock: c, metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), duration: duration}
 }
 
 func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -128,16 +144,21 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 		return
+	case "/metrics":
+		a.metrics.ServeHTTP(w, r)
+		return
 	}
+	begin := a.clock.Now()
 	if a.fault.delay > 0 {
 		<-a.clock.After(a.fault.delay)
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	message := "greetings"
+	message, status := "greetings", http.StatusOK
 	if a.fails(a.requests.Add(1)) {
-		w.WriteHeader(http.StatusInternalServerError)
-		message = "this release has a bug"
+		message, status = "this release has a bug", http.StatusInternalServerError
 	}
+	a.duration.WithLabelValues(r.Method, strings.Trim(r.URL.Path, "/"), strconv.Itoa(status)).Observe(a.clock.Since(begin).Seconds())
+	w.WriteHeader(status)
 	// An error means that the client is gone.
 	_ = json.NewEncoder(w).Encode(map[string]string{
 		"hostname": a.fault.pod, "version": a.fault.version, "message": message,

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ func TestErrorsAreOfTheGivenShareAndMarked(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a := &app{fault: f, clock: clock.RealClock{}}
+		a := newApp(f, clock.RealClock{})
 		failed := 0
 		for range 200 {
 			w := httptest.NewRecorder()
@@ -39,8 +40,23 @@ func TestErrorsAreOfTheGivenShareAndMarked(t *testing.T) {
 	}
 }
 
+func TestAnswersAreCountedByStatus(t *testing.T) {
+	a := newApp(fault{errors: 50}, clock.RealClock{})
+	for range 4 {
+		a.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/version", nil))
+	}
+	w := httptest.NewRecorder()
+	a.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	for _, status := range []string{"200", "500"} {
+		want := `http_request_duration_seconds_count{method="GET",path="version",status="` + status + `"} 2`
+		if !strings.Contains(w.Body.String(), want) {
+			t.Errorf("no %s in\n%s", want, w.Body)
+		}
+	}
+}
+
 func TestProbesSucceedUntilItEnds(t *testing.T) {
-	a := &app{fault: fault{errors: 100}, clock: clock.RealClock{}}
+	a := newApp(fault{errors: 100}, clock.RealClock{})
 	a.ready.Store(true)
 	for _, path := range []string{"/healthz", "/readyz"} {
 		w := httptest.NewRecorder()

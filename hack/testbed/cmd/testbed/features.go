@@ -36,7 +36,8 @@ func features() []feature {
 			start:      startPrometheus,
 		},
 		gatewayFeature(gateway.Contour, "Contour and Envoy at %s, routing by HTTPProxy objects"),
-		gatewayFeature(gateway.Traefik, "Traefik at %s, routing by IngressRoute objects; its build takes 10 minutes"),
+		gatewayFeature(gateway.GatewayAPI, "Contour and Envoy at %s, routing by HTTPRoutes to the Gateway gatewayapi"),
+		gatewayFeature(gateway.Traefik, "Traefik at %s, routing by IngressRoutes, and by HTTPRoutes to the Gateway traefik; its build takes 10 minutes"),
 		gatewayFeature(gateway.Skipper, "Skipper at %s, routing by Ingress objects"),
 		istioFeature(),
 		{
@@ -121,7 +122,7 @@ func startPrometheus(ctx context.Context, w *worker) error {
 // scrapeTargets are the targets beside pods, by job.
 func (w *worker) scrapeTargets() map[string][]string {
 	targets := map[string][]string{}
-	for _, kind := range []gateway.Kind{gateway.Contour, gateway.Traefik, gateway.Skipper} {
+	for _, kind := range []gateway.Kind{gateway.Contour, gateway.GatewayAPI, gateway.Traefik, gateway.Skipper} {
 		if slices.Contains(w.plan.Features, string(kind)) {
 			targets[string(kind)] = []string{kind.StatsTarget(netns.NodeIP)}
 		}

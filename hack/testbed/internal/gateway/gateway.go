@@ -28,10 +28,11 @@ type Kind string
 
 // The data planes. They can run side by side.
 const (
-	Contour Kind = "contour"
-	Traefik Kind = "traefik"
-	Skipper Kind = "skipper"
-	Istio   Kind = "istio"
+	Contour    Kind = "contour"
+	GatewayAPI Kind = "gatewayapi"
+	Traefik    Kind = "traefik"
+	Skipper    Kind = "skipper"
+	Istio      Kind = "istio"
 )
 
 // ports of a data plane on the node's address, and the path of its metrics.
@@ -48,6 +49,9 @@ func (k Kind) ports() ports {
 		return ports{http: 82, stats: 8005, statsPath: "/metrics"}
 	case Istio:
 		return ports{http: 80, stats: 8004, statsPath: "/metrics"}
+	case GatewayAPI:
+		// Contour adds 8000 to the port of a listener, which is 80.
+		return ports{http: 8080, stats: 8006, statsPath: "/stats/prometheus"}
 	default:
 		return ports{http: 80, stats: 8002, statsPath: "/stats/prometheus"}
 	}
@@ -100,22 +104,20 @@ func (g *Gateway) Failed() <-chan error { return g.failed }
 // its programs. It returns when the proxy is ready. All end when ctx does.
 func Start(ctx context.Context, kind Kind, cfg Config) (*Gateway, error) {
 	g := &Gateway{kind: kind, cfg: cfg, failed: make(chan error, 2)}
-	crds, plan, ready := contourCRDs, g.contourSpecs, "http://"+kind.statsAddress(cfg.NodeIP)+"/ready"
+	plan, ready := g.contourSpecs, "http://"+kind.statsAddress(cfg.NodeIP)+"/ready"
 	switch kind {
 	case Traefik:
-		crds, plan, ready = traefikCRDs, g.traefikSpecs, "http://"+kind.statsAddress(cfg.NodeIP)+"/ping"
+		plan, ready = g.traefikSpecs, "http://"+kind.statsAddress(cfg.NodeIP)+"/ping"
 	case Skipper:
-		crds, plan, ready = "", g.skipperSpecs, kind.URL(cfg.NodeIP)+"kube-system/healthz"
+		plan, ready = g.skipperSpecs, kind.URL(cfg.NodeIP)+"kube-system/healthz"
 	case Istio:
-		crds, plan, ready = istioCRDs, g.istioSpecs, "http://"+net.JoinHostPort(istioGatewayIP, "15021")+"/healthz/ready"
+		plan, ready = g.istioSpecs, "http://"+net.JoinHostPort(istioGatewayIP, "15021")+"/healthz/ready"
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("gateway %s: %w", kind, err)
 	}
-	if crds != "" {
-		if err := g.installCRDs(ctx, cfg.Programs[crds]); err != nil {
-			return nil, fmt.Errorf("gateway %s: %w", kind, err)
-		}
+	if err := g.install(ctx); err != nil {
+		return nil, fmt.Errorf("gateway %s: %w", kind, err)
 	}
 	specs, err := plan(ctx)
 	if err != nil {
@@ -141,20 +143,28 @@ func (g *Gateway) watch(p *proc.Process) {
 	}
 }
 
-func (g *Gateway) installCRDs(ctx context.Context, path string) error {
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return err
+// install applies the custom resource definitions, and the Gateway where the
+// data plane has one.
+func (g *Gateway) install(ctx context.Context) error {
+	for _, name := range g.kind.crds() {
+		content, err := os.ReadFile(g.cfg.Programs[name])
+		if err != nil {
+			return err
+		}
+		if err := g.apply(ctx, content); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
 	}
-	return g.apply(ctx, content)
+	return g.apply(ctx, []byte(g.kind.gateway()))
 }
 
+// apply applies a manifest, to gatewayNamespace where it names no other.
 func (g *Gateway) apply(ctx context.Context, content []byte) error {
 	applier, err := manifest.NewApplier(g.cfg.Admin)
 	if err != nil {
 		return err
 	}
-	return applier.Apply(ctx, content, "")
+	return applier.Apply(ctx, content, gatewayNamespace)
 }
 
 // drain is how long a proxy may take to end.

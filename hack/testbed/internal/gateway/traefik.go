@@ -15,7 +15,7 @@ func (g *Gateway) traefikSpecs(context.Context) ([]proc.Spec, error) {
 		Args: []string{
 			"--entrypoints.web.address=" + Traefik.Address(g.cfg.NodeIP),
 			"--entrypoints.stats.address=" + Traefik.statsAddress(g.cfg.NodeIP),
-			"--providers.kubernetescrd=true",
+			"--providers.kubernetescrd=true", "--providers.kubernetesgateway=true",
 			// The default of 2 s would keep traffic on pods that are about to end.
 			"--providers.providersthrottleduration=100ms",
 			"--metrics.prometheus=true", "--metrics.prometheus.entrypoint=stats",

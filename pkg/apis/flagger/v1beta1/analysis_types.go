@@ -5,6 +5,7 @@ package v1beta1
 // The strategy follows from the fields: match with iterations is an A/B test, iterations alone
 // is blue/green, stepWeight or stepWeights is a progressive canary.
 // +kubebuilder:validation:XValidation:rule="[has(self.iterations), has(self.stepWeight), has(self.stepWeights)].exists_one(x, x)",message="set exactly one of iterations (blue/green, or A/B with match), stepWeight and stepWeights (progressive)"
+// +kubebuilder:validation:XValidation:rule="!has(self.canaryMatch) || size(self.canaryMatch) == 0 || !has(self.iterations) && (!has(self.match) || size(self.match) == 0)",message="canaryMatch goes with stepWeight or stepWeights, and without match",fieldPath=".canaryMatch"
 type CanaryAnalysis struct {
 	// Interval between two analysis steps, for example 30s, 1m30s or 1h. Default 60s; values
 	// below the operator's minimum (10s) mean the minimum.
@@ -79,6 +80,12 @@ type CanaryAnalysis struct {
 	// +kubebuilder:validation:MaxItems=128
 	// +optional
 	Match []AnalysisMatch `json:"match,omitempty"`
+
+	// CanaryMatch says which requests go to the canary in a progressive run from its first step on,
+	// whatever its weight: those that meet any of these conditions. All others are shared out.
+	// +kubebuilder:validation:MaxItems=128
+	// +optional
+	CanaryMatch []AnalysisMatch `json:"canaryMatch,omitempty"`
 
 	// Metrics are checked at every step.
 	// +kubebuilder:validation:MaxItems=128

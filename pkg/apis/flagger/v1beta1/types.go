@@ -65,6 +65,7 @@ type CanaryList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.primaryRef) || self.primaryRef.name != self.targetRef.name",message="primaryRef and targetRef are one workload: name another one as the primary",fieldPath=".primaryRef"
 // +kubebuilder:validation:XValidation:rule="has(self.primaryRef) || !has(self.service) || !(has(self.service.primaryName) || has(self.service.canaryName))",message="spec.service.primaryName and canaryName name Services beside a primary of your own: set spec.primaryRef, or remove them"
 // +kubebuilder:validation:XValidation:rule="!has(self.provider) || self.provider != 'istio' || !has(self.service) || !has(self.service.delegation) || !self.service.delegation || !((has(self.service.hosts) && size(self.service.hosts) > 0) || (has(self.service.gateways) && size(self.service.gateways) > 0))",message="a VirtualService with delegation has neither hosts nor gateways: remove spec.service.hosts and spec.service.gateways, or spec.service.delegation"
+// +kubebuilder:validation:XValidation:rule="!has(self.provider) || !has(self.ingressRef) || self.ingressRef.kind == 'Ingress' || self.provider == 'traefik'",message="this provider reads no IngressRoute: name an Ingress",fieldPath=".ingressRef"
 type CanarySpec struct {
 	// Provider is the mesh or ingress that shifts the traffic. Default: the operator's
 	// -mesh-provider flag.
@@ -95,8 +96,9 @@ type CanarySpec struct {
 	// +optional
 	AutoscalerRef *AutoscalerReference `json:"autoscalerRef,omitempty"`
 
-	// IngressRef names the Ingress that exposes the target (providers nginx and skipper).
-	// +kubebuilder:validation:XValidation:rule="self.kind == 'Ingress'",message="ingressRef.kind must be Ingress"
+	// IngressRef names the Ingress that exposes the target (providers nginx and skipper), or the
+	// IngressRoute whose routes an A/B test is to copy (traefik).
+	// +kubebuilder:validation:XValidation:rule="self.kind in ['Ingress', 'IngressRoute']",message="ingressRef.kind must be Ingress or IngressRoute"
 	// +optional
 	IngressRef *LocalObjectReference `json:"ingressRef,omitempty"`
 

@@ -124,6 +124,11 @@ func validateProviderFields(c *Canary, opts ValidationOptions, spec *field.Path)
 			errs = append(errs, field.Required(spec.Child("routeRef"),
 				"provider apisix needs it: name the ApisixRoute that exposes the target"))
 		}
+	case provider == TraefikProvider:
+		if len(c.GetAnalysis().Match) > 0 && (c.Spec.IngressRef == nil || c.Spec.IngressRef.Kind != "IngressRoute") {
+			errs = append(errs, field.Required(spec.Child("ingressRef"),
+				"an A/B test with provider traefik needs it: name the IngressRoute that leads to the TraefikService of the Canary"))
+		}
 	case provider == AppMeshProvider:
 		if service.MeshName == "" {
 			errs = append(errs, field.Required(spec.Child("service", "meshName"),

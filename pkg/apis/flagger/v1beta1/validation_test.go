@@ -103,6 +103,9 @@ func TestValidateService(t *testing.T) {
 			"spec.ingressRef: Required value: provider nginx needs it"},
 		"apisix": {func(c *flaggerv1.Canary) { c.Spec.Provider = "apisix" }, flaggerv1.ValidationOptions{},
 			"spec.routeRef: Required value: provider apisix needs it"},
+		"A/B on traefik": {func(c *flaggerv1.Canary) {
+			c.Spec.Provider, c.Spec.Analysis.Match = "traefik", []flaggerv1.AnalysisMatch{{}}
+		}, flaggerv1.ValidationOptions{}, "spec.ingressRef: Required value: an A/B test with provider traefik needs it"},
 		"appmesh": {func(c *flaggerv1.Canary) { c.Spec.Provider = "appmesh" }, flaggerv1.ValidationOptions{},
 			"spec.service.meshName: Required value"},
 		"appmesh:v1beta2": {func(c *flaggerv1.Canary) { c.Spec.Provider = "appmesh:v1beta2" }, flaggerv1.ValidationOptions{}, ""},

@@ -286,6 +286,13 @@ func (in *CanaryAnalysis) DeepCopyInto(out *CanaryAnalysis) {
 			(*in)[i].DeepCopyInto(&(*out)[i])
 		}
 	}
+	if in.CanaryMatch != nil {
+		in, out := &in.CanaryMatch, &out.CanaryMatch
+		*out = make([]AnalysisMatch, len(*in))
+		for i := range *in {
+			(*in)[i].DeepCopyInto(&(*out)[i])
+		}
+	}
 	if in.Metrics != nil {
 		in, out := &in.Metrics, &out.Metrics
 		*out = make([]CanaryMetric, len(*in))

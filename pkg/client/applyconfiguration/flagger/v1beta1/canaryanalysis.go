@@ -41,6 +41,9 @@ type CanaryAnalysisApplyConfiguration struct {
 	// Match says which requests go to the canary in an A/B test: those that meet any of these
 	// conditions.
 	Match []AnalysisMatchApplyConfiguration `json:"match,omitempty"`
+	// CanaryMatch says which requests go to the canary in a progressive run from its first step on,
+	// whatever its weight: those that meet any of these conditions. All others are shared out.
+	CanaryMatch []AnalysisMatchApplyConfiguration `json:"canaryMatch,omitempty"`
 	// Metrics are checked at every step.
 	Metrics []CanaryMetricApplyConfiguration `json:"metrics,omitempty"`
 	// Alerts are sent when a rollout starts, waits or ends.
@@ -156,6 +159,19 @@ func (b *CanaryAnalysisApplyConfiguration) WithMatch(values ...*AnalysisMatchApp
 			panic("nil value passed to WithMatch")
 		}
 		b.Match = append(b.Match, *values[i])
+	}
+	return b
+}
+
+// WithCanaryMatch adds the given value to the CanaryMatch field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the CanaryMatch field.
+func (b *CanaryAnalysisApplyConfiguration) WithCanaryMatch(values ...*AnalysisMatchApplyConfiguration) *CanaryAnalysisApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithCanaryMatch")
+		}
+		b.CanaryMatch = append(b.CanaryMatch, *values[i])
 	}
 	return b
 }

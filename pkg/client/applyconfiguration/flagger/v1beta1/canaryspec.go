@@ -25,7 +25,8 @@ type CanarySpecApplyConfiguration struct {
 	// primary gets a copy of it, which goes when another or none is named, unless it is named by
 	// primaryRef.
 	AutoscalerRef *AutoscalerReferenceApplyConfiguration `json:"autoscalerRef,omitempty"`
-	// IngressRef names the Ingress that exposes the target (providers nginx and skipper).
+	// IngressRef names the Ingress that exposes the target (providers nginx and skipper), or the
+	// IngressRoute whose routes an A/B test is to copy (traefik).
 	IngressRef *LocalObjectReferenceApplyConfiguration `json:"ingressRef,omitempty"`
 	// RouteRef names the ApisixRoute that exposes the target (provider apisix), or the HTTPRoute
 	// (gatewayapi) or VirtualService (istio) of the user in whose rules the weights of the primary
