@@ -68,6 +68,12 @@ API_SUITE = $(TESTBED) run --with prometheus --images hack/testbed/demo/images.y
 # These play many lives, and take some minutes.
 LIVES := TestTakeover|TestHistory|TestNothingLost|TestC02_|TestC09_|TestB31_|TestIncidentB14_
 
+# These start a second API server each.
+CLUSTERS := TestTwoClusters_
+
+# These are skipped where KEDA does not run.
+KEDA := TestKeda
+
 bin/e2e.test: $(TESTBED) FORCE
 	-go mod download $(CRDS)
 	go build -race -o bin/flagger-race ./cmd/flagger
@@ -75,10 +81,26 @@ bin/e2e.test: $(TESTBED) FORCE
 
 test-api: bin/e2e.test ## Run the suite on a real API server and controllers, but for its longest tests
 	@echo '== 3 of 3: the suite on a real API server, some minutes'
-	$(API_SUITE) -test.skip '$(LIVES)'
+	$(API_SUITE) -test.skip '$(LIVES)|$(CLUSTERS)'
 
 test-lives: bin/e2e.test ## Run the longest tests of that suite: takeovers, faults, histories, contention, and requests all the while
 	$(API_SUITE) -test.run '$(LIVES)'
+
+.PHONY: e2e-clusters e2e-keda e2e-knative
+
+e2e-clusters: bin/e2e.test ## Keep the routing objects in a second cluster, and take either of the two away for a while
+	$(API_SUITE) -test.run '$(CLUSTERS)'
+
+e2e-keda: bin/e2e.test ## Roll out what the operator of KEDA scales. The first time it is built, which takes 8 minutes
+	$(TESTBED) run --with prometheus,contour,keda --images hack/testbed/demo/images.yaml -- \
+	  env FLAGGER=$(CURDIR)/bin/flagger-race ROOT=$(CURDIR) DATAPLANE=contour bin/e2e.test -test.v \
+	  -test.run '$(KEDA)' -test.timeout $(TIMEOUT)
+
+e2e-knative: bin/e2e.test ## Roll out what the controllers of Knative serve. The first time they are built, which takes some minutes
+	$(TESTBED) run --with prometheus,contour,knative --images hack/testbed/demo/images.yaml \
+	  --image 'dev.local/podinfo:6.9.2=@podinfo-6.9.2' --image 'dev.local/podinfo:6.9.3=@podinfo-6.9.3' -- \
+	  env FLAGGER=$(CURDIR)/bin/flagger-race ROOT=$(CURDIR) DATAPLANE=contour bin/e2e.test -test.v \
+	  -test.run 'TestKnativeServing' -test.timeout $(TIMEOUT)
 
 test-gateway: e2e-contour ## The same as e2e-contour
 

@@ -169,9 +169,16 @@ type proxy struct {
 	counted map[call]int
 }
 
+// proxy returns one before the cluster of the team.
 func (t *team) proxy() *proxy {
 	t.Helper()
-	server, _, err := rest.DefaultServerUrlFor(t.config)
+	return t.proxyTo(t.config)
+}
+
+// proxyTo returns one before a cluster.
+func (t *team) proxyTo(config *rest.Config) *proxy {
+	t.Helper()
+	server, _, err := rest.DefaultServerUrlFor(config)
 	t.must(err)
 	p := &proxy{counted: map[call]int{}}
 	p.upstream = &httputil.ReverseProxy{
@@ -180,7 +187,7 @@ func (t *team) proxy() *proxy {
 		FlushInterval:  -1,
 		ErrorHandler:   func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	}
-	p.upstream.Transport, err = rest.TransportFor(t.config)
+	p.upstream.Transport, err = rest.TransportFor(config)
 	t.must(err)
 	p.Server = httptest.NewServer(p)
 	t.Cleanup(func() {

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"runtime"
 
+	"flagger.app/flagger/hack/testbed/internal/addon"
 	"flagger.app/flagger/hack/testbed/internal/build"
 	"flagger.app/flagger/hack/testbed/internal/cluster"
 	"flagger.app/flagger/hack/testbed/internal/demo"
@@ -57,6 +58,7 @@ func components(root string) []build.Component {
 	all = append(all, build.Component{Name: "apisix-ingress-controller", Recipe: build.GoModule{
 		Dir: filepath.Join(root, "tools", "apisix"), Package: "github.com/apache/apisix-ingress-controller",
 	}})
+	all = append(all, addon.Components(root)...)
 	return append(all, demo.Components(root)...)
 }
 

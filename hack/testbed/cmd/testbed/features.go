@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"strings"
 
+	"k8s.io/client-go/rest"
+
+	"flagger.app/flagger/hack/testbed/internal/addon"
 	"flagger.app/flagger/hack/testbed/internal/control"
 	"flagger.app/flagger/hack/testbed/internal/demo"
 	"flagger.app/flagger/hack/testbed/internal/gateway"
@@ -40,6 +43,8 @@ func features() []feature {
 		gatewayFeature(gateway.Traefik, "Traefik at %s, routing by IngressRoutes, and by HTTPRoutes to the Gateway traefik; its build takes 10 minutes"),
 		gatewayFeature(gateway.Skipper, "Skipper at %s, routing by Ingress objects"),
 		istioFeature(),
+		addonFeature(addon.Keda, "KEDA's operator, without its metrics server; its build takes 8 minutes"),
+		addonFeature(addon.Knative, "Knative Serving, without anything that implements its ingresses; its build takes 4 minutes"),
 		{
 			name:       demoFeature,
 			about:      "the operator and the versions of podinfo that the demo shows, built before it begins",
@@ -66,6 +71,17 @@ func istioFeature() feature {
 		Mounts: map[string]string{"/usr/local/bin/envoy": gateway.EnvoyProgram},
 	}}
 	return f
+}
+
+func addonFeature(kind addon.Kind, about string) feature {
+	images := map[string]control.Image{}
+	for image, component := range kind.Images() {
+		images[image] = control.Image{Component: component, Program: component}
+	}
+	return feature{
+		name: string(kind), about: about, components: kind.ComponentNames(), images: images,
+		start: func(ctx context.Context, w *worker) error { return startAddon(ctx, w, kind) },
+	}
 }
 
 // demoFeature is the name of what the demo needs beside the others.
@@ -131,20 +147,11 @@ func (w *worker) scrapeTargets() map[string][]string {
 }
 
 func startGateway(ctx context.Context, w *worker, kind gateway.Kind) error {
-	programs := map[string]string{}
-	for _, name := range kind.ComponentNames() {
-		built, err := w.component(ctx, name)
-		if err != nil {
-			return err
-		}
-		programs[name] = built[name]
-	}
-	user := "testbed-" + string(kind)
-	kubeconfig, err := w.cluster.Kubeconfig(user)
+	programs, err := w.programs(ctx, kind.ComponentNames())
 	if err != nil {
 		return err
 	}
-	_, admin, err := w.cluster.Client(user + "-setup")
+	kubeconfig, admin, err := w.clientsOf(string(kind))
 	if err != nil {
 		return err
 	}
@@ -168,6 +175,47 @@ func startGateway(ctx context.Context, w *worker, kind gateway.Kind) error {
 		}
 	})
 	return w.expose(ctx, string(kind), kind.Address(netns.NodeIP))
+}
+
+func startAddon(ctx context.Context, w *worker, kind addon.Kind) error {
+	programs, err := w.programs(ctx, kind.ComponentNames())
+	if err != nil {
+		return err
+	}
+	kubeconfig, admin, err := w.clientsOf(string(kind))
+	if err != nil {
+		return err
+	}
+	processes, err := addon.Start(ctx, kind, addon.Config{
+		Programs: programs, Dir: w.dir.Sub(string(kind)), LogDir: w.dir.Logs(), PKI: w.dir.Sub("pki"), Kubeconfig: kubeconfig, Admin: admin,
+	})
+	for _, p := range processes {
+		w.watch(p)
+	}
+	return err
+}
+
+// programs waits for components and returns the one program or file of each.
+func (w *worker) programs(ctx context.Context, components []string) (map[string]string, error) {
+	programs := map[string]string{}
+	for _, name := range components {
+		built, err := w.component(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		programs[name] = built[name]
+	}
+	return programs, nil
+}
+
+// clientsOf returns what a feature acts with, and what it is set up with.
+func (w *worker) clientsOf(feature string) (kubeconfig string, admin *rest.Config, err error) {
+	user := "testbed-" + feature
+	if kubeconfig, err = w.cluster.Kubeconfig(user); err != nil {
+		return "", nil, err
+	}
+	_, admin, err = w.cluster.Client(user + "-setup")
+	return kubeconfig, admin, err
 }
 
 // awaitDemo returns when all programs of the demo are built. Pods would wait

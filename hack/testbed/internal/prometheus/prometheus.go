@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -15,7 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/yaml"
 
@@ -87,7 +85,8 @@ func Start(ctx context.Context, cfg Config) (*proc.Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p, cfg.waitReady(ctx, p)
+	// It has loaded its data then.
+	return p, p.WaitReady(ctx, "http://"+cfg.address()+"/-/ready")
 }
 
 func (c Config) address() string { return net.JoinHostPort(c.NodeIP, strconv.Itoa(Port)) }
@@ -123,45 +122,6 @@ func (c Config) createService(ctx context.Context) error {
 	}
 	if _, err := c.Client.DiscoveryV1().EndpointSlices(Namespace).Create(ctx, slice, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("endpointslice %s/%s: %w", Namespace, slice.Name, err)
-	}
-	return nil
-}
-
-// waitReady returns when the server has loaded its data and answers.
-func (c Config) waitReady(ctx context.Context, p *proc.Process) error {
-	const timeout, every = 5 * time.Minute, 50 * time.Millisecond
-	var last error
-	poll := func(ctx context.Context) (bool, error) {
-		select {
-		case <-p.Done():
-			return false, p.Err()
-		default:
-		}
-		last = c.checkReady(ctx)
-		return last == nil, nil
-	}
-	err := wait.PollUntilContextTimeout(ctx, every, timeout, true, poll)
-	if wait.Interrupted(err) && ctx.Err() == nil {
-		return fmt.Errorf("prometheus: not ready after %s: %w", timeout, last)
-	}
-	return err
-}
-
-// checkReady asks the server whether it is ready.
-func (c Config) checkReady(ctx context.Context) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.address()+"/-/ready", nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	if err := response.Body.Close(); err != nil {
-		return err
-	}
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("status %s", response.Status)
 	}
 	return nil
 }
