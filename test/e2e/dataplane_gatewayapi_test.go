@@ -9,20 +9,19 @@ import (
 	"flagger.app/flagger/pkg/router"
 )
 
-// gatewayAPIPlane is a data plane by HTTPRoutes to a Gateway of a name. The operator takes over the one of the user.
+// gatewayAPIPlane is a data plane by HTTPRoutes to a Gateway of a namespace and name. The operator takes over the one of the user.
 //
 // Contour tells Envoy of routes and of what is behind them independently. A route of the user for a header that nobody sends keeps
 // all three Services known to Envoy while the other one changes from one to the others and back.
-func gatewayAPIPlane(name, gateway, address, stats string, able ability) *dataPlane {
-	namespace := "default"
+func gatewayAPIPlane(name, namespace, gateway, address, stats string, able ability) *dataPlane {
 	return &dataPlane{
 		name: name, provider: "gatewayapi:v1", address: address, stats: stats, takesOver: true, able: able,
-		service: strings.ReplaceAll(`
+		service: strings.NewReplacer("PARENT", namespace, "GATEWAY", gateway).Replace(`
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: podinfo}
 spec:
-  parentRefs: [{namespace: default, name: GATEWAY}]
+  parentRefs: [{namespace: PARENT, name: GATEWAY}]
   hostnames: [HOST]
   rules:
   - backendRefs: [{name: podinfo, port: 9898}]
@@ -32,7 +31,7 @@ apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: direct}
 spec:
-  parentRefs: [{namespace: default, name: GATEWAY}]
+  parentRefs: [{namespace: PARENT, name: GATEWAY}]
   hostnames: [HOST]
   rules:
   - matches: [{headers: [{name: X-Direct, value: always}]}]
@@ -40,7 +39,7 @@ spec:
     - {name: podinfo, port: 9898}
     - {name: podinfo-primary, port: 9898, weight: 0}
     - {name: podinfo-canary, port: 9898, weight: 0}
-`, "GATEWAY", gateway),
+`),
 		spec: func(c *v1beta1.Canary, host string) {
 			c.Spec.Service.Hosts = []string{host}
 			c.Spec.Service.GatewayRefs = []v1beta1.ParentReference{{Namespace: &namespace, Name: gateway}}

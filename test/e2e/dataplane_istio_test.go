@@ -60,10 +60,13 @@ spec:
 	return p
 }
 
-// istioMesh is a client in the mesh: what it sends goes through its own proxy, which chooses the side. Its requests come from
-// outside of the pod here, to the address where the proxy takes those of the client, as a Sidecar without interception says.
+// istioMesh is a client in the mesh: what it sends to the Service goes through its own proxy, which chooses the side. Its requests
+// come from outside of the pod here, to the address where the proxy takes those of the client, as a Sidecar without interception
+// says.
 func istioMesh() *dataPlane {
-	p := istioPlane("istio-mesh", "10.96.0.81:80", "mesh")
+	p := istioPlane("istio-mesh", "10.96.0.81:9898", "mesh")
+	p.host = "podinfo.NAMESPACE.svc.cluster.local"
+	p.spec = nil
 	p.shared = `
 apiVersion: networking.istio.io/v1beta1
 kind: Sidecar
@@ -71,7 +74,7 @@ metadata: {name: client, namespace: istio-system}
 spec:
   workloadSelector: {labels: {app: client}}
   egress:
-  - {port: {number: 80, name: http, protocol: HTTP}, bind: 0.0.0.0, captureMode: NONE, hosts: ["*/*"]}
+  - {port: {number: 9898, name: http, protocol: HTTP}, bind: 0.0.0.0, captureMode: NONE, hosts: ["*/*"]}
 ---
 apiVersion: v1
 kind: Service
@@ -79,7 +82,7 @@ metadata: {name: client, namespace: istio-system}
 spec:
   clusterIP: 10.96.0.81
   selector: {app: client}
-  ports: [{name: tcp, port: 80}]
+  ports: [{name: tcp, port: 9898}]
 ---
 apiVersion: apps/v1
 kind: Deployment

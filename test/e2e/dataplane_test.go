@@ -46,6 +46,8 @@ type dataPlane struct {
 	name, provider string
 	// address takes requests for the host of a team, as host:port.
 	address string
+	// host is what they are for, empty means NAMESPACE.example.com.
+	host string
 	// stats is where it exports its metrics, as host:port/path.
 	stats string
 	// shared is a manifest, possibly empty, of what all teams use. Its objects say their namespace.
@@ -105,6 +107,15 @@ func (p *dataPlane) complete(c *v1beta1.Canary, host string) {
 	if p.spec != nil {
 		p.spec(c, host)
 	}
+}
+
+// hostOf is the host of the application in a namespace.
+func (p *dataPlane) hostOf(namespace string) string {
+	host := "NAMESPACE.example.com"
+	if p != nil && p.host != "" {
+		host = p.host
+	}
+	return strings.ReplaceAll(host, "NAMESPACE", namespace)
 }
 
 // shareOnce makes what all teams use, once.

@@ -17,6 +17,7 @@ const (
 	skipperProgram     = "skipper"
 	istiodProgram      = "istiod"
 	istioCRDs          = "istio-crds"
+	istioGatewayCRDs   = "istio-gateway-crds"
 )
 
 // EnvoyProgram is the one component that does not come from a Go module.
@@ -50,7 +51,7 @@ func (k Kind) crds() []string {
 	case Traefik:
 		return []string{traefikCRDs, traefikGatewayCRDs}
 	case Istio:
-		return []string{istioCRDs}
+		return []string{istioCRDs, istioGatewayCRDs}
 	default:
 		return nil
 	}
@@ -96,6 +97,10 @@ func Components(dir string) []build.Component {
 		}},
 		{Name: istioCRDs, Recipe: build.ModuleFile{
 			Dir: istioDir, Module: "istio.io/api", File: "kubernetes/customresourcedefinitions.gen.yaml",
+		}},
+		// All but a policy that guards them against older ones.
+		{Name: istioGatewayCRDs, Recipe: build.ModuleFile{
+			Dir: istioDir, Module: "sigs.k8s.io/gateway-api", File: "config/crd/standard/gateway.networking.k8s.io_[!v]*.yaml",
 		}},
 		{Name: IstioProxyProgram, Recipe: build.GoPackage{Dir: dir, Package: "./apps/istioproxy"}},
 	}
