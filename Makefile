@@ -116,9 +116,10 @@ $(TESTBED) run --with prometheus,$(2) --images hack/testbed/demo/images.yaml $(4
   -test.run '$(3)' -test.parallel 4 -test.timeout $(TIMEOUT)
 endef
 
-e2e-istio: $(TESTBED) ## Through istiod and Envoy the same: by the ingress gateway, and by the proxy of a client
+e2e-istio: $(TESTBED) ## Through istiod and Envoy the same: by the ingress gateway, by the proxy of a client, and by the Gateway API
 	$(call through,istio,istio,$(THROUGH)|TestIstioExamples,--images hack/testbed/demo/examples.yaml)
 	$(call through,istio-mesh,istio,TestDataPlane)
+	$(call through,istio-gatewayapi,istio,TestDataPlane)
 
 e2e-contour: $(TESTBED) ## Through Contour and Envoy: shares, A/B, metrics, whole lives, and an operator that is killed
 	$(call through,contour,contour,$(THROUGH))

@@ -12,7 +12,7 @@ import (
 // istioPlanes are the three ways by which istiod leads requests: VirtualServices at a gateway, and at the proxy of a client, and
 // routes of the Gateway API. The pods have sidecars in each, which istiod injects, and which measure.
 func istioPlanes() []*dataPlane {
-	return []*dataPlane{istioGateway(), istioMesh()}
+	return []*dataPlane{istioGateway(), istioMesh(), istioGatewayAPI()}
 }
 
 // virtualService is that of a user, with the name that the operator takes over. The gateways are to be filled in.
@@ -28,6 +28,10 @@ spec:
     headers: {response: {set: {X-Route: service}}}
 `
 
+func istioAble() ability {
+	return ability{header: true, cookie: true, beside: true, affinity: true, mirror: true, share: true}
+}
+
 // istioPlane is what VirtualServices do, wherever they apply.
 func istioPlane(name, address, gateway string) *dataPlane {
 	return &dataPlane{
@@ -37,7 +41,7 @@ func istioPlane(name, address, gateway string) *dataPlane {
 			c.Spec.Service.Hosts, c.Spec.Service.Gateways = []string{host}, []string{gateway}
 		},
 		takesOver: true,
-		able:      ability{header: true, cookie: true, beside: true, affinity: true, mirror: true, share: true},
+		able:      istioAble(),
 		route: router.Ref{
 			Resource: schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1beta1", Resource: "virtualservices"},
 			Kind:     "VirtualService", Name: "podinfo",
@@ -56,6 +60,21 @@ metadata: {name: public-gateway, namespace: istio-system}
 spec:
   selector: {istio: ingressgateway}
   servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
+`
+	return p
+}
+
+// istioGatewayAPI is the same proxy, by a Gateway that is told where its proxy is: istiod would start one of its own else.
+func istioGatewayAPI() *dataPlane {
+	p := gatewayAPIPlane("istio-gatewayapi", "istio-system", "istio", "10.96.0.80:80", "", istioAble())
+	p.shared = `
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: istio, namespace: istio-system}
+spec:
+  gatewayClassName: istio
+  addresses: [{type: Hostname, value: istio-ingressgateway.istio-system.svc.cluster.local}]
+  listeners: [{name: http, protocol: HTTP, port: 80, allowedRoutes: {namespaces: {from: All}}}]
 `
 	return p
 }

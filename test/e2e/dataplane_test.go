@@ -26,13 +26,13 @@ const planeVariable = "DATAPLANE"
 
 // dataPlanes lists those that the tests know. The same cases hold for each.
 func dataPlanes() []*dataPlane {
-	traefik := gatewayAPIPlane("traefik-gatewayapi", "traefik", "10.244.255.1:81", "10.244.255.1:8003/metrics",
+	traefik := gatewayAPIPlane("traefik-gatewayapi", "default", "traefik", "10.244.255.1:81", "10.244.255.1:8003/metrics",
 		ability{header: true, cookie: true, beside: true})
 	traefik.lateToFind = true
 	return append([]*dataPlane{
 		contourPlane(),
 		skipperPlane(),
-		gatewayAPIPlane("gatewayapi", "gatewayapi", "10.244.255.1:8080", "10.244.255.1:8006/stats/prometheus",
+		gatewayAPIPlane("gatewayapi", "default", "gatewayapi", "10.244.255.1:8080", "10.244.255.1:8006/stats/prometheus",
 			ability{header: true, cookie: true, beside: true, affinity: true, mirror: true}),
 		traefikPlane(),
 		traefik,

@@ -100,7 +100,7 @@ func Components(dir string) []build.Component {
 		}},
 		// All but a policy that guards them against older ones.
 		{Name: istioGatewayCRDs, Recipe: build.ModuleFile{
-			Dir: istioDir, Module: "sigs.k8s.io/gateway-api", File: "config/crd/standard/gateway.networking.k8s.io_[!v]*.yaml",
+			Dir: istioDir, Module: "sigs.k8s.io/gateway-api", File: "config/crd/standard/gateway.networking.k8s.io_[^v]*.yaml",
 		}},
 		{Name: IstioProxyProgram, Recipe: build.GoPackage{Dir: dir, Package: "./apps/istioproxy"}},
 	}
