@@ -5,10 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 
-	"github.com/go-logr/zapr"
 	"github.com/google/uuid"
 	"go.uber.org/zap"
 	"k8s.io/client-go/tools/cache"
@@ -37,7 +38,7 @@ type operator struct {
 	log        *zap.Logger
 	recorder   *telemetry.Recorder
 	factory    externalversions.SharedInformerFactory
-	templates  cache.InformerSynced
+	lists      map[string]cache.InformerSynced
 	backends   metrics.Registry
 	controller *controller.Controller
 }
@@ -46,9 +47,6 @@ type operator struct {
 func run(ctx context.Context, o *options, log *zap.Logger) error {
 	log.Info("starting flagger", zap.String("version", version.Version), zap.String("revision", version.Revision),
 		zap.String("mesh-provider", o.meshProvider), zap.String("namespace", o.namespace))
-	if o.slack.url != "" || o.msteams.url != "" {
-		log.Warn("alerts are written to the log only: this version has no Slack and MS Teams notifiers")
-	}
 	c, err := connect(o)
 	if err != nil {
 		return err
@@ -80,7 +78,10 @@ func newOperator(o *options, c *clients, log *zap.Logger, providers controller.P
 		factory:  externalversions.NewSharedInformerFactoryWithOptions(c.flagger, 0, externalversions.WithNamespace(o.namespace)),
 	}
 	found := op.factory.Flagger().V1beta1().MetricTemplates()
-	op.templates = found.Informer().HasSynced
+	op.lists = map[string]cache.InformerSynced{
+		"metrictemplates": found.Informer().HasSynced,
+		"alertproviders":  op.factory.Flagger().V1beta1().AlertProviders().Informer().HasSynced,
+	}
 	evaluator := &metrics.Evaluator{
 		DefaultAddress:       o.metricsServer,
 		FlagProvider:         o.meshProvider,
@@ -91,7 +92,7 @@ func newOperator(o *options, c *clients, log *zap.Logger, providers controller.P
 		Registry:             op.backends,
 	}
 	var err error
-	op.controller, err = controller.New(config(o, c, log, providers, op.recorder, evaluator))
+	op.controller, err = controller.New(config(o, c, log, providers, op.recorder, evaluator, op.notifier()))
 	return op, err
 }
 
@@ -109,7 +110,7 @@ func (op *operator) run(ctx context.Context) error {
 		}
 	})
 	var err error
-	if cache.WaitForCacheSync(ctx.Done(), op.templates) {
+	if cache.WaitForCacheSync(ctx.Done(), slices.Collect(maps.Values(op.lists))...) {
 		err = op.lead(ctx)
 	}
 	stop(err)
@@ -122,7 +123,7 @@ func (op *operator) run(ctx context.Context) error {
 }
 
 // config puts the controller together.
-func config(o *options, c *clients, log *zap.Logger, providers controller.Providers, recorder *telemetry.Recorder, evaluator *metrics.Evaluator) controller.Config {
+func config(o *options, c *clients, log *zap.Logger, providers controller.Providers, recorder *telemetry.Recorder, evaluator *metrics.Evaluator, notifier notify.Notifier) controller.Config {
 	return controller.Config{
 		Main:                 c.main,
 		Mesh:                 c.mesh,
@@ -130,7 +131,7 @@ func config(o *options, c *clients, log *zap.Logger, providers controller.Provid
 		Providers:            providers,
 		Metrics:              evaluator,
 		Hooks:                hook.NewCaller(clock.RealClock{}),
-		Notifier:             notify.Log{Logger: zapr.NewLogger(log).WithName("alert")},
+		Notifier:             notifier,
 		Telemetry:            recorder,
 		Clock:                clock.RealClock{},
 		Log:                  log,
@@ -181,8 +182,10 @@ func (op *operator) lead(ctx context.Context) error {
 
 // ready is whether the caches are filled. A process that waits for the lease is ready, too.
 func (op *operator) ready() error {
-	if !op.templates() {
-		return errors.New("the list of metrictemplates.flagger.app is not read yet")
+	for name, read := range op.lists {
+		if !read() {
+			return fmt.Errorf("the list of %s.flagger.app is not read yet", name)
+		}
 	}
 	return op.controller.Ready()
 }

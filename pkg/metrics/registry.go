@@ -15,7 +15,6 @@ import (
 	"flagger.app/flagger/pkg/metrics/dynatrace"
 	"flagger.app/flagger/pkg/metrics/externalmetrics"
 	"flagger.app/flagger/pkg/metrics/graphite"
-	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/influxdb"
 	"flagger.app/flagger/pkg/metrics/keptn"
 	"flagger.app/flagger/pkg/metrics/newrelic"
@@ -23,6 +22,7 @@ import (
 	"flagger.app/flagger/pkg/metrics/provider"
 	"flagger.app/flagger/pkg/metrics/splunk"
 	"flagger.app/flagger/pkg/metrics/stackdriver"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 // Provider is a metrics back-end; see package provider for what it promises.
@@ -46,7 +46,7 @@ type Cluster struct {
 
 // NewRegistry lists all back-ends. Providers of one Registry share their connections, and their time is that of the clock.
 func NewRegistry(clock clock.Clock, cluster Cluster) Registry {
-	transports := httpapi.NewTransports(clock)
+	transports := outbound.NewTransports(clock)
 	return Registry{
 		cloudwatch.Type:      cloudwatch.New(clock),
 		datadog.Type:         datadog.New(transports, clock),

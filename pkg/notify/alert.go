@@ -11,7 +11,7 @@ import (
 // NewAlert builds an alert about the Canary. The field Cluster is there if the operator has a cluster name; withDetails adds
 // what is being rolled out and how.
 func NewAlert(c *v1beta1.Canary, severity v1beta1.AlertSeverity, message, clusterName string, withDetails bool) Alert {
-	a := Alert{Namespace: c.Namespace, Name: c.Name, Severity: severity, Message: message}
+	a := Alert{Namespace: c.Namespace, Name: c.Name, Severity: severity, Message: message, Wanted: c.GetAnalysis().Alerts}
 	if clusterName != "" {
 		a.Fields = append(a.Fields, Field{"Cluster", clusterName})
 	}

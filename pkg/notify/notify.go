@@ -4,6 +4,7 @@ package notify
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/go-logr/logr"
 
@@ -23,6 +24,13 @@ type Alert struct {
 	Message         string
 	// Fields are shown in this order.
 	Fields []Field
+	// Wanted is spec.analysis.alerts of the Canary: who wants alerts from which severity on. Without any they go to the receivers of
+	// the operator.
+	Wanted []v1beta1.CanaryAlert
+	// Key is the same when an alert is sent again after a crash.
+	Key string
+	// Time is when the alert was made.
+	Time time.Time
 }
 
 // Source is how an alert names its Canary: <name>.<namespace>.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -253,7 +254,7 @@ func (p *Publisher) createEvent(ctx context.Context, box *outbox, c *v1beta1.Can
 func (p *Publisher) tellReceivers(ctx context.Context, box *outbox, c *v1beta1.Canary, n *v1beta1.Notice) error {
 	var wait sync.WaitGroup
 	if n.Alert != nil {
-		wait.Go(func() { p.alert(ctx, c, n.Alert) })
+		wait.Go(func() { p.alert(ctx, c, n) })
 	}
 	if n.Message != "" {
 		wait.Go(func() { p.callEventHooks(ctx, c, n, keyOfNotice(c, n)) })
@@ -267,10 +268,22 @@ func (p *Publisher) tellReceivers(ctx context.Context, box *outbox, c *v1beta1.C
 	return ctx.Err()
 }
 
-func (p *Publisher) alert(ctx context.Context, c *v1beta1.Canary, a *v1beta1.NoticeAlert) {
-	err := p.cfg.Notifier.Notify(ctx, notify.NewAlert(c, a.Severity, a.Message, p.cfg.ClusterName, a.Details))
+// alert sends the alert of a notice. Who should have got it and did not may be told by an event.
+func (p *Publisher) alert(ctx context.Context, c *v1beta1.Canary, n *v1beta1.Notice) {
+	a := notify.NewAlert(c, n.Alert.Severity, n.Alert.Message, p.cfg.ClusterName, n.Alert.Details)
+	a.Key, a.Time = keyOfNotice(c, n), p.cfg.Clock.Now()
+	err := p.cfg.Notifier.Notify(ctx, a)
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	text := strings.Join(strings.Split(err.Error(), "\n"), "; ")
+	p.log.Error("alert failed", zap.String("canary", c.Name+"."+c.Namespace), zap.String("cause", text))
+	err = p.Events.Create(ctx, c, Event{
+		Type: "Warning", Message: fmt.Sprintf("Alert %q was not delivered: %s", n.Alert.Message, text), Rule: n.Rule,
+		Sequence: n.Sequence, Part: "alert",
+	})
 	if err != nil {
-		p.log.Error("alert failed", zap.String("canary", c.Name+"."+c.Namespace), zap.Error(err))
+		p.log.Error("an event was not created", zap.String("canary", c.Name+"."+c.Namespace), zap.Error(err))
 	}
 }
 

@@ -251,9 +251,13 @@ func TestAlertThatFailsIsNoObstacle(t *testing.T) {
 	tell := newTeller(t, "")
 	tell.cfg.Notifier = failingNotifier{}
 	tell.tell(t, canaryWithOutbox(nil, v1beta1.Notice{Type: "Normal", Message: "one", Alert: &v1beta1.NoticeAlert{Severity: v1beta1.SeverityInfo, Message: "alert"}}))
+	want := `Warning Alert "alert" was not delivered: no receiver; none at all`
+	if got := tell.messages(t); !slices.Contains(got, want) {
+		t.Errorf("events %q, want %q", got, want)
+	}
 }
 
 // failingNotifier has no receiver.
 type failingNotifier struct{}
 
-func (failingNotifier) Notify(context.Context, notify.Alert) error { return errors.New("no receiver") }
+func (failingNotifier) Notify(context.Context, notify.Alert) error { return errors.Join(errors.New("no receiver"), errors.New("none at all")) }

@@ -18,8 +18,8 @@ import (
 	"github.com/aws/smithy-go"
 	"k8s.io/utils/clock"
 
-	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 // Type is the name of this back-end in spec.provider.type.
@@ -87,7 +87,7 @@ type limited struct{ cloudwatch.HTTPClient }
 func (l limited) Do(req *http.Request) (*http.Response, error) {
 	resp, err := l.HTTPClient.Do(req)
 	if err == nil {
-		httpapi.Limit(resp)
+		outbound.Limit(resp)
 	}
 	return resp, err
 }

@@ -20,8 +20,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
-	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 // Backend is what the kit has to know of a back-end.
@@ -29,7 +29,7 @@ type Backend struct {
 	// Type is spec.provider.type, Name what errors call it.
 	Type, Name string
 	// New builds the Factory under test, whose time is that of the clock.
-	New func(*httpapi.Transports, clock.Clock) provider.Factory
+	New func(*outbound.Transports, clock.Clock) provider.Factory
 	// Credentials are the keys of a complete Secret. Their values must not appear anywhere, but for those that are Public: accounts
 	// and projects.
 	Credentials map[string]string
@@ -142,7 +142,7 @@ func (b *Backend) Config(address string) provider.Config {
 // Provider is the back-end for a server.
 func (b *Backend) Provider(t *testing.T, cfg provider.Config, c clock.Clock) provider.Provider {
 	t.Helper()
-	p, err := b.New(httpapi.NewTransports(c), c)(cfg)
+	p, err := b.New(outbound.NewTransports(c), c)(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -351,7 +351,7 @@ func (b *Backend) certificates(t *testing.T) {
 }
 
 func (b *Backend) missingKeys(t *testing.T) {
-	factory := b.New(httpapi.NewTransports(&Clock{}), &Clock{})
+	factory := b.New(outbound.NewTransports(&Clock{}), &Clock{})
 	for key := range b.Credentials {
 		cfg := b.Config("http://127.0.0.1:1")
 		delete(cfg.Credentials, key)
@@ -371,7 +371,7 @@ func (b *Backend) missingKeys(t *testing.T) {
 
 func (b *Backend) connections(t *testing.T) {
 	server := Serve(t, Always(http.StatusOK, b.Value("1")))
-	factory := b.New(httpapi.NewTransports(&Clock{}), &Clock{})
+	factory := b.New(outbound.NewTransports(&Clock{}), &Clock{})
 	for range 20 {
 		p, err := factory(b.Config(server.URL))
 		if err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 // Type is the name of this back-end in spec.provider.type.
@@ -36,7 +37,7 @@ var _ provider.Provider = (*Client)(nil)
 
 // New returns the Factory. The default address is https://api.datadoghq.com, other sites have others, such as
 // https://api.datadoghq.eu. The Secret holds datadog_api_key and datadog_application_key.
-func New(transports *httpapi.Transports, clock clock.PassiveClock) provider.Factory {
+func New(transports *outbound.Transports, clock clock.PassiveClock) provider.Factory {
 	return func(cfg provider.Config) (provider.Provider, error) {
 		period, err := cfg.Period()
 		if err != nil {
@@ -46,7 +47,7 @@ func New(transports *httpapi.Transports, clock clock.PassiveClock) provider.Fact
 		if err != nil {
 			return nil, err
 		}
-		client, err := transports.Build(cfg, httpapi.Options{
+		client, err := httpapi.Build(transports, cfg, httpapi.Options{
 			Name:      "Datadog",
 			Default:   "https://api.datadoghq.com",
 			Authorize: httpapi.Header("DD-API-KEY", keys[0], "DD-APPLICATION-KEY", keys[1]),

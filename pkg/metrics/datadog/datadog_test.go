@@ -9,8 +9,8 @@ import (
 	"k8s.io/utils/clock"
 
 	"flagger.app/flagger/pkg/metrics/conformance"
-	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 // points makes buckets of 20 seconds, by how many seconds ago they began.
@@ -26,7 +26,7 @@ func points(pairs ...any) string {
 func backend() *conformance.Backend {
 	return &conformance.Backend{
 		Type: Type, Name: "Datadog", Query: "sum:requests.errors{service:app}.as_count()", Strings: true,
-		New:         func(t *httpapi.Transports, c clock.Clock) provider.Factory { return New(t, c) },
+		New:         func(t *outbound.Transports, c clock.Clock) provider.Factory { return New(t, c) },
 		Credentials: map[string]string{"datadog_api_key": "api-secret", "datadog_application_key": "app-secret"},
 		Value:       func(json string) string { return points(45, 1, 25, json) },
 		Empty: map[string]string{

@@ -14,6 +14,7 @@ import (
 
 	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 // Type is the name of this back-end in spec.provider.type.
@@ -33,7 +34,7 @@ var _ provider.Provider = (*Client)(nil)
 
 // New returns the Factory. The address is that of the environment, such as https://xxxxxxxx.live.dynatrace.com, and the Secret holds
 // dynatrace_token, an access token that may read metrics.
-func New(transports *httpapi.Transports, clock clock.PassiveClock) provider.Factory {
+func New(transports *outbound.Transports, clock clock.PassiveClock) provider.Factory {
 	return func(cfg provider.Config) (provider.Provider, error) {
 		period, err := cfg.Period()
 		if err != nil {
@@ -43,7 +44,7 @@ func New(transports *httpapi.Transports, clock clock.PassiveClock) provider.Fact
 		if err != nil {
 			return nil, err
 		}
-		client, err := transports.Build(cfg, httpapi.Options{
+		client, err := httpapi.Build(transports, cfg, httpapi.Options{
 			Name:      "Dynatrace",
 			Example:   "https://xxxxxxxx.live.dynatrace.com",
 			Authorize: httpapi.Header("Authorization", "Api-Token "+keys[0]),

@@ -6,8 +6,8 @@ import (
 	"k8s.io/utils/clock"
 
 	"flagger.app/flagger/pkg/metrics/conformance"
-	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 const query = `builtin:service.errors.total.rate:filter(eq("dt.entity.service",SERVICE-1))`
@@ -15,7 +15,7 @@ const query = `builtin:service.errors.total.rate:filter(eq("dt.entity.service",S
 func backend() *conformance.Backend {
 	return &conformance.Backend{
 		Type: Type, Name: "Dynatrace", Query: query, Strings: true,
-		New:         func(t *httpapi.Transports, c clock.Clock) provider.Factory { return New(t, c) },
+		New:         func(t *outbound.Transports, c clock.Clock) provider.Factory { return New(t, c) },
 		Credentials: map[string]string{"dynatrace_token": "dt0c01.secret"},
 		Value: func(json string) string {
 			return `{"totalCount":1,"result":[{"metricId":"m","data":[{"timestamps":[1],"values":[` + json + `]}]}]}`

@@ -15,6 +15,7 @@ import (
 
 	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 // Type is the name of this back-end in spec.provider.type.
@@ -28,7 +29,7 @@ var _ provider.Provider = (*Client)(nil)
 // New returns the Factory. Without an address the API server of the operator is asked, with the operator's own identity. A server at
 // another address gets the key token of the Secret and nothing else: whoever may write a template must not be able to send the
 // operator's token to a server of their own. Kube may be nil outside of a cluster.
-func New(transports *httpapi.Transports, kube *rest.Config) provider.Factory {
+func New(transports *outbound.Transports, kube *rest.Config) provider.Factory {
 	return func(cfg provider.Config) (provider.Provider, error) {
 		base, err := baseOf(cfg, kube)
 		if err != nil {
@@ -79,7 +80,7 @@ func baseOf(cfg provider.Config, kube *rest.Config) (*rest.Config, error) {
 		}
 		return base, nil
 	}
-	address, err := httpapi.ParseAddress(cfg.Spec.Address, "https://metrics-adapter.monitoring:6443")
+	address, err := outbound.ParseAddress(cfg.Spec.Address, "https://metrics-adapter.monitoring:6443")
 	if err != nil {
 		return nil, err
 	}

@@ -9,8 +9,8 @@ import (
 	"k8s.io/utils/clock"
 
 	"flagger.app/flagger/pkg/metrics/conformance"
-	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 func list(items string) string {
@@ -20,7 +20,7 @@ func list(items string) string {
 func backend(kube *rest.Config) *conformance.Backend {
 	return &conformance.Backend{
 		Type: Type, Name: "External Metrics API", Query: "apps/errors?labelSelector=app%3Dpodinfo", SkipsVerify: true, Optional: true,
-		New:          func(t *httpapi.Transports, _ clock.Clock) provider.Factory { return New(t, kube) },
+		New:          func(t *outbound.Transports, _ clock.Clock) provider.Factory { return New(t, kube) },
 		Credentials:  map[string]string{"token": "adapter-secret"},
 		OptionalKeys: []string{"token"},
 		Value: func(json string) string {
@@ -122,10 +122,10 @@ func TestInsecureWithAnAuthority(t *testing.T) {
 	cfg := backend(nil).Config("")
 	cfg.Spec.InsecureSkipVerify = true
 	kube := &rest.Config{Host: "https://127.0.0.1:1", TLSClientConfig: rest.TLSClientConfig{CAFile: "/var/run/secrets/ca.crt"}}
-	if _, err := backend(kube).New(httpapi.NewTransports(&conformance.Clock{}), nil)(cfg); err != nil {
+	if _, err := backend(kube).New(outbound.NewTransports(&conformance.Clock{}), nil)(cfg); err != nil {
 		t.Error(err)
 	}
-	if _, err := backend(nil).New(httpapi.NewTransports(&conformance.Clock{}), nil)(backend(nil).Config("")); err == nil {
+	if _, err := backend(nil).New(outbound.NewTransports(&conformance.Clock{}), nil)(backend(nil).Config("")); err == nil {
 		t.Error("no API server was missed")
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 // Type is the name of this back-end in spec.provider.type.
@@ -23,7 +24,7 @@ type Client struct{ http *httpapi.Client }
 var _ provider.Provider = (*Client)(nil)
 
 // New returns the Factory. The Secret, which is optional, holds username and password.
-func New(transports *httpapi.Transports) provider.Factory {
+func New(transports *outbound.Transports) provider.Factory {
 	return func(cfg provider.Config) (provider.Provider, error) {
 		o := httpapi.Options{Name: "Graphite", Example: "http://graphite:8080", SkipVerify: cfg.Spec.InsecureSkipVerify}
 		if cfg.Spec.SecretRef != nil {
@@ -34,7 +35,7 @@ func New(transports *httpapi.Transports) provider.Factory {
 			o.Authorize = func(r *http.Request) { r.SetBasicAuth(keys[0], keys[1]) }
 			o.Secrets = keys
 		}
-		client, err := transports.Build(cfg, o)
+		client, err := httpapi.Build(transports, cfg, o)
 		if err != nil {
 			return nil, err
 		}

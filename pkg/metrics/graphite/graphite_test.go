@@ -6,14 +6,14 @@ import (
 	"k8s.io/utils/clock"
 
 	"flagger.app/flagger/pkg/metrics/conformance"
-	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 func backend() *conformance.Backend {
 	return &conformance.Backend{
 		Type: Type, Name: "Graphite", Query: "target=app.count&from=-5min", Strings: true, SkipsVerify: true, Optional: true,
-		New:         func(t *httpapi.Transports, _ clock.Clock) provider.Factory { return New(t) },
+		New:         func(t *outbound.Transports, _ clock.Clock) provider.Factory { return New(t) },
 		Credentials: map[string]string{"username": "team-a", "password": "hunter2"},
 		Value: func(json string) string {
 			return `[{"target":"a","datapoints":[[1,1700000000],[` + json + `,1700000060]]}]`

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 // Options is what back-ends differ in when they build a Client.
@@ -24,15 +25,15 @@ type Options struct {
 }
 
 // Build makes the Client for the address of a template.
-func (t *Transports) Build(cfg provider.Config, o Options) (*Client, error) {
-	address, err := ParseAddress(cmp.Or(cfg.Spec.Address, o.Default), cmp.Or(o.Example, o.Default))
+func Build(t *outbound.Transports, cfg provider.Config, o Options) (*Client, error) {
+	address, err := outbound.ParseAddress(cmp.Or(cfg.Spec.Address, o.Default), cmp.Or(o.Example, o.Default))
 	if err != nil {
 		return nil, err
 	}
 	return &Client{
 		Server:    Server{Name: o.Name, Host: address.Host, Secrets: o.Secrets},
 		Address:   address,
-		Transport: t.To(Destination{Host: address.Host, Headers: o.Headers, Authorize: o.Authorize, SkipVerify: o.SkipVerify}),
+		Transport: t.To(outbound.Destination{Host: address.Host, Headers: o.Headers, Authorize: o.Authorize, SkipVerify: o.SkipVerify}),
 	}, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
 )
 
 // quoted is how much of the body of an error is shown, in bytes.
@@ -21,7 +22,7 @@ type Client struct {
 	Server
 	// Address is where the paths of requests begin.
 	Address *url.URL
-	// Transport sends the requests. Transports.Server makes one.
+	// Transport sends the requests. Build makes one.
 	Transport http.RoundTripper
 }
 

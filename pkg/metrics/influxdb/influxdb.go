@@ -14,6 +14,7 @@ import (
 
 	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 // Type is the name of this back-end in spec.provider.type.
@@ -34,9 +35,9 @@ var (
 )
 
 // New returns the Factory. The Secret holds token and org; without a Secret the server must ask for neither.
-func New(transports *httpapi.Transports) provider.Factory {
+func New(transports *outbound.Transports) provider.Factory {
 	return func(cfg provider.Config) (provider.Provider, error) {
-		address, err := httpapi.ParseAddress(cfg.Spec.Address, "http://influxdb:8086")
+		address, err := outbound.ParseAddress(cfg.Spec.Address, "http://influxdb:8086")
 		if err != nil {
 			return nil, err
 		}
@@ -46,7 +47,7 @@ func New(transports *httpapi.Transports) provider.Factory {
 				return nil, err
 			}
 		}
-		to := httpapi.Destination{Host: address.Host}
+		to := outbound.Destination{Host: address.Host}
 		if keys[0] != "" {
 			to.Authorize = httpapi.Header("Authorization", "Token "+keys[0])
 		}

@@ -8,8 +8,8 @@ import (
 	"k8s.io/utils/clock"
 
 	"flagger.app/flagger/pkg/metrics/conformance"
-	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 // table is an answer in annotated CSV, https://docs.influxdata.com/influxdb/v2/reference/syntax/annotated-csv/.
@@ -24,7 +24,7 @@ func table(datatype string, values ...string) string {
 func backend() *conformance.Backend {
 	return &conformance.Backend{
 		Type: Type, Name: "InfluxDB", Query: `from(bucket: "app") |> range(start: -1m) |> mean()`, Optional: true,
-		New:         func(t *httpapi.Transports, _ clock.Clock) provider.Factory { return New(t) },
+		New:         func(t *outbound.Transports, _ clock.Clock) provider.Factory { return New(t) },
 		Credentials: map[string]string{"token": "influx-secret", "org": "team-a"}, Public: []string{"org"},
 		Value: func(json string) string { return table("double", strings.TrimPrefix(json, "null")) },
 		Empty: map[string]string{"no records": table("double"), "no text": "", "NaN": table("double", "NaN"), "infinity": table("double", "+Inf")},

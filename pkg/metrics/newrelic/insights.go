@@ -9,14 +9,15 @@ import (
 
 	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
-func newInsights(transports *httpapi.Transports, cfg provider.Config, period time.Duration) (*Client, error) {
+func newInsights(transports *outbound.Transports, cfg provider.Config, period time.Duration) (*Client, error) {
 	keys, err := cfg.Keys(accountKey, queryKey)
 	if err != nil {
 		return nil, fmt.Errorf("%w (or %s instead of %s, for NerdGraph)", err, userKey, queryKey)
 	}
-	client, err := transports.Build(cfg, httpapi.Options{
+	client, err := httpapi.Build(transports, cfg, httpapi.Options{
 		Name:      "New Relic",
 		Default:   "https://insights-api.newrelic.com",
 		Authorize: httpapi.Header("X-Query-Key", keys[1]),

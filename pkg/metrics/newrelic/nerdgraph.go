@@ -10,6 +10,7 @@ import (
 
 	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 // graphQL asks for the results of a query of one account, with both as variables.
@@ -31,7 +32,7 @@ type nerdGraphAnswer struct {
 	} `json:"errors"`
 }
 
-func newNerdGraph(transports *httpapi.Transports, cfg provider.Config, period time.Duration) (*Client, error) {
+func newNerdGraph(transports *outbound.Transports, cfg provider.Config, period time.Duration) (*Client, error) {
 	keys, err := cfg.Keys(accountKey, userKey)
 	if err != nil {
 		return nil, err
@@ -40,7 +41,7 @@ func newNerdGraph(transports *httpapi.Transports, cfg provider.Config, period ti
 	if err != nil {
 		return nil, fmt.Errorf("key %s of secret %s is not a number: set it to the ID of the account", accountKey, cfg.Spec.SecretRef.Name)
 	}
-	client, err := transports.Build(cfg, httpapi.Options{
+	client, err := httpapi.Build(transports, cfg, httpapi.Options{
 		Name:      "New Relic",
 		Default:   "https://api.newrelic.com",
 		Authorize: httpapi.Header("API-Key", keys[1]),

@@ -11,6 +11,7 @@ import (
 
 	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 // Type is the name of this back-end in spec.provider.type.
@@ -34,7 +35,7 @@ var _ provider.Provider = (*Client)(nil)
 
 // New returns the Factory. The default address is https://insights-api.newrelic.com, that of NerdGraph https://api.newrelic.com;
 // accounts in the EU have https://insights-api.eu.newrelic.com and https://api.eu.newrelic.com.
-func New(transports *httpapi.Transports) provider.Factory {
+func New(transports *outbound.Transports) provider.Factory {
 	return func(cfg provider.Config) (provider.Provider, error) {
 		period, err := cfg.Period()
 		if err != nil {

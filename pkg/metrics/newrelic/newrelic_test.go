@@ -7,8 +7,8 @@ import (
 	"k8s.io/utils/clock"
 
 	"flagger.app/flagger/pkg/metrics/conformance"
-	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 const query = "SELECT filter(count(*), WHERE httpResponseCode >= '500') / count(*) * 100 FROM Transaction"
@@ -16,7 +16,7 @@ const query = "SELECT filter(count(*), WHERE httpResponseCode >= '500') / count(
 func backend() *conformance.Backend {
 	return &conformance.Backend{
 		Type: Type, Name: "New Relic", Query: query, Strings: true,
-		New:         func(t *httpapi.Transports, _ clock.Clock) provider.Factory { return New(t) },
+		New:         func(t *outbound.Transports, _ clock.Clock) provider.Factory { return New(t) },
 		Credentials: map[string]string{accountKey: "4711", queryKey: "NRIQ-secret"}, Public: []string{accountKey},
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/promapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 // Type is the name of this back-end in spec.provider.type.
@@ -22,13 +23,13 @@ var _ provider.Provider = (*Client)(nil)
 
 // New returns the Factory of Clients that share their connections. The address of a Client is that of the server with an optional
 // path before /api/v1; its query string is dropped. Credentials hold token, or username and password.
-func New(transports *httpapi.Transports) provider.Factory {
+func New(transports *outbound.Transports) provider.Factory {
 	return func(cfg provider.Config) (provider.Provider, error) {
 		authorize, secrets, err := authorization(cfg)
 		if err != nil {
 			return nil, err
 		}
-		client, err := transports.Build(cfg, httpapi.Options{
+		client, err := httpapi.Build(transports, cfg, httpapi.Options{
 			Name:       "prometheus",
 			Example:    "http://prometheus:9090",
 			Headers:    cfg.Spec.Headers,

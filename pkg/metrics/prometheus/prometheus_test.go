@@ -16,8 +16,8 @@ import (
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/metrics/conformance"
-	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 // answering starts a server that gives the same answer to everything and keeps the requests.
@@ -40,12 +40,12 @@ func answering(t *testing.T, status int, body string) (*httptest.Server, func() 
 	}
 }
 
-func factory() provider.Factory { return New(httpapi.NewTransports(&conformance.Clock{})) }
+func factory() provider.Factory { return New(outbound.NewTransports(&conformance.Clock{})) }
 
 func TestConformance(t *testing.T) {
 	conformance.Run(t, &conformance.Backend{
 		Type: Type, Name: "prometheus", Query: "up", Strings: true, SkipsVerify: true, Optional: true,
-		New:         func(t *httpapi.Transports, _ clock.Clock) provider.Factory { return New(t) },
+		New:         func(t *outbound.Transports, _ clock.Clock) provider.Factory { return New(t) },
 		Credentials: map[string]string{"token": "prom-secret"},
 		Value: func(json string) string {
 			return `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1700000000.123,` + json + `]}]}}`

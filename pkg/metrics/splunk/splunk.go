@@ -16,6 +16,7 @@ import (
 
 	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 // Type is the name of this back-end in spec.provider.type.
@@ -43,7 +44,7 @@ var _ provider.Provider = (*Client)(nil)
 
 // New returns the Factory. The address is that of the API of a realm, such as https://api.us1.signalfx.com, and the Secret holds
 // sf_token_key, an access token.
-func New(transports *httpapi.Transports, clock clock.PassiveClock) provider.Factory {
+func New(transports *outbound.Transports, clock clock.PassiveClock) provider.Factory {
 	return func(cfg provider.Config) (provider.Provider, error) {
 		period, err := cfg.Period()
 		if err != nil {
@@ -53,7 +54,7 @@ func New(transports *httpapi.Transports, clock clock.PassiveClock) provider.Fact
 		if err != nil {
 			return nil, err
 		}
-		client, err := transports.Build(cfg, httpapi.Options{
+		client, err := httpapi.Build(transports, cfg, httpapi.Options{
 			Name:      "Splunk Observability",
 			Example:   "https://api.us1.signalfx.com",
 			Authorize: httpapi.Header("X-SF-Token", keys[0]),

@@ -20,8 +20,8 @@ import (
 	"k8s.io/utils/clock"
 
 	"flagger.app/flagger/pkg/metrics/conformance"
-	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 const program = "data('errors', filter=filter('service', 'podinfo')).sum().publish()"
@@ -29,7 +29,7 @@ const program = "data('errors', filter=filter('service', 'podinfo')).sum().publi
 func backend() *conformance.Backend {
 	return &conformance.Backend{
 		Type: Type, Name: "Splunk Observability", Query: program,
-		New:         func(t *httpapi.Transports, c clock.Clock) provider.Factory { return New(t, c) },
+		New:         func(t *outbound.Transports, c clock.Clock) provider.Factory { return New(t, c) },
 		Credentials: map[string]string{"sf_token_key": "sf-secret"},
 	}
 }
@@ -166,7 +166,7 @@ func TestRefusals(t *testing.T) {
 	if _, err := b.Provider(t, b.Config(server.URL), &conformance.Clock{}).Query(t.Context(), b.Query); err == nil || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("nobody there: %v", err)
 	}
-	if _, err := b.New(httpapi.NewTransports(&conformance.Clock{}), nil)(provider.Config{Interval: "1m"}); err == nil || !strings.Contains(err.Error(), "sf_token_key") {
+	if _, err := b.New(outbound.NewTransports(&conformance.Clock{}), nil)(provider.Config{Interval: "1m"}); err == nil || !strings.Contains(err.Error(), "sf_token_key") {
 		t.Errorf("no Secret: %v", err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 const (
@@ -34,16 +35,16 @@ type account struct {
 
 // accounts keeps one account for each key, by its checksum, and one without a key: the identity of the operator.
 type accounts struct {
-	transports *httpapi.Transports
+	transports *outbound.Transports
 	tokens     *http.Client
 	mu         sync.Mutex
 	known      map[[sha256.Size]byte]*account
 }
 
-func newAccounts(transports *httpapi.Transports) *accounts {
+func newAccounts(transports *outbound.Transports) *accounts {
 	return &accounts{
 		transports: transports,
-		tokens:     &http.Client{Transport: transports.To(httpapi.Destination{}), Timeout: tokenTimeout},
+		tokens:     &http.Client{Transport: transports.To(outbound.Destination{}), Timeout: tokenTimeout},
 		known:      map[[sha256.Size]byte]*account{},
 	}
 }
@@ -75,7 +76,7 @@ func (a *accounts) connect(ctx context.Context, cfg provider.Config, key []byte,
 	if err != nil {
 		return nil, fmt.Errorf("no token of Google for project %s: %w", project, brief(err))
 	}
-	client, err := a.transports.Build(cfg, httpapi.Options{
+	client, err := httpapi.Build(a.transports, cfg, httpapi.Options{
 		Name:      "Google Cloud Monitoring",
 		Example:   endpoint,
 		Authorize: token.SetAuthHeader,

@@ -14,6 +14,7 @@ import (
 	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/promapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 // Type is the name of this back-end in spec.provider.type.
@@ -37,11 +38,11 @@ var _ provider.Provider = (*Client)(nil)
 
 // New returns the Factory. The address of a template is ignored. The Secret holds project and, if it is not the identity of the
 // operator that may read the metrics, serviceAccountKey, the JSON of a key. Without a Secret the project is that of the credentials.
-func New(transports *httpapi.Transports) provider.Factory {
+func New(transports *outbound.Transports) provider.Factory {
 	return newFactory(transports, func(provider.Config) string { return endpoint })
 }
 
-func newFactory(transports *httpapi.Transports, endpoint func(provider.Config) string) provider.Factory {
+func newFactory(transports *outbound.Transports, endpoint func(provider.Config) string) provider.Factory {
 	accounts := newAccounts(transports)
 	return func(cfg provider.Config) (provider.Provider, error) {
 		var project string

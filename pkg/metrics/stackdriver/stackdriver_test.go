@@ -15,8 +15,8 @@ import (
 	"k8s.io/utils/clock"
 
 	"flagger.app/flagger/pkg/metrics/conformance"
-	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 const (
@@ -50,7 +50,7 @@ func backend(t *testing.T) (*conformance.Backend, *conformance.Server) {
 	tokens := conformance.Serve(t, conformance.Always(200, `{"access_token":"ya29.secret","token_type":"Bearer","expires_in":3600}`))
 	return &conformance.Backend{
 		Type: Type, Name: "Google Cloud Monitoring", Query: mql, Optional: true,
-		New: func(t *httpapi.Transports, _ clock.Clock) provider.Factory {
+		New: func(t *outbound.Transports, _ clock.Clock) provider.Factory {
 			return newFactory(t, func(cfg provider.Config) string { return cfg.Spec.Address })
 		},
 		Credentials:  map[string]string{"project": "team-a", "serviceAccountKey": keyFor(t, tokens.URL)},
@@ -146,7 +146,7 @@ func TestTokenIsRefused(t *testing.T) {
 func TestKeyThatIsNone(t *testing.T) {
 	b, _ := backend(t)
 	b.Credentials["serviceAccountKey"] = "hunter2"
-	if _, err := b.New(httpapi.NewTransports(&conformance.Clock{}), nil)(b.Config("http://127.0.0.1:1")); err == nil || strings.Contains(err.Error(), "hunter2") {
+	if _, err := b.New(outbound.NewTransports(&conformance.Clock{}), nil)(b.Config("http://127.0.0.1:1")); err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("got %v", err)
 	}
 }

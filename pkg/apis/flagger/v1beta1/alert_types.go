@@ -41,8 +41,8 @@ type AlertProviderList struct {
 // secretRef is set; an address in the Secret wins.
 // +kubebuilder:validation:XValidation:rule="has(self.address) || has(self.secretRef)",message="the provider has no address: set address, or secretRef to a Secret with the key address"
 type AlertProviderSpec struct {
-	// Type of the chat service.
-	// +kubebuilder:validation:Enum=slack;msteams;discord;rocket;gchat
+	// Type of the chat service; webhook for any receiver of JSON, alertmanager for that of Prometheus.
+	// +kubebuilder:validation:Enum=slack;msteams;discord;rocket;gchat;webhook;alertmanager
 	Type string `json:"type"`
 
 	// Channel to post to, where the service has channels.
@@ -61,8 +61,8 @@ type AlertProviderSpec struct {
 	// +optional
 	Proxy string `json:"proxy,omitempty"`
 
-	// SecretRef names the Secret, in the namespace of the provider, with the keys address and,
-	// for a Slack bot, token.
+	// SecretRef names the Secret, in the namespace of the provider, with the keys address and
+	// token. The token is that of a Slack bot or of the Alertmanager, or signs what a webhook gets.
 	// +optional
 	SecretRef *corev1.LocalObjectReference `json:"secretRef,omitempty"`
 }

@@ -12,7 +12,7 @@ import (
 // AlertProviderSpec is a chat service and how to reach it. At least one of address and
 // secretRef is set; an address in the Secret wins.
 type AlertProviderSpecApplyConfiguration struct {
-	// Type of the chat service.
+	// Type of the chat service; webhook for any receiver of JSON, alertmanager for that of Prometheus.
 	Type *string `json:"type,omitempty"`
 	// Channel to post to, where the service has channels.
 	Channel *string `json:"channel,omitempty"`
@@ -22,8 +22,8 @@ type AlertProviderSpecApplyConfiguration struct {
 	Address *string `json:"address,omitempty"`
 	// Proxy is the URL of an HTTP proxy.
 	Proxy *string `json:"proxy,omitempty"`
-	// SecretRef names the Secret, in the namespace of the provider, with the keys address and,
-	// for a Slack bot, token.
+	// SecretRef names the Secret, in the namespace of the provider, with the keys address and
+	// token. The token is that of a Slack bot or of the Alertmanager, or signs what a webhook gets.
 	SecretRef *v1.LocalObjectReference `json:"secretRef,omitempty"`
 }
 

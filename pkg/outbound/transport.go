@@ -1,4 +1,6 @@
-package httpapi
+// Package outbound is what the operator reaches other servers by: one pool of connections, bounded answers, credentials that only
+// their own server gets to see, and another try at a server that is busy.
+package outbound
 
 import (
 	"crypto/tls"
@@ -9,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"sync"
 	"time"
 
 	"k8s.io/utils/clock"
@@ -20,29 +23,37 @@ const maxBody = 8 << 20
 // ErrTooLong is what reading an answer of more than 8 MiB ends with.
 var ErrTooLong = errors.New("the answer is longer than 8 MiB: the query returns too much, aggregate it to one value")
 
+// maxProxies bounds how many proxies keep their connections.
+const maxProxies = 16
+
 // Transports keep connections. A transport keeps them per host, so two of them, with and without verification of certificates, serve
-// all servers.
+// all servers that no proxy of their own leads to. They are safe for concurrent use.
 type Transports struct {
 	verify, skip http.RoundTripper
 	clock        clock.Clock
+	mu           sync.Mutex
+	proxies      map[string]*http.Transport
 }
 
 // NewTransports returns Transports without connections. The clock measures the pauses between tries.
 func NewTransports(clock clock.Clock) *Transports {
-	return &Transports{verify: transport(false), skip: transport(true), clock: clock}
+	return &Transports{verify: transport(false), skip: transport(true), clock: clock, proxies: map[string]*http.Transport{}}
 }
 
 // To returns what sends requests to a server. A request to another host, as after a redirect, gets neither its headers nor its
 // credentials.
 func (t *Transports) To(to Destination) http.RoundTripper {
 	base := t.verify
-	if to.SkipVerify {
+	switch {
+	case to.Proxy != nil:
+		base = t.via(to.Proxy)
+	case to.SkipVerify:
 		base = t.skip
 	}
 	return &Retrier{Base: &decorator{base: base, Destination: to}, Clock: t.clock}
 }
 
-func transport(skipVerify bool) http.RoundTripper {
+func transport(skipVerify bool) *http.Transport {
 	return &http.Transport{
 		Proxy: http.ProxyFromEnvironment,
 		DialContext: (&net.Dialer{
@@ -59,6 +70,26 @@ func transport(skipVerify bool) http.RoundTripper {
 	}
 }
 
+// via returns the transport of a proxy.
+func (t *Transports) via(proxy *url.URL) http.RoundTripper {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	key := proxy.String()
+	if known := t.proxies[key]; known != nil {
+		return known
+	}
+	if len(t.proxies) >= maxProxies {
+		for _, old := range t.proxies {
+			old.CloseIdleConnections()
+		}
+		clear(t.proxies)
+	}
+	made := transport(false)
+	made.Proxy = http.ProxyURL(proxy)
+	t.proxies[key] = made
+	return made
+}
+
 // Around bounds the answers that base returns, and asks a busy server again.
 func (t *Transports) Around(base http.RoundTripper) http.RoundTripper {
 	return &Retrier{Base: &decorator{base: base}, Clock: t.clock}
@@ -72,8 +103,10 @@ type Destination struct {
 	Headers map[string][]string
 	// Authorize adds the credentials. Nil adds none.
 	Authorize func(*http.Request)
-	// SkipVerify accepts any certificate.
+	// SkipVerify accepts any certificate. It has no effect behind a Proxy.
 	SkipVerify bool
+	// Proxy leads to the server. Default: the one of the environment variables HTTPS_PROXY and HTTP_PROXY.
+	Proxy *url.URL
 }
 
 type decorator struct {

@@ -1,0 +1,105 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// Providers finds AlertProviders, from a cache. The result is shared and is not changed.
+type Providers interface {
+	AlertProvider(namespace, name string) (*v1beta1.AlertProvider, error)
+}
+
+// Secrets reads the data of a Secret.
+type Secrets interface {
+	SecretData(ctx context.Context, namespace, name string) (map[string][]byte, error)
+}
+
+// Dispatcher sends alerts to those who want them.
+type Dispatcher struct {
+	// Global get the alerts of Canaries that name nobody. Without any, such alerts are logged.
+	Global []Receiver
+	Log    Log
+	// NoCrossNamespaceRefs is the flag of that name: providers outside of the namespace of the Canary are refused.
+	NoCrossNamespaceRefs bool
+
+	Providers Providers
+	Secrets   Secrets
+	Sender    *Sender
+}
+
+var _ Notifier = (*Dispatcher)(nil)
+
+// Notify sends the alert to all who want it, at the same time, and returns the errors of all.
+func (d *Dispatcher) Notify(ctx context.Context, a Alert) error {
+	if len(a.Wanted) == 0 && len(d.Global) == 0 {
+		return d.Log.Notify(ctx, a)
+	}
+	var sends []func() error
+	if len(a.Wanted) == 0 {
+		for _, r := range d.Global {
+			sends = append(sends, func() error { return d.Sender.Send(ctx, r, a) })
+		}
+	}
+	for _, wanted := range a.Wanted {
+		if Passes(a.Severity, wanted.Severity) {
+			sends = append(sends, func() error { return d.toProvider(ctx, wanted, a) })
+		}
+	}
+	failures := make([]error, len(sends))
+	var wait sync.WaitGroup
+	for i, send := range sends {
+		wait.Go(func() { failures[i] = send() })
+	}
+	wait.Wait()
+	return errors.Join(failures...)
+}
+
+func (d *Dispatcher) toProvider(ctx context.Context, wanted v1beta1.CanaryAlert, a Alert) error {
+	namespace := wanted.ProviderRef.NamespaceOr(a.Namespace)
+	id := wanted.ProviderRef.Name + "." + namespace
+	// Checked at every use, since a valid Canary can be changed into an invalid one while its rollout runs.
+	if d.NoCrossNamespaceRefs && namespace != a.Namespace {
+		return fmt.Errorf("can't access alert provider %s, cross-namespace references are blocked", id)
+	}
+	r, err := d.receiver(ctx, namespace, wanted.ProviderRef.Name)
+	if err == nil {
+		err = d.Sender.Send(ctx, r, a)
+	}
+	if err != nil {
+		return fmt.Errorf("alert provider %s: %w", id, err)
+	}
+	return nil
+}
+
+func (d *Dispatcher) receiver(ctx context.Context, namespace, name string) (Receiver, error) {
+	found, err := d.Providers.AlertProvider(namespace, name)
+	if err != nil {
+		return Receiver{}, err
+	}
+	spec := found.Spec
+	r := Receiver{Type: spec.Type, Address: spec.Address, Channel: spec.Channel, Username: spec.Username, Proxy: spec.Proxy}
+	if spec.SecretRef == nil {
+		return r, nil
+	}
+	data, err := d.Secrets.SecretData(ctx, namespace, spec.SecretRef.Name)
+	if err != nil {
+		return Receiver{}, fmt.Errorf("secret %s: %w", spec.SecretRef.Name, err)
+	}
+	r.Token = trimmed(data["token"])
+	if address := trimmed(data["address"]); address != "" {
+		r.Address = address
+	}
+	if r.Address == "" {
+		return Receiver{}, fmt.Errorf("secret %s has no key address: add it, or set spec.address", spec.SecretRef.Name)
+	}
+	return r, nil
+}
+
+// trimmed leaves out the line break that editors leave at the end.
+func trimmed(value []byte) string { return strings.TrimSpace(string(value)) }
