@@ -23,7 +23,7 @@ func (c *Controller) apply(ctx context.Context, v *view, stored *v1beta1.Canary,
 	case rollout.EnsureBackendServices:
 		return c.ensureBackends(ctx, v, stored)
 	case rollout.EnsureApexService:
-		wanted, err := services.Apex(stored, v.servicesInput(), c.main)
+		wanted, err := services.Apex(stored, v.apexInput(stored), c.main)
 		if err != nil {
 			return err
 		}

@@ -126,6 +126,7 @@ func (o *observer) observe() {
 	o.observeServices()
 	o.observePort()
 	o.observeRoutes()
+	o.problem(rollout.Irreplaceable(&o.v.facts))
 	o.observePrevious()
 	o.observeCopies()
 	o.v.facts.Routes.Outlasting = o.outlasts()
@@ -229,7 +230,7 @@ func (o *observer) observeServices() {
 	in := o.v.servicesInput()
 	backends, err := services.Backends(o.v.canary, in, o.main)
 	o.failed(err)
-	apex, err := services.Apex(o.v.canary, in, o.main)
+	apex, err := services.Apex(o.v.canary, o.v.apexInput(o.v.canary), o.main)
 	o.failed(err)
 	o.v.facts.Services = rollout.ServicesFact{
 		BackendsInPlace: o.inPlace(o.c.main, o.main, backends),
@@ -245,9 +246,22 @@ func (v *view) selects() bool {
 func (v *view) servicesInput() services.Input {
 	in := services.Input{
 		Label: v.seen.Selector.Label, Value: v.seen.Selector.Value, Pods: v.seen.PodLabels, PrimaryPods: v.seen.PrimaryPodLabels,
+		Apart: v.seen.Apart,
+	}
+	if made := v.seen.PrimarySelector; made.Label != "" {
+		in.Primary = services.Selector{Label: made.Label, Value: made.PrimaryValue()}
 	}
 	for _, p := range v.seen.Ports {
 		in.Ports = append(in.Ports, services.Port{Name: p.Name, Number: p.Number, Protocol: p.Protocol})
+	}
+	return in
+}
+
+// apexInput is the same for the Service that clients use, for a status of the Canary.
+func (v *view) apexInput(c *v1beta1.Canary) services.Input {
+	in := v.servicesInput()
+	if rollout.LeadsApexToCanary(c, &v.facts.Primary) {
+		in.Primary = services.Selector{Label: in.Label, Value: in.Value}
 	}
 	return in
 }

@@ -122,7 +122,7 @@ func (c *Controller) applyToWorkload(ctx context.Context, v *view, stored *v1bet
 	var err error
 	switch action := action.(type) {
 	case rollout.EnsurePrimary:
-		err = v.target.EnsurePrimary(ctx, stored, action.Revision)
+		err = v.ensurePrimary(ctx, stored, action)
 	case rollout.OwnPrimary:
 		if keeper, ok := v.target.(workload.Keeper); ok {
 			err = keeper.OwnPrimary(ctx, stored)
@@ -150,6 +150,14 @@ func (c *Controller) applyToWorkload(ctx context.Context, v *view, stored *v1bet
 		m.done[a.ref] = done{step: step, number: last.number + 1}
 	}
 	return err
+}
+
+// ensurePrimary carries out rollout.EnsurePrimary.
+func (v *view) ensurePrimary(ctx context.Context, stored *v1beta1.Canary, action rollout.EnsurePrimary) error {
+	if replacer, ok := v.target.(workload.Replacer); ok && action.Replace {
+		return replacer.ReplacePrimary(ctx, stored, action.Revision)
+	}
+	return v.target.EnsurePrimary(ctx, stored, action.Revision)
 }
 
 // calmActions tells the contentions about workloads whose actions a pass had no need of.

@@ -89,6 +89,10 @@ func (p *pass) primaryMade() bool {
 	if p.st.Stage == stageRouting && (!p.f.Primary.Exists || p.primaryIsLost()) {
 		p.enter(v1beta1.CanaryPhaseInitializing, stageCopying)
 	}
+	if p.st.Stage == stageCopying && p.f.Primary.SelectorDiffers != "" && p.f.Primary.Available > 0 {
+		// The target was made anew meanwhile. What has pods may have requests, so it is taken as it is and replaced by a promotion.
+		p.beginBootstrap()
+	}
 	if p.st.Stage == stageCopying && (p.st.Target == nil || !same(now, p.st.Target)) {
 		p.st.Target = refTo(now)
 		p.st.StageStartedAt = micro(p.f.Now)
@@ -102,7 +106,7 @@ func (p *pass) primaryMade() bool {
 	}
 	made := p.f.Primary.Exists && (p.st.Stage == stageRouting || p.isCopyOf(p.st.Target))
 	if !made {
-		p.do(EnsurePrimary{Revision: revisionOf(p.st.Target)})
+		p.copyTarget()
 		return false
 	}
 	if p.f.Primary.Health.State != Ready {

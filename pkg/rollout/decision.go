@@ -39,7 +39,12 @@ type EnsureApexService struct{}
 
 // EnsurePrimary makes the primary workload a copy of the target at exactly this revision. It fails without a write when the
 // target has moved on, unless the primary is gone and was at this revision: then it is rebuilt from the stored copy.
-type EnsurePrimary struct{ Revision Revision }
+type EnsurePrimary struct {
+	Revision Revision
+	// Replace lets a primary go that selects its pods by other labels than the copy, which is then created in its place. Rules set it
+	// only when no request depends on the primary.
+	Replace bool
+}
 
 // OwnPrimary makes the Canary the owner of a primary, and of what its pods read, in place of one that is gone.
 type OwnPrimary struct{}

@@ -25,7 +25,7 @@ func (p *pass) promote(format string, args ...any) {
 	p.st.NextCheckAt = nil
 	p.warnOfLoss()
 	if p.handedOver() {
-		p.do(EnsurePrimary{Revision: revisionOf(p.st.Target)})
+		p.copyTarget()
 	}
 }
 
@@ -39,7 +39,9 @@ func promoting(p *pass) bool {
 		p.copyAgain()
 		return true
 	}
-	p.clocks().Change = nil
+	if p.f.Services.BackendsInPlace {
+		p.clocks().Change = nil
+	}
 	p.leaveUnfitCanary()
 	if p.primaryCameUp() && p.primaryFound() {
 		p.leadBack()
@@ -47,8 +49,16 @@ func promoting(p *pass) bool {
 	return true
 }
 
-// primaryFound is whether a primary that got no request so far may get all of them.
+// primaryFound is whether a primary may get requests: its Service selects its pods, and proxies that sent it none have heard of them.
 func (p *pass) primaryFound() bool {
+	if !p.f.Services.BackendsInPlace {
+		// The Service of a primary that was made anew still has to select its pods.
+		p.st.NextCheckAt = nil
+		if p.changeRefused() {
+			p.failPromotion("Services can't be updated: " + p.f.ApplyError)
+		}
+		return false
+	}
 	if p.next.CanaryWeight < 100 {
 		return true
 	}
@@ -102,8 +112,13 @@ func (p *pass) copyAgain() {
 	}
 	p.renewClock()
 	if p.handedOver() {
-		p.do(EnsurePrimary{Revision: revisionOf(p.st.Target)})
+		p.copyTarget()
 	}
+}
+
+// copyTarget makes the primary a copy of the revision at hand, or puts one in its place.
+func (p *pass) copyTarget() {
+	p.do(EnsurePrimary{Revision: revisionOf(p.st.Target), Replace: p.f.Primary.SelectorDiffers != ""})
 }
 
 // giveUpCopy ends a promotion whose copy can't be made. A primary that still runs what was promoted before takes the

@@ -182,6 +182,9 @@ type Workload struct {
 	Edited bool
 	// StopsFirst is, on a primary, whether a copy of the target may take its last ready pod away before a new one is ready.
 	StopsFirst bool
+	// SelectorDiffers says, on a primary, by which labels it selects its pods if a copy of the target has to select them by others. No
+	// selector can be changed: such a copy takes the place of the primary. Empty if they are the same.
+	SelectorDiffers string
 	// Orphaned is, on a primary, whether it names as its owner a Canary of this name that is gone, as after a restore from a
 	// backup. The garbage collector deletes such an object.
 	Orphaned bool

@@ -1,6 +1,12 @@
 package rollout
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
 
 // A primary that stops its pods before new ones are ready, as with the strategy Recreate, would lose the requests that it still
 // gets while it is updated. The canary runs the revision that passed its analysis, so all requests go there before the copy.
@@ -29,7 +35,7 @@ func (p *pass) handedOver() bool {
 	case !p.leadsAllToCanary():
 		p.beginHandover()
 		return false
-	case !p.f.Routes.InPlace:
+	case !p.f.Routes.InPlace || p.f.Primary.SelectorDiffers != "" && !p.f.Services.ApexInPlace:
 		p.st.NextCheckAt = nil
 		return false
 	case p.denied():
@@ -55,7 +61,11 @@ func (p *pass) beginHandover() {
 	if !p.sendsToCanary() && p.st.NextCheckAt == nil && p.letProxiesFind() || !p.due() {
 		return
 	}
-	p.normal("Routing all traffic to canary, %s has no ready pods while it is updated", p.primaryName())
+	if by := p.f.Primary.SelectorDiffers; by != "" {
+		p.normal("Routing all traffic to canary, %s is made anew: it selects its pods by %s, and %s by other labels", p.primaryName(), by, p.targetName())
+	} else {
+		p.normal("Routing all traffic to canary, %s has no ready pods while it is updated", p.primaryName())
+	}
 	p.leadAllToCanary()
 	p.st.NextCheckAt = nil
 }
@@ -86,6 +96,35 @@ func (p *pass) coverPrimary() {
 // deadline.
 func (p *pass) countsOneByOne() bool {
 	return p.c.Spec.TargetRef.Kind == daemonSetKind && !p.f.Primary.StopsFirst
+}
+
+// LeadsApexToCanary is whether the Service that clients use leads to the canary, too: the primary is about to be replaced, or is gone
+// meanwhile. Clients that no route looks after would lose their requests with its pods.
+func LeadsApexToCanary(c *v1beta1.Canary, primary *Workload) bool {
+	replaced := !primary.Exists || primary.SelectorDiffers != ""
+	return replaced && c.Status.Phase == v1beta1.CanaryPhasePromoting && Traffic(c.GetAnalysis(), &c.Status) == TrafficState{CanaryWeight: 100}
+}
+
+// promotesAll is whether the canary has all requests and runs the revision that is to be copied. A primary that is gone then, as
+// between the two writes that replace one, is made of that revision.
+func (p *pass) promotesAll() bool {
+	return p.inPhase(v1beta1.CanaryPhasePromoting) && p.leadsAllToCanary() && p.f.Routes.InPlace && !p.moved() && p.f.Target.Health.State == Ready
+}
+
+// Irreplaceable is the problem of a primary that selects its pods by other labels than a copy of the target would, where no routes could
+// lead its requests to the canary while it is replaced. A bootstrap replaces one that nobody uses, or takes it as it is.
+// Whoever observes for the rules asks for it.
+func Irreplaceable(f *Facts) *Problem {
+	by := f.Primary.SelectorDiffers
+	unused := f.Canary.Status.Phase == "" || f.Canary.Status.Phase == v1beta1.CanaryPhaseInitializing || !f.Canary.DeletionTimestamp.IsZero()
+	if by == "" || unused || f.Provider.Routes || f.Provider.Name == "" {
+		return nil
+	}
+	target, primary := f.Canary.Spec.TargetRef.Name+"."+f.Canary.Namespace, f.Primary.Name+"."+f.Canary.Namespace
+	return &Problem{Reason: ReasonInvalidSpec, Message: fmt.Sprintf("%s selects its pods by %s, which can't be changed, and %s by other labels now. "+
+		"Provider %s can't lead its requests to the canary while it is made anew, so it goes on serving what it has. Set spec.provider to one that "+
+		"has routes, create %[3]s with the former labels in spec.selector.matchLabels or restore the operator's flag -selector-labels, or delete "+
+		"%[1]s when requests may be lost: it is made anew at once from the promoted revision", primary, by, target, f.Provider.Name)}
 }
 
 // warnOfLoss tells of requests that nobody will answer: there are no routes that could lead them to the canary.

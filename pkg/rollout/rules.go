@@ -119,7 +119,7 @@ func (p *pass) writeFrozenRoutes() {
 // primaryMissing rebuilds a primary that somebody deleted, from the revision that was promoted last and whatever the target
 // asks for now.
 func primaryMissing(p *pass) bool {
-	if p.f.Primary.Exists {
+	if p.f.Primary.Exists || p.promotesAll() {
 		return false
 	}
 	if !p.promotedKnown() {

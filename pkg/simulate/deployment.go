@@ -76,6 +76,8 @@ type deployment struct {
 	// paused makes the Deployment controller leave the pods at the template that they had when it was set.
 	paused bool
 	held   string
+	// selector is the label that pods are selected by, which stays what it is. Empty stands for the usual one.
+	selector string
 }
 
 func (d *deployment) setTemplate(now time.Time, template string) {
@@ -173,12 +175,23 @@ func (d *deployment) evict(n int) {
 
 // stopsFirst is whether the update to a copy of the target may leave no pod ready.
 func (d *deployment) stopsFirst(target *deployment) bool {
+	if d.otherSelector(target) != "" {
+		return true
+	}
 	for _, s := range []Strategy{d.strategy, target.strategy} {
 		if _, missing := s.scaled(d.replicas); s.Recreate || missing >= d.replicas {
 			return true
 		}
 	}
 	return false
+}
+
+// otherSelector is what the pods of a primary are selected by if a copy of the target needs something else.
+func (d *deployment) otherSelector(target *deployment) string {
+	if !d.exists || !target.exists || d.selector == target.selector {
+		return ""
+	}
+	return "label " + d.selector
 }
 
 func (d *deployment) count(match func(pod) bool) int32 {

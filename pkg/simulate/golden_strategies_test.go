@@ -100,6 +100,11 @@ func strategies() []scenario {
 			w.Ship("v3")
 			rest(t, w, succeeded)
 		}},
+		{"other-selector", options(), func(t *testing.T, w *World) {
+			rest(t, w, initialized)
+			w.Remake("v2", "name")
+			rest(t, w, succeeded)
+		}},
 		{"skip-mid-analysis", options(), func(t *testing.T, w *World) {
 			rest(t, w, initialized)
 			w.Ship("v2")

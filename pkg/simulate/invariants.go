@@ -53,7 +53,7 @@ func (w *World) checkTraffic(t rollout.TrafficState) {
 	if !w.routes {
 		before = rollout.TrafficState{CanaryWeight: 0}
 	}
-	canary, primary := w.target.available(w.now) > 0, w.primary.available(w.now) > 0
+	canary, primary := w.ready(&w.target), w.ready(&w.primary)
 	// A side that its autoscaler means to be without pods is fit for requests.
 	canaryFit, primaryFit := canary || w.atZero(&w.target), primary || w.atZero(&w.primary)
 	// A primary without pods leaves nobody else to answer.
@@ -75,7 +75,11 @@ func (w *World) checkTraffic(t rollout.TrafficState) {
 // checkStop demands that no request goes to a primary whose last ready pod is about to be taken away, where the canary can have
 // them. The proxies need their time to follow. A bootstrap has no canary that passed an analysis.
 func (w *World) checkStop(fingerprint string) {
-	stops := w.primary.exists && w.primary.template != fingerprint && w.primary.stopsFirst(&w.target) && w.primary.available(w.now) > 0
+	replaced := w.primary.otherSelector(&w.target) != ""
+	stops := w.primary.exists && (replaced || w.primary.template != fingerprint) && w.primary.stopsFirst(&w.target) && w.primary.available(w.now) > 0
+	if replaced && stops && w.canary.Status.Phase != v1beta1.CanaryPhasePromoting {
+		w.violate(1, "primary with ready pods deleted in phase %s", w.canary.Status.Phase)
+	}
 	if !stops || w.canary.Status.Phase != v1beta1.CanaryPhasePromoting || !w.routes || !w.apex || !w.opts.Provider.Routes {
 		return
 	}

@@ -16,6 +16,8 @@ var (
 	errFault  = errors.New("the API server is not available")
 	errLost   = errors.New("the revision is neither what the target is at now nor stored")
 	errMoved  = errors.New("the target is at another revision by now")
+
+	errImmutable = errors.New("spec.selector: field is immutable")
 )
 
 // observe gathers the facts as a controller would.
@@ -32,11 +34,8 @@ func (w *World) observe() rollout.Facts {
 	if problem == nil && !w.target.exists {
 		problem = &rollout.Problem{Reason: rollout.ReasonTargetNotFound, Message: "deployment podinfo.default get query error: not found"}
 	}
-	primary := w.primary.workload(w.now, w.deadline())
-	primary.Copy, primary.CopyRecorded = w.primary.originOf(&w.target), w.primary.exists && w.primary.template == w.primary.written
-	primary.StopsFirst = w.primary.stopsFirst(&w.target)
-	primary.Edited = primary.Copy == "" && w.primary.written != ""
-	return rollout.Facts{
+	primary := w.observedPrimary()
+	f := rollout.Facts{
 		Nonces:   nonces,
 		Now:      w.now,
 		Canary:   canary.DeepCopy(),
@@ -45,7 +44,7 @@ func (w *World) observe() rollout.Facts {
 		Problem:  problem,
 		Target:   w.target.workload(w.now, w.deadline()),
 		Primary:  primary,
-		Services: rollout.ServicesFact{BackendsInPlace: w.backends, ApexInPlace: w.apex},
+		Services: rollout.ServicesFact{BackendsInPlace: w.backends && w.backendsBy == w.selectors(), ApexInPlace: w.apex && w.apexBy == w.selectedByApex()},
 		Routes: rollout.RoutesFact{
 			Known: w.routes, InPlace: w.routes && w.routed == want,
 			Settled: w.settled(), Silent: w.silent, Reason: "not accepted",
@@ -57,6 +56,19 @@ func (w *World) observe() rollout.Facts {
 		Reverted:   w.reverted(),
 		ApplyError: w.applyError,
 	}
+	if f.Problem == nil {
+		f.Problem = rollout.Irreplaceable(&f)
+	}
+	return f
+}
+
+func (w *World) observedPrimary() rollout.Workload {
+	primary := w.primary.workload(w.now, w.deadline())
+	primary.Copy, primary.CopyRecorded = w.primary.originOf(&w.target), w.primary.exists && w.primary.template == w.primary.written
+	primary.StopsFirst = w.primary.stopsFirst(&w.target)
+	primary.SelectorDiffers = w.primary.otherSelector(&w.target)
+	primary.Edited = primary.Copy == "" && w.primary.written != ""
+	return primary
 }
 
 // wanted is what the routes have to express.
@@ -170,6 +182,9 @@ func (w *World) carryOut(f *rollout.Facts, d *rollout.Decision) (wrote bool, err
 		if w.moved(a) {
 			return wrote, errMoved
 		}
+		if err := w.replace(a); err != nil {
+			return wrote, err
+		}
 		if err := w.write(func() { w.apply(a) }); err != nil {
 			return wrote, err
 		}
@@ -240,9 +255,9 @@ func (w *World) apply(a rollout.Action) {
 	w.applyScaling(a)
 	switch a := a.(type) {
 	case rollout.EnsureBackendServices:
-		w.backends = true
+		w.backends, w.backendsBy = true, w.selectors()
 	case rollout.EnsureApexService:
-		w.apex, w.taken = true, true
+		w.apex, w.taken, w.apexBy = true, true, w.selectedByApex()
 	case rollout.EnsureRoutes:
 		w.routed, w.routes, w.routedAt = w.wanted(), true, w.now
 	case rollout.EnsurePrimary:
@@ -278,11 +293,30 @@ func (w *World) moved(a rollout.Action) bool {
 	return ok && w.target.template != e.Revision.Fingerprint && !rebuilt
 }
 
+// replace deletes a primary that selects its pods by another label than its copy, before that is created with another write.
+func (w *World) replace(a rollout.Action) error {
+	e, ok := a.(rollout.EnsurePrimary)
+	if !ok || w.primary.otherSelector(&w.target) == "" {
+		return nil
+	}
+	if !e.Replace {
+		return errImmutable
+	}
+	return w.write(func() {
+		w.checkStop(e.Revision.Fingerprint)
+		if w.apex && w.apexBy == w.primarySide() && w.primary.available(w.now) > 0 {
+			w.violate(1, "primary deleted while clients are led there")
+		}
+		w.primary = deployment{name: w.primary.name, faulty: w.primary.faulty}
+	})
+}
+
 // copyPrimary makes the primary a copy of the target, or of what was stored of it, which has at least one pod.
 func (w *World) copyPrimary(fingerprint string) {
 	if !w.primary.exists {
 		replicas := max(1, w.target.replicas, w.stored[fingerprint])
-		w.primary = deployment{name: w.primary.name, exists: true, replicas: replicas, progressedAt: w.now, faulty: w.primary.faulty}
+		w.primary = deployment{name: w.primary.name, exists: true, replicas: replicas, progressedAt: w.now, faulty: w.primary.faulty,
+			selector: w.target.selector}
 	}
 	w.checkStop(fingerprint)
 	w.primary.strategy = w.target.strategy

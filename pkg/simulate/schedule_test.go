@@ -215,7 +215,7 @@ func (s *schedule) ranUnknown() bool {
 
 // somebody else interferes.
 func (s *schedule) somebody(string) {
-	switch s.below(11) {
+	switch s.below(13) {
 	case 0, 1:
 		s.w.DriftRoutes(int32(s.below(101)))
 	case 2:
@@ -243,6 +243,10 @@ func (s *schedule) somebody(string) {
 		s.w.EditPrimary("hotfix")
 	case 10:
 		s.w.Pause(!s.w.target.paused)
+	case 11:
+		s.w.Remake(fmt.Sprintf("v%d", 1+s.below(4)), pick(&s.source, "", "name"))
+	case 12:
+		s.w.Relabel(pick(&s.source, "", "name"))
 	}
 	s.w.settleCluster()
 }
@@ -282,6 +286,9 @@ func (s *schedule) heal() {
 		s.w.Ship("v4")
 	}
 	s.w.Pause(false)
+	if s.w.primary.exists && !s.w.opts.Provider.Routes {
+		s.w.Relabel(s.w.primary.selector)
+	}
 	if s.w.primary.exists {
 		s.w.primary.scale(s.w.now, max(1, s.w.primary.replicas))
 	}
@@ -337,6 +344,9 @@ func checkEnd(w *World) {
 		w.violate(1, "the primary has no ready pod at the end")
 	case st.Phase != v1beta1.CanaryPhaseFailed && w.primary.template != w.target.template && !w.tellsOfTheEdit():
 		w.violate(7, "phase %s with %s on the primary and %s on the target", st.Phase, w.primary.template, w.target.template)
+	}
+	if w.backendsBy != w.selectors() || w.apexBy != w.selectedByApex() {
+		w.violate(1, "Services select %+v and %q instead of %+v", w.backendsBy, w.apexBy, w.selectors())
 	}
 	w.Pass()
 	w.Pass()

@@ -4,6 +4,7 @@ package simulate
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -58,6 +59,9 @@ type World struct {
 
 	backends bool
 	apex     bool
+	// backendsBy and apexBy are what the Services select, the latter with the side.
+	backendsBy selectors
+	apexBy     string
 	// routed is what the routing objects say.
 	routed rollout.TrafficState
 	routes bool
@@ -188,6 +192,53 @@ func (w *World) Ship(template string) {
 	w.settleCluster()
 }
 
+// selectors are the labels that the Services of both sides select their pods by.
+type selectors struct{ canary, primary string }
+
+// selectors are what the Services have to select.
+func (w *World) selectors() selectors {
+	s := selectors{canary: w.target.selector, primary: w.target.selector}
+	if w.primary.exists {
+		s.primary = w.primary.selector
+	}
+	return s
+}
+
+// selectedByApex is what the Service that clients use has to select.
+func (w *World) selectedByApex() string {
+	if primary := w.observedPrimary(); rollout.LeadsApexToCanary(w.canary, &primary) {
+		return "canary " + w.target.selector
+	}
+	return w.primarySide()
+}
+
+func (w *World) primarySide() string { return "primary " + w.selectors().primary }
+
+// ready is whether the Service of a side leads to ready pods.
+func (w *World) ready(d *deployment) bool {
+	by := w.backendsBy.canary
+	if d == &w.primary {
+		by = w.backendsBy.primary
+	}
+	return d.available(w.now) > 0 && d.selector == by
+}
+
+// Relabel changes what the pods of the target are to be selected by: the operator got other -selector-labels.
+func (w *World) Relabel(selector string) {
+	if w.target.exists {
+		w.note("pods are selected by label %q", selector)
+		w.target.selector = selector
+	}
+}
+
+// Remake deletes the target and creates it again at once, with another selector.
+func (w *World) Remake(template, selector string) {
+	w.DeleteTarget()
+	w.target.selector = selector
+	w.note("made anew with label %q", selector)
+	w.Ship(template)
+}
+
 // Edit changes the Canary itself.
 func (w *World) Edit(change func(*v1beta1.CanarySpec)) {
 	before := w.names()
@@ -266,7 +317,8 @@ func (w *World) StripPrimary() {
 func (w *World) DeleteTarget() {
 	if w.target.exists {
 		w.note("somebody deletes the target")
-		w.target = deployment{name: w.target.name, faulty: w.target.faulty, incarnation: w.target.incarnation + 1}
+		w.target = deployment{name: w.target.name, faulty: w.target.faulty, incarnation: w.target.incarnation + 1,
+			selector: w.target.selector}
 	}
 }
 
@@ -303,7 +355,7 @@ func (w *World) settleCluster() {
 // trackZero keeps the time since when nothing leads to the target.
 func (w *World) trackZero() {
 	w.trackPrevious()
-	leads := !w.apex || w.previous.lead() || w.opts.Provider.Routes && (!w.routes || w.routed.SendsToCanary())
+	leads := !w.apex || strings.HasPrefix(w.apexBy, "canary") || w.previous.lead() || w.opts.Provider.Routes && (!w.routes || w.routed.SendsToCanary())
 	if all := w.routes && w.routed == (rollout.TrafficState{CanaryWeight: 100}); !all {
 		w.allSince = time.Time{}
 	} else if w.allSince.IsZero() {

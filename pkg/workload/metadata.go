@@ -10,6 +10,8 @@ const (
 	// primary whose template has another fingerprint by now was changed by somebody else, and the first annotation says nothing.
 	promotedRevisionAnnotation = "flagger.app/promoted-revision"
 	primaryTemplateAnnotation  = "flagger.app/primary-template"
+	// replacedLabelAnnotation on a primary that was made anew with another selector names the label of the former one.
+	replacedLabelAnnotation = "flagger.app/replaced-label"
 	// idAnnotation on the pods of a primary starts them anew when it changes.
 	idAnnotation = "flagger-id"
 
@@ -22,7 +24,7 @@ const (
 func copiesKey(key string) bool {
 	switch key {
 	case lastAppliedAnnotation, counterAnnotation, generationAnnotation, promotedRevisionAnnotation, primaryTemplateAnnotation,
-		promotedConfigsAnnotation:
+		promotedConfigsAnnotation, replacedLabelAnnotation:
 		return false
 	}
 	return copiesPodKey(key)

@@ -75,7 +75,7 @@ func checkPrimary(c *v1beta1.Canary, primary *unstructured.Unstructured, s Selec
 	if problem := checkOwner(c, primary); problem != nil {
 		return problem
 	}
-	return checkPrimarySelector(primary, s)
+	return checkUpdatable(primary, s)
 }
 
 // selector finds what tells the pods of target and primary apart. For a primary of the user's nothing is, because its Services are

@@ -71,7 +71,7 @@ func (d *deployment) Observe(c *v1beta1.Canary, live router.Live, now time.Time)
 		o.Ports = discoveredPorts(c, target)
 	}
 	if primary != nil && (c.HasOwnPrimary() || o.Selector.Label != "") {
-		first.add(checkPrimary(c, primary, o.Selector))
+		first.add(o.checkPrimary(c, target, primary))
 		first.add(d.observeCopy(c, &o, target, primary, live))
 	}
 	return o, first.problem

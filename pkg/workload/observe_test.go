@@ -486,16 +486,3 @@ func TestIncidentB8_RecordsLeaveMarksOut(t *testing.T) {
 		t.Errorf("primary %+v, problem %+v", o.Primary, problem)
 	}
 }
-
-// A selector can't be changed, so a primary whose target was made anew with other labels stays as it is, and users are told both.
-func TestTargetWithAnotherSelector(t *testing.T) {
-	primary := flaggerPrimary(t, target(t))
-	anew := set(t, target(t), map[string]any{"app": "other"}, "spec", "selector", "matchLabels")
-	_, d := cluster()
-	_, problem := d.Observe(canary(), live{"podinfo": anew, "podinfo-primary": primary}, now)
-	for _, want := range []string{"by app=podinfo-primary and not by app=other-primary alone", "goes on serving", "spec.selector.matchLabels"} {
-		if problem == nil || !strings.Contains(problem.Message, want) {
-			t.Errorf("problem %+v does not say %q", problem, want)
-		}
-	}
-}

@@ -76,7 +76,7 @@ func (d *deployment) copyOf(c *v1beta1.Canary, target, primary *unstructured.Uns
 	if recorded := recordedCopy(primary, o.Primary.Revision.Fingerprint); recorded != "" {
 		return recorded
 	}
-	if d.sameTemplate(c, target, primary, o.Selector, names) {
+	if d.sameTemplate(c, target, primary, o.selectorOfPrimary(), names) {
 		return o.Target.Revision.Fingerprint
 	}
 	return ""

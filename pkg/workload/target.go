@@ -56,6 +56,11 @@ type Observation struct {
 	Target, Primary rollout.Workload
 	// Selector is what the Services select the pods of the target by. The pods of the primary have PrimaryValue instead.
 	Selector Selector
+	// PrimarySelector is the same for a primary that was made when the target had another selector, or under other Options. It is
+	// empty when it is Selector.
+	PrimarySelector Selector
+	// Apart are labels of the pods of the target that pods of such a primary, which Selector selects as well, don't have.
+	Apart map[string]string
 	// PodLabels are the labels of the pods of the target, PrimaryPodLabels those of a primary
 	// of the user's.
 	PodLabels, PrimaryPodLabels map[string]string

@@ -67,7 +67,12 @@ func (d *deployment) createPrimary(ctx context.Context, c *v1beta1.Canary, targe
 	src, err := d.sourceOf(c, target, revision)
 	switch {
 	case errors.Is(err, ErrMoved) && stored != nil:
-		src, err = d.sourceOf(c, stored, revision)
+		if src, err = d.sourceOf(c, stored, revision); err == nil {
+			// The Services select what is there now, and so does the next copy.
+			if now, problem := selectorOf(target, d.options.SelectorLabels); problem == nil {
+				src.selector = now
+			}
+		}
 	case errors.Is(err, ErrMoved) && wasPromoted(c, revision):
 		// Not ErrMoved: a pass with a fresh view of the cluster would come to the same end.
 		err = lostRevision(c, target, revision)
@@ -77,6 +82,10 @@ func (d *deployment) createPrimary(ctx context.Context, c *v1beta1.Canary, targe
 	}
 	if replicas := intAt(target.Object, 1, "spec", "replicas"); replicas > 0 {
 		src.replicas = replicas
+		if stored != nil && c.Spec.AutoscalerRef != nil {
+			// An autoscaler gave the primary that this one replaces more.
+			src.replicas = max(replicas, intAt(stored.Object, 1, "spec", "replicas"))
+		}
 	} else if stored != nil {
 		src.replicas = intAt(stored.Object, 1, "spec", "replicas")
 	}
@@ -151,6 +160,14 @@ func (d *deployment) updatePrimary(ctx context.Context, c *v1beta1.Canary, targe
 		return failed(err)
 	}
 	return d.confirmRecord(ctx, c, updated)
+}
+
+// checkUpdatable tells of a primary that can't become a copy because its selector can't be changed.
+func checkUpdatable(primary *unstructured.Unstructured, s Selector) *rollout.Problem {
+	if selects(primary, s) {
+		return nil
+	}
+	return invalid("%s selects its pods by %s and not by %s=%s alone", described(primary), labelsIn(primary), s.Label, s.PrimaryValue())
 }
 
 // sourceOf makes sure that an object is at the revision asked for, and gets it ready to be copied.

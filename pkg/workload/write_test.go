@@ -241,7 +241,7 @@ func TestForeignPrimaryIsNotOverwritten(t *testing.T) {
 		}, "belongs to Application shop"},
 		{"selector", func(p *unstructured.Unstructured) {
 			mapAt(p.Object, "spec", "selector")["matchLabels"] = map[string]any{"app": "podinfo-primary", "track": "x"}
-		}, "-selector-labels"},
+		}, "not by app=podinfo-primary alone"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

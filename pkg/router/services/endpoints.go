@@ -31,7 +31,7 @@ func EndpointsOf(c *v1beta1.Canary, in Input, live router.Live, endpointSlices [
 	if err != nil {
 		return Endpoints{}, wrapped(apexRef, err)
 	}
-	e := Endpoints{Used: apex != nil && selectorOf(apex)[in.Label] == in.Value+v1beta1.PrimarySuffix}
+	e := Endpoints{Used: apex != nil && leadsToPrimary(apex, in)}
 	main := mainPort(&c.Spec.Service)
 	name := main.name
 	for _, p := range livePorts(primary) {

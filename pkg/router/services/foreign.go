@@ -3,6 +3,7 @@ package services
 import (
 	"fmt"
 	"maps"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -20,11 +21,11 @@ func checkForeign(c *v1beta1.Canary, in Input, current *unstructured.Unstructure
 		return nil
 	}
 	selector := selectorOf(current)
-	primary := maps.Clone(in.Pods)
+	primary, by := maps.Clone(in.Pods), in.primary()
 	if primary == nil {
 		primary = map[string]string{}
 	}
-	primary[in.Label] = in.Value + v1beta1.PrimarySuffix
+	primary[by.Label] = by.Value
 	if len(selector) == 0 || within(selector, in.Pods) || within(selector, primary) ||
 		selectsBy(current, in.Label, in.Value) {
 		return nil
@@ -64,6 +65,19 @@ func selectorOf(service *unstructured.Unstructured) map[string]string {
 		return nil
 	}
 	return selector
+}
+
+// selectsPrimary is whether a Service selects the pods of a primary alone, of that which is there or of one that is gone: the target may
+// have had another label.
+func selectsPrimary(service *unstructured.Unstructured, in Input) bool {
+	if by := in.primary(); selectsBy(service, by.Label, by.Value) {
+		return true
+	}
+	selector := selectorOf(service)
+	for _, value := range selector {
+		return len(selector) == 1 && strings.HasSuffix(value, v1beta1.PrimarySuffix) && !within(selector, in.Pods)
+	}
+	return false
 }
 
 // selectsBy is whether a Service selects its pods by one label alone.

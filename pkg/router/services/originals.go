@@ -77,7 +77,13 @@ func allNames(c *v1beta1.Canary) []string {
 // leadsTo is whether a Service leads to a side of the Canary.
 func leadsTo(service *unstructured.Unstructured, in Input) bool {
 	value, ok := selectorOf(service)[in.Label]
-	return ok && (value == in.Value || value == in.Value+v1beta1.PrimarySuffix)
+	return ok && value == in.Value || leadsToPrimary(service, in)
+}
+
+func leadsToPrimary(service *unstructured.Unstructured, in Input) bool {
+	primary := in.primary()
+	value, ok := selectorOf(service)[primary.Label]
+	return ok && value == primary.Value
 }
 
 // released is an original that selects the pods of the primary where it would select those of the target. What is kept of the
@@ -85,8 +91,9 @@ func leadsTo(service *unstructured.Unstructured, in Input) bool {
 func released(original *router.Object, in Input) router.Object {
 	o := *original
 	o.Wanted = original.Wanted.DeepCopy()
-	if selector := mapIn(o.Wanted, "selector"); selector[in.Label] == in.Value {
-		selector[in.Label] = in.Value + v1beta1.PrimarySuffix
+	if selector, primary := mapIn(o.Wanted, "selector"), in.primary(); selector[in.Label] == in.Value {
+		delete(selector, in.Label)
+		selector[primary.Label] = primary.Value
 	}
 	o.Owned = slices.DeleteFunc(slices.Clone(o.Owned), func(path []string) bool { return path[0] == "metadata" })
 	return o
@@ -126,7 +133,7 @@ func original(c *v1beta1.Canary, in Input, current *unstructured.Unstructured) (
 	if err != nil {
 		return nil, err
 	}
-	if was == nil && selectorOf(current)[in.Label] != in.Value+v1beta1.PrimarySuffix {
+	if was == nil && !leadsToPrimary(current, in) {
 		// Given back already.
 		return nil, nil
 	}
@@ -145,7 +152,7 @@ func original(c *v1beta1.Canary, in Input, current *unstructured.Unstructured) (
 	if c.Spec.Service.TrafficDistribution != "" && was != nil {
 		own("trafficDistribution")
 	}
-	selector, _ := was["selector"].(map[string]any)
+	selector := originalSelector(was, in)
 	switch external, _ := was["externalName"].(string); {
 	case was["type"] == string(corev1.ServiceTypeExternalName) && external != "":
 		own("type")
@@ -163,6 +170,17 @@ func original(c *v1beta1.Canary, in Input, current *unstructured.Unstructured) (
 		spec["selector"] = maps.Clone(selector)
 	}
 	return &router.Object{Ref: ref, Wanted: router.NewObject(ref, nil, nil, spec), Owned: owned, Unowned: true}, nil
+}
+
+// originalSelector is what a Service selected, nothing if those were the pods of a target that was made anew with other labels since.
+func originalSelector(was map[string]any, in Input) map[string]any {
+	selector, _ := was["selector"].(map[string]any)
+	for key, value := range selector {
+		if have, ok := in.Pods[key]; len(in.Pods) > 0 && (!ok || have != value) {
+			return nil
+		}
+	}
+	return selector
 }
 
 // originalPorts are the ports that a Service had, with the defaults of the API server, and with the node ports that the live

@@ -19,6 +19,12 @@ type Input struct {
 	// Label is the key that selects the pods of the target, Value its value there. The pods of the primary carry
 	// "<Value>-primary".
 	Label, Value string
+	// Primary is what selects the pods of the primary where that was made when the target had another label or value. Default:
+	// Label and "<Value>-primary".
+	Primary Selector
+	// Apart are labels of the pods of the target that the canary Service selects by as well, because pods of the primary have Label
+	// and Value, too.
+	Apart map[string]string
 	// Pods are the labels of the pods of the target, PrimaryPods those of the primary.
 	Pods, PrimaryPods map[string]string
 	// Ports are the container ports of the target. They are used with service.portDiscovery only.
@@ -32,6 +38,17 @@ type Port struct {
 	Number int32
 	// Protocol is TCP if empty.
 	Protocol corev1.Protocol
+}
+
+// Selector selects pods by one label.
+type Selector struct{ Label, Value string }
+
+// primary is what selects the pods of the primary.
+func (in *Input) primary() Selector {
+	if in.Primary.Label != "" {
+		return in.Primary
+	}
+	return Selector{in.Label, in.Value + v1beta1.PrimarySuffix}
 }
 
 // Ref names a Service.
@@ -66,11 +83,11 @@ func Backends(c *v1beta1.Canary, in Input, live router.Live) ([]router.Object, e
 		return nil, nil
 	}
 	names := router.NamesOf(c)
-	canary, err := render(c, in, live, side{names.Canary, in.Value, c.Spec.Service.Canary})
+	canary, err := render(c, in, live, side{names.Canary, Selector{in.Label, in.Value}, in.Apart, c.Spec.Service.Canary})
 	if err != nil {
 		return nil, err
 	}
-	primary, err := render(c, in, live, side{names.Primary, in.Value + v1beta1.PrimarySuffix, c.Spec.Service.Primary})
+	primary, err := render(c, in, live, side{names.Primary, in.primary(), nil, c.Spec.Service.Primary})
 	if err != nil {
 		return nil, err
 	}
@@ -83,8 +100,7 @@ func Apex(c *v1beta1.Canary, in Input, live router.Live) ([]router.Object, error
 	if !Managed(c) {
 		return nil, nil
 	}
-	apex, err := render(c, in, live,
-		side{router.NamesOf(c).Apex, in.Value + v1beta1.PrimarySuffix, c.Spec.Service.Apex})
+	apex, err := render(c, in, live, side{router.NamesOf(c).Apex, in.primary(), nil, c.Spec.Service.Apex})
 	if err != nil {
 		return nil, err
 	}
@@ -93,8 +109,10 @@ func Apex(c *v1beta1.Canary, in Input, live router.Live) ([]router.Object, error
 
 // side is what one Service differs in from the two others.
 type side struct {
-	name, value string
-	metadata    *v1beta1.CustomMetadata
+	name     string
+	selects  Selector
+	apart    map[string]string
+	metadata *v1beta1.CustomMetadata
 }
 
 func render(c *v1beta1.Canary, in Input, live router.Live, s side) (router.Object, error) {
@@ -113,7 +131,7 @@ func render(c *v1beta1.Canary, in Input, live router.Live, s side) (router.Objec
 	spec := map[string]any{
 		"type":     string(corev1.ServiceTypeClusterIP),
 		"ports":    ports(service, in.Ports, current),
-		"selector": map[string]any{in.Label: s.value},
+		"selector": s.selector(),
 	}
 	if service.Headless {
 		spec["clusterIP"] = corev1.ClusterIPNone
@@ -125,15 +143,23 @@ func render(c *v1beta1.Canary, in Input, live router.Live, s side) (router.Objec
 	if s.metadata != nil {
 		maps.Copy(labels, s.metadata.Labels)
 	}
-	labels[in.Label] = s.name
+	labels[s.selects.Label] = s.name
 	return router.Object{
 		Ref:           ref,
 		Wanted:        router.NewObject(ref, labels, router.Annotated(s.metadata), spec),
 		Owned:         owned(c, current),
 		ExactMetadata: exactMetadata(service.UnmanagedMetadata),
-		// What leads to the primary already is no original: Flagger took it over.
-		KeepOriginal: current != nil && !selectsBy(current, in.Label, in.Value+v1beta1.PrimarySuffix),
+		// What leads to a primary already is no original: Flagger took it over, or the primary was another one then.
+		KeepOriginal: current != nil && !selectsPrimary(current, in),
 	}, nil
+}
+
+func (s *side) selector() map[string]any {
+	selector := map[string]any{s.selects.Label: s.selects.Value}
+	for key, value := range s.apart {
+		selector[key] = value
+	}
+	return selector
 }
 
 // owned lists the fields that are ours in a Service. A Service of the user keeps its type, because a load balancer or node

@@ -43,13 +43,22 @@ func newWorld(t *testing.T, change ...func(*v1beta1.CanaryService)) *world {
 	return w
 }
 
-func (w *world) tryApply() error {
+func (w *world) tryApply() error { return w.tryApplyFor(input()) }
+
+func (w *world) applyFor(in services.Input) {
 	w.Helper()
-	backends, err := services.Backends(w.canary, input(), w.store)
+	if err := w.tryApplyFor(in); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) tryApplyFor(in services.Input) error {
+	w.Helper()
+	backends, err := services.Backends(w.canary, in, w.store)
 	if err != nil {
 		return err
 	}
-	apex, err := services.Apex(w.canary, input(), w.store)
+	apex, err := services.Apex(w.canary, in, w.store)
 	if err != nil {
 		return err
 	}
