@@ -105,7 +105,7 @@ e2e-knative: bin/e2e.test ## Roll out what the controllers of Knative serve. The
 test-gateway: e2e-contour ## The same as e2e-contour
 
 # What goes through a data plane.
-THROUGH := TestDataPlane|TestKilled|TestNothingLost|TestDeletionGivesBack
+THROUGH := TestDataPlane|TestKilled|TestNothingLost|TestDeletionGivesBack|TestHangingWebhook
 
 # Real data planes: $(1) is that of the tests, $(2) the feature of the testbed, $(3) which tests, $(4) more flags of the testbed.
 define through

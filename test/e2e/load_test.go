@@ -32,9 +32,15 @@ type requests struct {
 
 	mu       sync.Mutex
 	sent     int
-	lost     []string
+	lost     []loss
 	answers  []answer
 	answered chan struct{}
+}
+
+// loss is a request of a moment that nobody answered.
+type loss struct {
+	sent time.Time
+	text string
 }
 
 // answer says which version answered the request of a moment, and whether that had a connection of its own.
@@ -96,7 +102,8 @@ func (r *requests) note(a answer, err error) {
 	defer r.mu.Unlock()
 	r.sent++
 	if err != nil {
-		r.lost = append(r.lost, fmt.Sprintf("%s after %s: %v", a.sent.Format("15:04:05.000"), time.Since(a.sent).Round(time.Millisecond), err))
+		text := fmt.Sprintf("%s after %s: %v", a.sent.Format("15:04:05.000"), time.Since(a.sent).Round(time.Millisecond), err)
+		r.lost = append(r.lost, loss{a.sent, text})
 		return
 	}
 	r.answers = append(r.answers, a)
@@ -219,11 +226,23 @@ func (r *requests) versions() map[string]int {
 // end stops the requests, and fails the test if one of them was lost.
 func (r *requests) end(t testing.TB) {
 	t.Helper()
+	r.endSince(t, time.Time{})
+}
+
+// endSince stops the requests, and fails the test if one was lost that was sent after a moment.
+func (r *requests) endSince(t testing.TB, from time.Time) {
+	t.Helper()
 	r.stop()
 	r.wait.Wait()
 	r.kept.CloseIdleConnections()
 	t.Logf("%d requests, %d lost", r.sent, len(r.lost))
-	if len(r.lost) > 0 || r.sent < 100 {
-		t.Errorf("%d of %d requests lost:\n%s", len(r.lost), r.sent, strings.Join(r.lost, "\n"))
+	var late []string
+	for _, l := range r.lost {
+		if l.sent.After(from) {
+			late = append(late, l.text)
+		}
+	}
+	if len(late) > 0 || r.sent < 100 {
+		t.Errorf("%d of %d requests lost:\n%s", len(late), r.sent, strings.Join(late, "\n"))
 	}
 }
