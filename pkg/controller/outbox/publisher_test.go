@@ -260,4 +260,6 @@ func TestAlertThatFailsIsNoObstacle(t *testing.T) {
 // failingNotifier has no receiver.
 type failingNotifier struct{}
 
-func (failingNotifier) Notify(context.Context, notify.Alert) error { return errors.Join(errors.New("no receiver"), errors.New("none at all")) }
+func (failingNotifier) Notify(context.Context, notify.Alert) error {
+	return errors.Join(errors.New("no receiver"), errors.New("none at all"))
+}

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-
 )
 
 // quoted is how much of the body of an error is shown, in bytes.
