@@ -31,6 +31,7 @@ import (
 var (
 	canaryResource  = cache.CanaryResource
 	serviceResource = services.Ref("", "").Resource
+	slicesResource  = cache.SlicesRef("", "").Resource
 )
 
 var deploymentResource = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
@@ -65,6 +66,7 @@ func newAPI(t *testing.T, objects ...*unstructured.Unstructured) *api {
 		scalerResource:     "HorizontalPodAutoscalerList",
 		kedaResource:       "ScaledObjectList",
 		{Group: "apps", Version: "v1", Resource: "controllerrevisions"}: "ControllerRevisionList",
+		slicesResource:  "EndpointSliceList",
 		ingressResource: "IngressList",
 		routeResource:   "TrafficRouteList",
 		virtualServices: "VirtualServiceList",
@@ -179,6 +181,8 @@ func resourceOf(u *unstructured.Unstructured) schema.GroupVersionResource {
 		return ingressResource
 	case "VirtualService":
 		return virtualServices
+	case "EndpointSlice":
+		return slicesResource
 	default:
 		return serviceResource
 	}

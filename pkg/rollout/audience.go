@@ -12,8 +12,8 @@ func strategyChanged(p *pass) bool {
 	}
 	if !p.giveUpTraffic() {
 		if p.f.Primary.Health.State != Stuck && !p.expired(&p.clocks().Primary) {
-			p.fail(ReasonNoReadyCapacity, "%s has no ready pods to take the traffic of %s back: the analysis that spec.analysis asks for begins once it has",
-				p.primaryName(), p.targetName())
+			p.fail(ReasonNoReadyCapacity, "%s %s to take the traffic of %s back: the analysis that spec.analysis asks for begins once it has",
+				p.primaryName(), p.noReadyPods(p.f.Port.State), p.targetName())
 			return true
 		}
 		// The spec may have been changed to get a revision out sooner that mends the primary.

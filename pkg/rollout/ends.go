@@ -385,8 +385,8 @@ func retreat(p *pass) bool {
 // holdCanary keeps a canary that is to be taken back but is the only side that serves. One that served before the run goes on
 // to do so when the run has failed, until its primary is ready: it was rejected, so it is not to serve for longer than it has to.
 func (p *pass) holdCanary() {
-	p.fail(ReasonNoReadyCapacity, "%s has no ready pods to take the traffic of %s back: the canary keeps serving until it has",
-		p.primaryName(), p.targetName())
+	p.fail(ReasonNoReadyCapacity, "%s %s to take the traffic of %s back: the canary keeps serving until it has",
+		p.primaryName(), p.noReadyPods(p.f.Port.State), p.targetName())
 	if !p.canaryServes() {
 		return
 	}

@@ -215,7 +215,7 @@ type ServicesFact struct {
 	BackendsInPlace, ApexInPlace bool
 }
 
-// PortState is what the endpoints of the primary Service show of a port.
+// PortState is what the endpoints of a Service show of a port.
 type PortState string
 
 // The states of a port. It is unknown as long as no pod is ready behind a Service that asks for it.
@@ -233,8 +233,8 @@ type PortFact struct {
 	Name string
 	// Declared lists, in words, what the target has instead of the name.
 	Declared string
-	// State is about a name.
-	State PortState
+	// State and Canary are about a name: what the endpoints of the primary and of the canary Service show of it.
+	State, Canary PortState
 }
 
 // ScalerFact tells whether the autoscalers are as wanted. It is all false for a Canary without one.

@@ -61,9 +61,9 @@ func (p *pass) repair() {
 		fix = append(fix, EnsureBackendServices{})
 	}
 	if !p.f.Services.ApexInPlace {
-		if lost := p.f.Primary.Available == 0 || p.f.Port.State == PortMissing; !lost || p.f.Target.Available == 0 {
+		if p.f.Primary.Available > 0 || p.f.Target.Available == 0 {
 			fix = append(fix, EnsureApexService{})
-		} else if p.problem == nil && p.f.Primary.Available > 0 {
+		} else if p.problem == nil && p.f.Port.State == PortMissing {
 			p.failPort()
 		} else if p.problem == nil {
 			p.fail(ReasonNoReadyCapacity, "the Service of %s stays as it is: %s, which it is to lead to, has no ready pods", p.canaryName(), p.primaryName())

@@ -86,7 +86,7 @@ func (p *pass) coverPrimary() {
 	if !lost || p.leadsAllToCanary() || p.st.Stage == stageLeadingBack || p.countsOneByOne() {
 		return
 	}
-	p.warning("%s has no ready pods, routing all traffic to canary", p.primaryName())
+	p.warning("%s %s, routing all traffic to canary", p.primaryName(), p.noReadyPods(p.f.Port.State))
 	p.leadAllToCanary()
 	p.st.NextCheckAt = nil
 }

@@ -74,6 +74,7 @@ type pass struct {
 func newPass(f *Facts) *pass {
 	p := &pass{f: f, c: f.Canary, next: f.Canary.Status.DeepCopy()}
 	p.a, p.ignored = served(f)
+	p.heedPort()
 	p.ignored = append(p.ignored, f.Provider.Warnings...)
 	if p.next.Rollout == nil {
 		p.next.Rollout = &v1beta1.RolloutStatus{}

@@ -197,6 +197,9 @@ func (p *pass) watchPrimary() {
 	lost := leads && p.f.Primary.Available == 0 && (p.f.Primary.Replicas > 0 || !p.f.Scaler.AdmitsZero)
 	switch told := p.healthReason() == ReasonPrimaryNotReady; {
 	case p.healthReason() == ReasonPromotionFailed || p.canaryServes():
+	case lost && p.f.Port.State == PortMissing:
+		p.keepHealth = false
+		p.failPort()
 	case lost:
 		p.keepHealth = false
 		p.fail(ReasonPrimaryNotReady, "%s has no ready pods: nobody answers the requests for %s", p.primaryName(), p.canaryName())
@@ -276,7 +279,7 @@ func (p *pass) primaryLost() bool {
 		return false
 	}
 	if p.f.Primary.Health.State == Stuck || p.expired(&p.clocks().Primary) {
-		p.normal("%s has no ready pods, routing all traffic to canary", p.primaryName())
+		p.normal("%s %s, routing all traffic to canary", p.primaryName(), p.noReadyPods(p.f.Port.State))
 		p.letCanaryServe()
 	}
 	return true

@@ -276,7 +276,7 @@ func (p *pass) leaveDeadCanary() bool {
 	if !p.sendsToCanary() || p.f.Target.Available > 0 || p.f.Primary.Available == 0 {
 		return false
 	}
-	p.warning("%s has no ready pods, routing all traffic to primary", p.targetName())
+	p.warning("%s %s, routing all traffic to primary", p.targetName(), p.noReadyPods(p.f.Port.Canary))
 	p.routeToPrimary()
 	return true
 }

@@ -10,7 +10,7 @@ import (
 	"flagger.app/flagger/pkg/router"
 )
 
-// Endpoints is what is known of the pods that service.port of the primary Service leads to.
+// Endpoints is what is known of the pods that service.port of the primary or the canary Service leads to.
 type Endpoints struct {
 	// Wanted is whether the Service leads to the container port that the Canary wants.
 	Wanted bool
@@ -20,12 +20,12 @@ type Endpoints struct {
 	Used bool
 }
 
-// EndpointsOf tells about the primary Service and its EndpointSlices. All is false while there is no such Service.
-func EndpointsOf(c *v1beta1.Canary, in Input, live router.Live, endpointSlices []*unstructured.Unstructured) (Endpoints, error) {
-	apexRef, primaryRef, _ := Refs(c)
-	primary, err := live.Get(primaryRef)
-	if err != nil || primary == nil {
-		return Endpoints{}, wrapped(primaryRef, err)
+// EndpointsOf tells about a Service of one side and its EndpointSlices. All is false while there is no such Service.
+func EndpointsOf(c *v1beta1.Canary, side router.Ref, in Input, live router.Live, endpointSlices []*unstructured.Unstructured) (Endpoints, error) {
+	apexRef, _, _ := Refs(c)
+	service, err := live.Get(side)
+	if err != nil || service == nil {
+		return Endpoints{}, wrapped(side, err)
 	}
 	apex, err := live.Get(apexRef)
 	if err != nil {
@@ -34,7 +34,7 @@ func EndpointsOf(c *v1beta1.Canary, in Input, live router.Live, endpointSlices [
 	e := Endpoints{Used: apex != nil && leadsToPrimary(apex, in)}
 	main := mainPort(&c.Spec.Service)
 	name := main.name
-	for _, p := range livePorts(primary) {
+	for _, p := range livePorts(service) {
 		if p.protocol == main.protocol && p.target == main.target {
 			name, e.Wanted = p.name, true
 		} else if p.number == main.number && !e.Wanted {

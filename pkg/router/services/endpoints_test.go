@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/router"
 	"flagger.app/flagger/pkg/router/services"
 )
 
@@ -41,15 +42,18 @@ func TestEndpoints(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, func(s *v1beta1.CanaryService) { s.TargetPort = intstr.FromString("web") })
-			if got, err := services.EndpointsOf(w.canary, input(), w.store, c.slices); err != nil || got != (services.Endpoints{}) {
+			_, primary, canary := services.Refs(w.canary)
+			if got, err := services.EndpointsOf(w.canary, primary, input(), w.store, c.slices); err != nil || got != (services.Endpoints{}) {
 				t.Errorf("without Services: %+v, %v", got, err)
 			}
 			w.apply()
 			if c.edit != nil {
 				c.edit(&w.canary.Spec.Service)
 			}
-			if got, err := services.EndpointsOf(w.canary, input(), w.store, c.slices); err != nil || got != c.want {
-				t.Errorf("got %+v, %v, want %+v", got, err, c.want)
+			for _, side := range []router.Ref{primary, canary} {
+				if got, err := services.EndpointsOf(w.canary, side, input(), w.store, c.slices); err != nil || got != c.want {
+					t.Errorf("%s: got %+v, %v, want %+v", side, got, err, c.want)
+				}
 			}
 		})
 	}
