@@ -52,9 +52,9 @@ func (p *pass) notes() []string {
 
 // settleNotes keeps in sight what users should know of a Canary that is healthy otherwise.
 func (p *pass) settleNotes() {
-	old, notes := condition(p.next, v1beta1.HealthyType), p.notes()
-	if !p.c.DeletionTimestamp.IsZero() || p.f.Problem != nil || p.f.Provider.Name == "" || old == nil && len(notes) == 0 ||
-		old != nil && old.Status != corev1.ConditionTrue {
+	old, notes, deletion := condition(p.next, v1beta1.HealthyType), p.notes(), p.onDeletion()
+	if !p.c.DeletionTimestamp.IsZero() || p.f.Problem != nil || p.f.Provider.Name == "" ||
+		old == nil && len(notes) == 0 && deletion == "" || old != nil && old.Status != corev1.ConditionTrue {
 		return
 	}
 	p.tellNew(p.f.Port.Undeclared)
@@ -67,6 +67,9 @@ func (p *pass) settleNotes() {
 		reason = ReasonPortNotDeclared
 	case len(notes) > 0:
 		reason = ReasonRoutesNotReported
+	}
+	if deletion != "" {
+		notes = append(notes, deletion)
 	}
 	p.setCondition(v1beta1.HealthyType, corev1.ConditionTrue, string(reason), strings.Join(notes, "; "))
 }

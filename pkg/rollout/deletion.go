@@ -27,6 +27,30 @@ func finalizer(p *pass) bool {
 	return true
 }
 
+// onDeletion says what a deletion of the Canary would do, whatever its rollout has come to. It is empty before the Canary leads to
+// its primary, and where no request depends on the answer: a target without pods of its own serves as before, and a primary of the user's own stays.
+func (p *pass) onDeletion() string {
+	if p.next.Phase == "" || p.next.Phase == v1beta1.CanaryPhaseInitializing || p.st.Target == nil {
+		return ""
+	}
+	target, primary, reverts := p.targetName(), p.primaryName(), p.c.Spec.RevertOnDeletion
+	switch {
+	case p.c.IsKnative() && !reverts:
+		return fmt.Sprintf("a deletion leaves spec.traffic of %s at the promoted revision unless spec.revertOnDeletion is set", target)
+	case (p.f.Target.Unscalable || p.c.HasOwnPrimary()) && !reverts:
+		return ""
+	case p.f.Target.Unscalable:
+		return fmt.Sprintf("a deletion gives %s its traffic back first", target)
+	case p.c.HasOwnPrimary():
+		return fmt.Sprintf("a deletion gives %s its pods and its traffic back first", target)
+	case !reverts:
+		return fmt.Sprintf("a deletion takes %s away and gives %s no pods: requests are lost unless spec.revertOnDeletion is set", primary, target)
+	case p.f.Provider.Name == v1beta1.ExternalProvider:
+		return fmt.Sprintf("a deletion gives %s its pods and its Service back before %s goes: lead the traffic there meanwhile", target, primary)
+	}
+	return fmt.Sprintf("a deletion gives %s its pods and its traffic back before %s goes", target, primary)
+}
+
 // terminating hands a Canary that is being deleted back to its user: target, then traffic, and only then the Canary goes and
 // the garbage collector takes the primary. No other rule runs meanwhile, and nothing leads the traffic to the primary again.
 func terminating(p *pass) bool {

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -202,4 +203,72 @@ func TestDeletionBegunByAnotherOperator(t *testing.T) {
 	}
 	check(t, d, want{rule: "terminating", phase: v1beta1.CanaryPhaseTerminated, actions: []Action{RemoveFinalizer{}},
 		says: []string{"Terminated canary podinfo.test"}})
+}
+
+// Healthy says what a deletion would do, in one write and without an event.
+func TestHealthyTellsOfDeletion(t *testing.T) {
+	reverts := spec(func(s *v1beta1.CanarySpec) { s.RevertOnDeletion = true })
+	held := func(f *Facts) { f.Canary.Finalizers = []string{v1beta1.Finalizer} }
+	by := func(provider string) edit { return func(f *Facts) { f.Provider.Name = provider } }
+	ofKind := func(apiVersion string) edit {
+		return func(f *Facts) {
+			ref := v1beta1.LocalObjectReference{APIVersion: apiVersion, Kind: "Service", Name: "podinfo"}
+			f.Canary.Spec.TargetRef, f.Canary.Status.Rollout.TargetRef = ref, &ref
+			f.Target.Unscalable, f.Primary.Unscalable = true, true
+		}
+	}
+	own := spec(func(s *v1beta1.CanarySpec) {
+		s.PrimaryRef = &v1beta1.LocalObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "podinfo-primary"}
+	})
+	const lost = "a deletion takes podinfo-primary.test away and gives podinfo.test no pods: requests are lost unless spec.revertOnDeletion is set"
+	const back = "a deletion gives podinfo.test its pods and its traffic back before podinfo-primary.test goes"
+	for name, c := range map[string]struct {
+		facts Facts
+		want  string
+	}{
+		"requests are lost":             {facts(initialized), lost},
+		"by any provider":               {facts(succeeded, by(v1beta1.KubernetesProvider), func(f *Facts) { f.Provider.Routes = false }), lost},
+		"also by an external one":       {facts(failed, by(v1beta1.ExternalProvider)), lost},
+		"also while a run is under way": {facts(progressing, running(10)), lost},
+		"they are not":                  {facts(initialized, reverts, held), back},
+		"whoever leads them has to help": {facts(initialized, reverts, held, by(v1beta1.ExternalProvider)),
+			"a deletion gives podinfo.test its pods and its Service back before podinfo-primary.test goes: lead the traffic there meanwhile"},
+		"a Service serves as before": {facts(initialized, ofKind("v1")), ""},
+		"and is led to again":        {facts(initialized, ofKind("v1"), reverts, held), "a deletion gives podinfo.test its traffic back first"},
+		"a Knative Service stays where it is": {facts(initialized, ofKind(v1beta1.KnativeAPIVersion)),
+			"a deletion leaves spec.traffic of podinfo.test at the promoted revision unless spec.revertOnDeletion is set"},
+		"a primary of the user's own stays":     {facts(initialized, own), ""},
+		"and hands back":                        {facts(initialized, own, reverts, held), "a deletion gives podinfo.test its pods and its traffic back first"},
+		"along with what else there is to know": {facts(initialized, func(f *Facts) { f.Port.Undeclared = "port: nobody" }), "port: nobody; " + lost},
+		"nothing leads to the primary yet":      {facts(v1beta1.CanaryPhaseInitializing, stage(stageCopying)), ""},
+		"it is being deleted":                   {facts(initialized, func(f *Facts) { f.Canary.DeletionTimestamp = &metav1.Time{Time: now} }), ""},
+		"something is wrong":                    {facts(initialized, health(ReasonPrimaryNotReady, "x", now), func(f *Facts) { unready(&f.Primary, Waiting, 0) }), "podinfo-primary.test has no ready pods: nobody answers the requests for podinfo.test"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := Decide(c.facts)
+			got, reason := "", ReasonHealthy
+			if h := condition(&d.Status, v1beta1.HealthyType); h != nil {
+				got, reason = h.Message, ProblemReason(h.Reason)
+			}
+			if got != c.want || strings.HasPrefix(got, "a deletion") && reason != ReasonHealthy {
+				t.Errorf("Healthy says %s: %q, want %q", reason, got, c.want)
+			}
+			for _, n := range d.Status.Rollout.Outbox {
+				if strings.HasPrefix(n.Message, "a deletion") {
+					t.Errorf("an event tells of it: %s", n.Message)
+				}
+			}
+			if c.facts.Canary.Status.Phase == progressing {
+				return
+			}
+			again := c.facts
+			again.Now, again.Delivered = now.Add(time.Second), d.Status.Rollout.Sequence
+			again.Canary = again.Canary.DeepCopy()
+			again.Canary.Status = d.Status
+			again.Canary.Status.Rollout.Outbox = nil
+			if next := Decide(again); !reflect.DeepEqual(next.Status, again.Canary.Status) && len(d.Actions) == 0 {
+				t.Errorf("the next pass writes %+v, want %+v", next.Status, again.Canary.Status)
+			}
+		})
+	}
 }

@@ -149,8 +149,8 @@ func TestB31_PreviousRoutesKeepTheCanary(t *testing.T) {
 			if !reflect.DeepEqual(d.Actions, c.actions) {
 				t.Errorf("actions %#v, want %#v", d.Actions, c.actions)
 			}
-			if h := condition(&d.Status, v1beta1.HealthyType); (h != nil) != (c.reason != "") || h != nil && h.Reason != string(c.reason) {
-				t.Errorf("condition %+v, want the reason %q", h, c.reason)
+			if got := troubleIn(d); got != c.reason {
+				t.Errorf("condition with the reason %q, want %q", got, c.reason)
 			}
 		})
 	}
@@ -298,8 +298,8 @@ func TestChangedPrimaryIsTold(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := Decide(c.facts)
 			check(t, d, c.want)
-			if got := condition(&d.Status, v1beta1.HealthyType); c.want.reason == "" && got != nil {
-				t.Errorf("healthy: %+v", got)
+			if got := troubleIn(d); c.want.reason == "" && got != "" {
+				t.Errorf("not healthy: %s", got)
 			}
 		})
 	}

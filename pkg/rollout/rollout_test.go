@@ -139,6 +139,14 @@ type want struct {
 	wake    time.Time
 }
 
+// troubleIn is the reason why a Canary is not healthy, empty if it is.
+func troubleIn(d Decision) ProblemReason {
+	if h := condition(&d.Status, v1beta1.HealthyType); h != nil && h.Status != corev1.ConditionTrue {
+		return ProblemReason(h.Reason)
+	}
+	return ""
+}
+
 func check(t *testing.T, d Decision, w want) {
 	t.Helper()
 	if d.Rule != w.rule {
@@ -1043,6 +1051,7 @@ func TestOutbox(t *testing.T) {
 		s.Rollout.Outbox = []v1beta1.Notice{{Sequence: 2}}
 		s.Conditions = []v1beta1.CanaryCondition{{Type: v1beta1.PromotedType, Status: corev1.ConditionUnknown, Reason: string(progressing)}}
 	}))
+	run.Canary.Status.Conditions = Decide(run).Status.Conditions
 	run.Delivered = 2
 	if d := Decide(run); len(d.Status.Rollout.Outbox) != 1 {
 		t.Error("under way, delivery alone cost a write")

@@ -84,6 +84,27 @@ func TestBlueGreenIsTakenOverWhereItIs(t *testing.T) {
 
 func withoutRoutes(f *Facts) { f.Provider, f.Routes = ProviderFact{Name: "kubernetes"}, RoutesFact{} }
 
+// A Canary that is taken over says what a deletion would do in the one write that this costs, and not in one of its own before,
+// while it gets its finalizer.
+func TestTakeoverTellsOfDeletion(t *testing.T) {
+	f := facts(succeeded, status(func(s *v1beta1.CanaryStatus) { s.Rollout = nil }))
+	d := Decide(f)
+	if c := condition(&d.Status, v1beta1.HealthyType); d.Rule != "adopt" || c == nil || c.Reason != string(ReasonHealthy) || c.Message == "" {
+		t.Fatalf("rule %s, condition %+v", d.Rule, c)
+	}
+	f.Canary = f.Canary.DeepCopy()
+	f.Canary.Status = d.Status
+	if again := Decide(f); !reflect.DeepEqual(again.Status, d.Status) || len(again.Actions) > 0 {
+		t.Errorf("another write of %+v", again.Status)
+	}
+	f.Canary.Spec.RevertOnDeletion = true
+	f.Canary.Status.Rollout = nil
+	f.Canary.Status.Conditions = nil
+	if early := Decide(f); early.Rule != "finalizer" || condition(&early.Status, v1beta1.HealthyType) != nil {
+		t.Errorf("rule %s writes %+v", early.Rule, early.Status)
+	}
+}
+
 // A Canary that is taken over says what is ignored of it in the one write that this costs.
 func TestTakeoverOfIgnoredFields(t *testing.T) {
 	f := facts(succeeded, spec(func(s *v1beta1.CanarySpec) { s.Analysis.Mirror = true }), status(func(s *v1beta1.CanaryStatus) { s.Rollout = nil }),

@@ -6,6 +6,7 @@ import (
 
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/rollout"
 )
 
 // scaled gives the target an autoscaler that leaves it without pods while there is no work.
@@ -26,8 +27,8 @@ func idle(t *testing.T, edits ...func(*v1beta1.CanarySpec)) *World {
 func atZero(t *testing.T, w *World) {
 	t.Helper()
 	until(t, w, "no pods", time.Minute, func() bool { return w.primary.replicas == 0 && w.target.replicas == 0 })
-	if message := message(w, v1beta1.HealthyType); message != "" {
-		t.Errorf("told %q", message)
+	if condition(w, v1beta1.HealthyType) != string(rollout.ReasonHealthy) {
+		t.Errorf("told %q", message(w, v1beta1.HealthyType))
 	}
 }
 
