@@ -7,6 +7,7 @@ package skipper
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -152,19 +153,28 @@ func split(spec map[string]any, names router.Names) bool {
 	return found
 }
 
-// weightsWith adds the weights of both sides to those that the user gave other Services.
+// weightsWith adds the weights of both sides to those that the user gave other Services. Where the user gave the Service of the
+// Canary a weight beside others of the same path, the sides share that one. It stays, so that it is known what they share.
 func weightsWith(users string, names router.Names, t router.Traffic) (string, error) {
-	weights := map[string]any{}
+	weights := map[string]float64{}
 	if users != "" {
 		if err := json.Unmarshal([]byte(users), &weights); err != nil {
 			return "", &router.FieldError{Field: ingress.NamedBy, Message: fmt.Sprintf(
 				"annotation %s of the Ingress can't be read: %v: correct it", weightsAnnotation, err)}
 		}
 	}
-	delete(weights, names.Apex)
-	weights[names.Primary], weights[names.Canary] = t.Primary, t.Canary
+	all := whole(weights, names)
+	weights[names.Primary], weights[names.Canary] = float64(t.Primary)*all/100, float64(t.Canary)*all/100
 	raw, err := json.Marshal(weights)
 	return string(raw), err
+}
+
+// whole is the weight that both sides have together.
+func whole(weights map[string]float64, names router.Names) float64 {
+	if all := weights[names.Apex]; all > 0 {
+		return all
+	}
+	return 100
 }
 
 // Read takes the weights from their annotation. While the route is disabled the Ingress of the user leads all to the primary.
@@ -184,7 +194,8 @@ func (*Provider) Read(c *v1beta1.Canary, live router.Live) (router.Observed, err
 	if !hasPrimary || !hasCanary {
 		return router.Observed{}, fmt.Errorf("%s %w: annotation %s lacks one", ref, router.ErrUnreadable, weightsAnnotation)
 	}
-	traffic, err := router.Split(ref, int64(primary), int64(canary))
+	percent := func(weight float64) int64 { return int64(math.Round(weight * 100 / whole(weights, names))) }
+	traffic, err := router.Split(ref, percent(primary), percent(canary))
 	predicates := annotations[predicateAnnotation]
 	if strings.Contains(predicates, disabled) {
 		traffic = router.Traffic{Primary: 100}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -234,6 +235,34 @@ func TestAnnotations(t *testing.T) {
 		want := map[string]int32{"assets-a": 80, "assets-b": 20, "podinfo-primary": 100 - weight, "podinfo-canary": weight}
 		if diff := cmp.Diff(want, weights); diff != "" {
 			t.Errorf("weights (-want +got):\n%s", diff)
+		}
+	}
+}
+
+// A user may split a path between this application and others. Both sides together keep the share of the application.
+func TestShareBesideOtherServices(t *testing.T) {
+	for weight := int32(1); weight <= 100; weight++ {
+		c := canary()
+		of, traffic := source(t, c), router.Traffic{Primary: 100 - weight, Canary: weight}
+		of.SetAnnotations(map[string]string{"zalando.org/backend-weights": `{"podinfo": 0.8, "other": 0.2}`})
+		o, err := rendered(t, c, traffic, of)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]float64{}
+		if err := json.Unmarshal([]byte(o.Annotations["zalando.org/backend-weights"]), &got); err != nil {
+			t.Fatal(err)
+		}
+		sides := got["podinfo-primary"] + got["podinfo-canary"]
+		if share := got["podinfo-canary"] / sides; math.Abs(sides-0.8) > 1e-9 || got["other"] != 0.2 || math.Abs(share-float64(weight)/100) > 1e-9 {
+			t.Errorf("%s: weights %v", traffic, got)
+		}
+		store := conformance.NewStore(nil)
+		if err := store.Put(ingress.Canary(c), router.NewObject(ingress.Canary(c), nil, o.Annotations, nil)); err != nil {
+			t.Fatal(err)
+		}
+		if observed, err := skipper.New(skipper.Options{}).Read(c, store); err != nil || observed.Traffic != traffic {
+			t.Errorf("%s: Read() = %s, %v", traffic, observed.Traffic, err)
 		}
 	}
 }
