@@ -18,7 +18,7 @@ import (
 func TestQueriesOfRecordedSeries(t *testing.T) {
 	type queries struct{ SuccessRate, Duration string }
 	got := map[string]map[string]queries{}
-	for _, gateway := range []string{"contour", "skipper"} {
+	for _, gateway := range []string{"contour", "skipper", "traefik"} {
 		got[gateway] = map[string]queries{}
 		o := observers()[gateway]
 		for _, namespace := range []string{"bad-canary", "slow-canary", "bad-primary", "slow-primary"} {

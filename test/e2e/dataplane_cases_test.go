@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -62,17 +63,17 @@ func TestDataPlane(tt *testing.T) {
 			l.operates()
 			c.live(l)
 			l.load.end(l)
-			l.record(c.name)
 		})
 	}
 }
 
-// recordVariable names, in the environment, a folder for what the data plane exports of each case: the tests of the built-in
+// recordVariable names, in the environment, a folder for what the data plane exports of an analysis: the tests of the built-in
 // queries are made of it.
 const recordVariable = "RECORD"
 
-// record writes the series that bear the namespace of the team, which becomes the name of the case.
-func (l *loaded) record(name string) {
+// record writes the series that bear the namespace of the team, which becomes the name of the test. A data plane may forget those of
+// a canary that gets no requests any more.
+func (l *loaded) record() {
 	l.Helper()
 	dir := os.Getenv(recordVariable)
 	if dir == "" {
@@ -81,7 +82,7 @@ func (l *loaded) record(name string) {
 	response, err := http.Get("http://" + l.plane.stats)
 	l.must(err)
 	defer response.Body.Close()
-	name = strings.NewReplacer(" ", "-", "/", "").Replace(name)
+	name := strings.ReplaceAll(path.Base(l.Name()), "_", "-")
 	var all strings.Builder
 	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
 		if strings.Contains(lines.Text(), l.ns) {
@@ -419,6 +420,7 @@ func (l *loaded) judged(image string, end v1beta1.CanaryPhase) {
 			}
 			return n >= 50
 		})
+		l.record()
 		l.edit(builtIn)
 		l.upTo(100)
 		l.set(v1beta1.ConfirmPromotionHook, true)
