@@ -72,6 +72,17 @@ func WithWorkloads(resource schema.GroupVersionResource) bool {
 	return false
 }
 
+// RefTo returns a Ref to objects of a kind, without the name of one.
+func RefTo(group, version, kind, resource string) Ref {
+	return Ref{Resource: schema.GroupVersionResource{Group: group, Version: version, Resource: resource}, Kind: kind}
+}
+
+// Of names an object of the same kind. The namespace is empty for a cluster-scoped one.
+func (r Ref) Of(namespace, name string) Ref {
+	r.Namespace, r.Name = namespace, name
+	return r
+}
+
 // GroupVersionKind is the kind in the form that objects carry.
 func (r Ref) GroupVersionKind() schema.GroupVersionKind {
 	return r.Resource.GroupVersion().WithKind(r.Kind)
@@ -149,6 +160,12 @@ type Abilities struct {
 	// ReportsDataPlane is set when that is seen on the proxies themselves. Pods that served can go as soon as it is reported;
 	// what only a controller says of the objects that it has read does not shorten the wait.
 	ReportsDataPlane bool
+}
+
+// Options are the settings of providers that come from flags and are the same for many.
+type Options struct {
+	// Unowned leaves out owner references, for a mesh or an ingress whose control plane is in another cluster.
+	Unowned bool
 }
 
 // Provider is one mesh or ingress. Implementations are stateless and safe for concurrent use.

@@ -11,7 +11,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
@@ -27,10 +26,7 @@ const (
 const namedBy = "spec.routeRef.name"
 
 // Options are the settings that come from flags.
-type Options struct {
-	// Unowned leaves out owner references, for an ingress in another cluster.
-	Unowned bool
-}
+type Options = router.Options
 
 // Provider renders ApisixRoutes.
 type Provider struct{ options Options }
@@ -67,12 +63,7 @@ func refName(c *v1beta1.Canary) string {
 }
 
 func ref(namespace, name string) router.Ref {
-	return router.Ref{
-		Resource:  schema.GroupVersionResource{Group: "apisix.apache.org", Version: "v2", Resource: "apisixroutes"},
-		Kind:      "ApisixRoute",
-		Namespace: namespace,
-		Name:      name,
-	}
+	return router.RefTo("apisix.apache.org", "v2", "ApisixRoute", "apisixroutes").Of(namespace, name)
 }
 
 // Outline is the route beside that of the user.

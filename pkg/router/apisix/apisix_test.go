@@ -64,43 +64,27 @@ func shape(c *v1beta1.Canary) {
 }
 
 func canary(change ...func(*v1beta1.Canary)) *v1beta1.Canary {
-	c := conformance.Podinfo()
-	shape(c)
-	for _, f := range change {
-		f(c)
-	}
-	return c
-}
-
-func suite(t *testing.T, options apisix.Options) conformance.Case {
-	return conformance.Case{
-		Provider: apisix.New(options),
-		Shape:    shape,
-		Sources: func(c *v1beta1.Canary) []*unstructured.Unstructured {
-			return []*unstructured.Unstructured{source(t, c)}
-		},
-		CRDs: &conformance.CRDs{
-			Module: "github.com/apache/apisix-ingress-controller", Version: "v1.8.4", File: "samples/deploy/crd/v1/ApisixRoute.yaml",
-		},
-		Foreign: map[string][]conformance.Field{"ApisixRoute": {{
-			Path: []string{"spec", "stream"},
-			Value: []any{map[string]any{
-				"name": "x", "protocol": "TCP", "match": map[string]any{"ingressPort": int64(9000)},
-				"backend": map[string]any{"serviceName": "x", "servicePort": int64(80)},
-			}},
-		}}},
-		Unowned: options.Unowned,
-	}
+	return conformance.Podinfo(append([]func(*v1beta1.Canary){shape}, change...)...)
 }
 
 func TestConformance(t *testing.T) {
-	c := suite(t, apisix.Options{})
-	c.Golden = true
-	conformance.Run(t, c)
-}
-
-func TestConformanceUnowned(t *testing.T) {
-	conformance.Run(t, suite(t, apisix.Options{Unowned: true}))
+	conformance.RunEither(t, func(unowned bool) conformance.Case {
+		return conformance.Case{
+			Provider: apisix.New(apisix.Options{Unowned: unowned}),
+			Shape:    shape,
+			Sources:  conformance.Users(t, users),
+			CRDs: &conformance.CRDs{
+				Module: "github.com/apache/apisix-ingress-controller", Version: "v1.8.4", File: "samples/deploy/crd/v1/ApisixRoute.yaml",
+			},
+			Foreign: map[string][]conformance.Field{"ApisixRoute": {{
+				Path: []string{"spec", "stream"},
+				Value: []any{map[string]any{
+					"name": "x", "protocol": "TCP", "match": map[string]any{"ingressPort": int64(9000)},
+					"backend": map[string]any{"serviceName": "x", "servicePort": int64(80)},
+				}},
+			}}},
+		}
+	})
 }
 
 func storeWith(t *testing.T, c *v1beta1.Canary, of *unstructured.Unstructured) *conformance.Store {

@@ -13,15 +13,11 @@ import (
 // expressions returns, for each match of the analysis, the conditions that a request has to meet, all of them. They are sorted
 // by name, so that two renderings are equal.
 func expressions(c *v1beta1.Canary) ([][]any, error) {
+	if err := (router.Conditions{System: "APISIX", QueryParams: true}).Check(c); err != nil {
+		return nil, err
+	}
 	var all [][]any
-	for i := range c.GetAnalysis().Match {
-		m, field := &c.GetAnalysis().Match[i], fmt.Sprintf("spec.analysis.match[%d]", i)
-		switch {
-		case len(m.SourceLabels) > 0:
-			return nil, &router.FieldError{Field: field + ".sourceLabels", Message: "APISIX can't match the labels of the client: match headers or query parameters instead"}
-		case len(m.Headers)+len(m.QueryParams) == 0:
-			return nil, &router.FieldError{Field: field, Message: "has no condition, so that every request would meet it: add headers or queryParams, or remove it"}
-		}
+	for _, m := range c.GetAnalysis().Match {
 		var conditions []any
 		for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
 			conditions = append(conditions, expression("Header", name, m.Headers[name]))

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
@@ -42,17 +41,30 @@ const (
 	retriesAnnotation = gatewayPrefix + "retries"
 )
 
-// Abilities of both versions: weights, and A/B matches on headers.
-func Abilities() router.Abilities { return router.Abilities{Routes: true, Weights: true, Match: true} }
+// Base is what the providers for both versions do alike.
+type Base struct {
+	// Version is that of the API.
+	Version string
+	Options router.Options
+}
 
-// Ref names an object of a version.
-func Ref(version, kind, namespace, name string) router.Ref {
-	return router.Ref{
-		Resource:  schema.GroupVersionResource{Group: "appmesh.k8s.aws", Version: version, Resource: strings.ToLower(kind) + "s"},
-		Kind:      kind,
-		Namespace: namespace,
-		Name:      name,
+// Abilities: weights, and A/B matches on headers.
+func (Base) Abilities() router.Abilities {
+	return router.Abilities{Routes: true, Weights: true, Match: true}
+}
+
+// Ref names an object.
+func (b Base) Ref(kind, namespace, name string) router.Ref {
+	return router.RefTo("appmesh.k8s.aws", b.Version, kind, strings.ToLower(kind)+"s").Of(namespace, name)
+}
+
+// Object returns an object with fields of its spec that are ours. What it is to be comes later.
+func (b Base) Object(kind string, c *v1beta1.Canary, name string, owned ...[]string) router.Object {
+	o := router.Object{Ref: b.Ref(kind, c.Namespace, name), KeepOriginal: true, Unowned: b.Options.Unowned}
+	for _, path := range owned {
+		o.Owned = append(o.Owned, append([]string{"spec"}, path...))
 	}
+	return o
 }
 
 // Protocol is that of the port.
@@ -145,17 +157,11 @@ func matchesOf(c *v1beta1.Canary) ([][]any, error) {
 	if most := defaultPriority - matchedPriority; len(match) > most {
 		return nil, &router.FieldError{Field: field, Message: fmt.Sprintf("has %d entries, and there is room for %d: remove some", len(match), most)}
 	}
+	if err := (router.Conditions{System: "App Mesh"}).Check(c); err != nil {
+		return nil, err
+	}
 	var all [][]any
-	for i := range match {
-		m, field := &match[i], fmt.Sprintf("%s[%d]", field, i)
-		switch {
-		case len(m.SourceLabels) > 0:
-			return nil, &router.FieldError{Field: field + ".sourceLabels", Message: "App Mesh can't match the labels of the client: match headers instead"}
-		case len(m.QueryParams) > 0:
-			return nil, &router.FieldError{Field: field + ".queryParams", Message: "App Mesh can't match query parameters in both of its versions: match headers instead"}
-		case len(m.Headers) == 0:
-			return nil, &router.FieldError{Field: field, Message: "has no condition, so that every request would meet it: add headers, or remove it"}
-		}
+	for _, m := range match {
 		var headers []any
 		for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
 			header := map[string]any{"name": name}

@@ -9,28 +9,22 @@ import (
 	"flagger.app/flagger/pkg/router/appmesh"
 )
 
-const version = "v1beta1"
-
 // Options are the settings that come from flags.
-type Options struct {
-	// Unowned leaves out owner references, for a mesh in another cluster.
-	Unowned bool
-}
+type Options = router.Options
 
 // Provider renders VirtualNodes and VirtualServices of the first version, in which a VirtualService holds its router.
-type Provider struct{ options Options }
+type Provider struct{ appmesh.Base }
 
 var _ router.Provider = (*Provider)(nil)
 
 // New returns the provider for the first version of the API.
-func New(options Options) *Provider { return &Provider{options: options} }
-
-// Abilities are those of App Mesh.
-func (*Provider) Abilities() router.Abilities { return appmesh.Abilities() }
+func New(options Options) *Provider {
+	return &Provider{appmesh.Base{Version: "v1beta1", Options: options}}
+}
 
 // Resources are VirtualNode and VirtualService.
-func (*Provider) Resources() []router.Ref {
-	return []router.Ref{appmesh.Ref(version, "VirtualNode", "", ""), appmesh.Ref(version, "VirtualService", "", "")}
+func (p *Provider) Resources() []router.Ref {
+	return []router.Ref{p.Ref("VirtualNode", "", ""), p.Ref("VirtualService", "", "")}
 }
 
 // Sources is empty.
@@ -62,10 +56,12 @@ func (p *Provider) Render(c *v1beta1.Canary, t router.Traffic, live router.Live)
 }
 
 func (p *Provider) node(c *v1beta1.Canary, name, service string, live router.Live) (router.Object, error) {
-	r := appmesh.Ref(version, "VirtualNode", c.Namespace, name)
-	existing, err := live.Get(r)
+	o := p.Object("VirtualNode", c, name, []string{"meshName"}, []string{"listeners"}, []string{"serviceDiscovery", "dns", "hostName"},
+		[]string{"backends"})
+	o.Early = true
+	existing, err := live.Get(o.Ref)
 	if err != nil {
-		return router.Object{}, fmt.Errorf("%s: %w", r, err)
+		return router.Object{}, fmt.Errorf("%s: %w", o.Ref, err)
 	}
 	listener := router.Unmanaged(existing, []string{"spec", "listeners"}, "portMapping")
 	listener["portMapping"] = appmesh.PortMapping(c, c.Spec.Service.Port)
@@ -81,15 +77,8 @@ func (p *Provider) node(c *v1beta1.Canary, name, service string, live router.Liv
 	if len(backends) > 0 {
 		spec["backends"] = backends
 	}
-	o := router.Object{
-		Ref:          r,
-		Owned:        [][]string{{"spec", "meshName"}, {"spec", "listeners"}, {"spec", "serviceDiscovery", "dns", "hostName"}, {"spec", "backends"}},
-		KeepOriginal: true,
-		Unowned:      p.options.Unowned,
-		Early:        true,
-	}
 	appmesh.LogRequests(c, &o, spec, existing)
-	o.Wanted = router.NewWanted(c, r, spec)
+	o.Wanted = router.NewWanted(c, o.Ref, spec)
 	return o, nil
 }
 
@@ -120,25 +109,20 @@ func (p *Provider) service(c *v1beta1.Canary, name string, t router.Traffic) (ro
 		}
 		rendered = append(rendered, rule)
 	}
-	r := appmesh.Ref(version, "VirtualService", c.Namespace, name+"."+c.Namespace)
-	return router.Object{
-		Ref: r,
-		Wanted: router.NewObject(r, nil, nil, map[string]any{
-			"meshName": c.Spec.Service.MeshName,
-			"virtualRouter": map[string]any{
-				"name": name, "listeners": []any{map[string]any{"portMapping": appmesh.PortMapping(c, c.Spec.Service.Port)}},
-			},
-			"routes": rendered,
-		}),
-		Owned:        [][]string{{"spec", "routes"}, {"spec", "virtualRouter"}, {"spec", "meshName"}},
-		KeepOriginal: true,
-		Unowned:      p.options.Unowned,
-	}, nil
+	o := p.Object("VirtualService", c, name+"."+c.Namespace, []string{"routes"}, []string{"virtualRouter"}, []string{"meshName"})
+	o.Wanted = router.NewObject(o.Ref, nil, nil, map[string]any{
+		"meshName": c.Spec.Service.MeshName,
+		"virtualRouter": map[string]any{
+			"name": name, "listeners": []any{map[string]any{"portMapping": appmesh.PortMapping(c, c.Spec.Service.Port)}},
+		},
+		"routes": rendered,
+	})
+	return o, nil
 }
 
 // Read takes the weights from the VirtualService of the apex.
-func (*Provider) Read(c *v1beta1.Canary, live router.Live) (router.Observed, error) {
-	r := appmesh.Ref(version, "VirtualService", c.Namespace, router.NamesOf(c).Apex+"."+c.Namespace)
+func (p *Provider) Read(c *v1beta1.Canary, live router.Live) (router.Observed, error) {
+	r := p.Ref("VirtualService", c.Namespace, router.NamesOf(c).Apex+"."+c.Namespace)
 	return appmesh.Read(c, r, live, func(target map[string]any) string {
 		name, _ := target["virtualNodeName"].(string) //nolint:errcheck // no name is nobody's
 		return name

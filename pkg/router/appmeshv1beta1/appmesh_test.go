@@ -25,73 +25,33 @@ func adapt(c *v1beta1.Canary) {
 	}
 }
 
-func headers() []v1beta1.AnalysisMatch {
-	return []v1beta1.AnalysisMatch{
-		{Headers: map[string]v1beta1.StringMatch{"x-b": {Regex: "y+"}, "x-a": {Exact: "1"}, "x-c": {Prefix: "a."}, "x-d": {Suffix: ".z"}, "x-e": {}}},
-		{Headers: map[string]v1beta1.StringMatch{"y": {Exact: "3"}}},
-	}
-}
-
-func suite(options appmeshv1beta1.Options) conformance.Case {
-	return conformance.Case{
-		Provider: appmeshv1beta1.New(options), Shape: shape, Adapt: adapt, Match: headers(), Unowned: options.Unowned,
-		Foreign: map[string][]conformance.Field{"VirtualNode": {{Path: []string{"spec", "awsName"}, Value: "x"}}},
-	}
-}
-
 func TestConformance(t *testing.T) {
-	c := suite(appmeshv1beta1.Options{})
-	c.Golden = true
-	conformance.Run(t, c)
-}
-
-func TestConformanceUnowned(t *testing.T) {
-	conformance.Run(t, suite(appmeshv1beta1.Options{Unowned: true}))
+	conformance.RunEither(t, func(unowned bool) conformance.Case {
+		return conformance.Case{
+			Provider: appmeshv1beta1.New(appmeshv1beta1.Options{Unowned: unowned}),
+			Shape:    shape, Adapt: adapt, Match: conformance.HeaderMatches(),
+			Foreign: map[string][]conformance.Field{"VirtualNode": {{Path: []string{"spec", "awsName"}, Value: "x"}}},
+		}
+	})
 }
 
 func canary(change ...func(*v1beta1.Canary)) *v1beta1.Canary {
-	c := conformance.Podinfo()
-	shape(c)
-	for _, f := range change {
-		f(c)
-	}
-	return c
+	return conformance.Podinfo(append([]func(*v1beta1.Canary){shape}, change...)...)
 }
 
 // render returns the objects of a Canary by kind and name.
 func render(t *testing.T, c *v1beta1.Canary, traffic router.Traffic) map[string]*unstructured.Unstructured {
 	t.Helper()
-	objects, err := appmeshv1beta1.New(appmeshv1beta1.Options{}).Render(c, traffic, conformance.NewStore(nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := map[string]*unstructured.Unstructured{}
-	for _, o := range objects {
-		all[o.Ref.Kind+" "+o.Ref.Name] = o.Wanted
-	}
-	return all
-}
-
-func at(t *testing.T, o *unstructured.Unstructured, path ...string) any {
-	t.Helper()
-	value, _, err := unstructured.NestedFieldCopy(o.Object, path...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return value
+	return conformance.NewBench(t, appmeshv1beta1.New(appmeshv1beta1.Options{}), c).Apply(traffic)
 }
 
 // In Flagger labels were compared with annotations, and each pass wrote the nodes again.
 func Test15_NodesAreWrittenOnce(t *testing.T) {
-	store, p := conformance.NewStore(nil), appmeshv1beta1.New(appmeshv1beta1.Options{})
-	applier := router.NewApplier(store, store)
+	b := conformance.NewBench(t, appmeshv1beta1.New(appmeshv1beta1.Options{}), canary())
 	for pass := range 3 {
-		objects, err := p.Render(canary(), router.Traffic{Primary: 100}, store)
-		if err == nil {
-			err = applier.Apply(t.Context(), canary(), objects)
-		}
-		if writes := store.Writes(); err != nil || (len(writes) > 0) != (pass == 0) {
-			t.Errorf("pass %d: %v, %v", pass, writes, err)
+		b.Apply(router.Traffic{Primary: 100})
+		if writes := b.Store.Writes(); (len(writes) > 0) != (pass == 0) {
+			t.Errorf("pass %d: %v", pass, writes)
 		}
 	}
 }
@@ -113,21 +73,10 @@ func Test16_AnnotationsOfTheGateway(t *testing.T) {
 
 // Changes of the hosts reach the annotations, and so does their removal.
 func TestHostsAreFollowed(t *testing.T) {
-	store, p := conformance.NewStore(nil), appmeshv1beta1.New(appmeshv1beta1.Options{})
-	applier := router.NewApplier(store, store)
+	b := conformance.NewBench(t, appmeshv1beta1.New(appmeshv1beta1.Options{}), canary())
 	for _, hosts := range [][]string{{"a.example.com"}, {"b.example.com"}, nil} {
-		c := canary(func(c *v1beta1.Canary) { c.Spec.Service.Hosts = hosts })
-		objects, err := p.Render(c, router.Traffic{Primary: 100}, store)
-		if err == nil {
-			err = applier.Apply(t.Context(), c, objects)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		o, err := store.Get(objects[3].Ref)
-		if err != nil {
-			t.Fatal(err)
-		}
+		b.Canary.Spec.Service.Hosts = hosts
+		o := b.Apply(router.Traffic{Primary: 100})["VirtualService podinfo.test"]
 		domain, exposed := o.GetAnnotations()["gateway.appmesh.k8s.aws/domain"]
 		if exposed != (len(hosts) > 0) || exposed && domain != hosts[0] {
 			t.Errorf("hosts %v: annotations %v", hosts, o.GetAnnotations())
@@ -138,9 +87,9 @@ func TestHostsAreFollowed(t *testing.T) {
 // Every match is a route of its own, in a fixed order of headers. In Flagger all of them had to hold at once.
 func Test02_MatchesOfAnABTest(t *testing.T) {
 	for range 20 {
-		c := canary(func(c *v1beta1.Canary) { c.Spec.Analysis.Match = headers() })
+		c := canary(func(c *v1beta1.Canary) { c.Spec.Analysis.Match = conformance.HeaderMatches() })
 		o := render(t, c, router.Traffic{Canary: 100, Matched: true})["VirtualService podinfo.test"]
-		routes := at(t, o, "spec", "routes").([]any)
+		routes := conformance.At(t, o, "spec", "routes").([]any)
 		var got []any
 		for _, item := range routes {
 			route := item.(map[string]any)
@@ -175,7 +124,7 @@ func TestRetryEvents(t *testing.T) {
 			c.Spec.Service.Retries = &v1beta1.HTTPRetry{RetryOn: retryOn}
 		}), router.Traffic{Primary: 100})["VirtualService podinfo.test"]
 		want["maxRetries"], want["perRetryTimeoutMillis"] = int64(1), int64(250)
-		route := at(t, o, "spec", "routes").([]any)[0].(map[string]any)
+		route := conformance.At(t, o, "spec", "routes").([]any)[0].(map[string]any)
 		if diff := cmp.Diff(any(want), route["http"].(map[string]any)["retryPolicy"]); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", retryOn, diff)
 		}
@@ -214,7 +163,7 @@ func TestListeners(t *testing.T) {
 			if o.GetKind() == "VirtualService" {
 				path = []string{"spec", "virtualRouter", "listeners"}
 			}
-			if diff := cmp.Diff(any(want), at(t, o, path...)); diff != "" {
+			if diff := cmp.Diff(any(want), conformance.At(t, o, path...)); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", name, diff)
 			}
 		}

@@ -14,30 +14,24 @@ import (
 	"flagger.app/flagger/pkg/router/services"
 )
 
-const version = "v1beta2"
-
 // Options are the settings that come from flags.
-type Options struct {
-	// Unowned leaves out owner references, for a mesh in another cluster.
-	Unowned bool
-}
+type Options = router.Options
 
 // Provider renders VirtualNodes, VirtualRouters and VirtualServices. The controller of App Mesh chooses the mesh.
-type Provider struct{ options Options }
+type Provider struct{ appmesh.Base }
 
 var _ router.Provider = (*Provider)(nil)
 
 // New returns the provider for the second version of the API.
-func New(options Options) *Provider { return &Provider{options: options} }
-
-// Abilities are those of App Mesh.
-func (*Provider) Abilities() router.Abilities { return appmesh.Abilities() }
+func New(options Options) *Provider {
+	return &Provider{appmesh.Base{Version: "v1beta2", Options: options}}
+}
 
 // Resources are VirtualNode, VirtualRouter, VirtualService, and the Services whose selectors the nodes repeat.
-func (*Provider) Resources() []router.Ref {
+func (p *Provider) Resources() []router.Ref {
 	return []router.Ref{
-		appmesh.Ref(version, "VirtualNode", "", ""), appmesh.Ref(version, "VirtualRouter", "", ""),
-		appmesh.Ref(version, "VirtualService", "", ""), services.Ref("", ""),
+		p.Ref("VirtualNode", "", ""), p.Ref("VirtualRouter", "", ""),
+		p.Ref("VirtualService", "", ""), services.Ref("", ""),
 	}
 }
 
@@ -82,10 +76,12 @@ func (p *Provider) Render(c *v1beta1.Canary, t router.Traffic, live router.Live)
 }
 
 func (p *Provider) node(c *v1beta1.Canary, name string, timeout time.Duration, live router.Live) (router.Object, error) {
-	r := appmesh.Ref(version, "VirtualNode", c.Namespace, name)
-	existing, err := live.Get(r)
+	o := p.Object("VirtualNode", c, name, []string{"listeners"}, []string{"serviceDiscovery", "dns", "hostname"},
+		[]string{"podSelector"}, []string{"backends"})
+	o.Early = true
+	existing, err := live.Get(o.Ref)
 	if err != nil {
-		return router.Object{}, fmt.Errorf("%s: %w", r, err)
+		return router.Object{}, fmt.Errorf("%s: %w", o.Ref, err)
 	}
 	// Connection pools, health checks and TLS of a listener are the user's.
 	listener := router.Unmanaged(existing, []string{"spec", "listeners"}, "portMapping", "timeout")
@@ -105,24 +101,15 @@ func (p *Provider) node(c *v1beta1.Canary, name string, timeout time.Duration, l
 	if len(selector) > 0 {
 		spec["podSelector"] = map[string]any{"matchLabels": selector}
 	}
-	backends, err := backendsOf(c, live)
+	backends, err := p.backendsOf(c, live)
 	if err != nil {
 		return router.Object{}, err
 	}
 	if len(backends) > 0 {
 		spec["backends"] = backends
 	}
-	o := router.Object{
-		Ref: r,
-		Owned: [][]string{
-			{"spec", "listeners"}, {"spec", "serviceDiscovery", "dns", "hostname"}, {"spec", "podSelector"}, {"spec", "backends"},
-		},
-		KeepOriginal: true,
-		Unowned:      p.options.Unowned,
-		Early:        true,
-	}
 	appmesh.LogRequests(c, &o, spec, existing)
-	o.Wanted = router.NewWanted(c, r, spec)
+	o.Wanted = router.NewWanted(c, o.Ref, spec)
 	return o, nil
 }
 
@@ -144,7 +131,7 @@ func milliseconds(d time.Duration) map[string]any {
 
 // backendsOf refers to VirtualServices by ARN, by name, or by name and namespace with a dot between them. A name may have dots of
 // its own: what exists under the whole of it is meant.
-func backendsOf(c *v1beta1.Canary, live router.Live) ([]any, error) {
+func (p *Provider) backendsOf(c *v1beta1.Canary, live router.Live) ([]any, error) {
 	var backends []any
 	for _, backend := range c.Spec.Service.Backends {
 		service := map[string]any{}
@@ -153,7 +140,7 @@ func backendsOf(c *v1beta1.Canary, live router.Live) ([]any, error) {
 			service["virtualServiceARN"] = backend
 			continue
 		}
-		whole := appmesh.Ref(version, "VirtualService", c.Namespace, backend)
+		whole := p.Ref("VirtualService", c.Namespace, backend)
 		existing, err := live.Get(whole)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", whole, err)
@@ -195,17 +182,12 @@ func (p *Provider) router(c *v1beta1.Canary, name string, t router.Traffic, time
 		}
 		rendered = append(rendered, rule)
 	}
-	r := appmesh.Ref(version, "VirtualRouter", c.Namespace, name)
-	return router.Object{
-		Ref: r,
-		Wanted: router.NewObject(r, nil, nil, map[string]any{
-			"listeners": []any{map[string]any{"portMapping": appmesh.PortMapping(c, containerPort(c))}},
-			"routes":    rendered,
-		}),
-		Owned:        [][]string{{"spec", "routes"}, {"spec", "listeners"}},
-		KeepOriginal: true,
-		Unowned:      p.options.Unowned,
-	}, nil
+	o := p.Object("VirtualRouter", c, name, []string{"routes"}, []string{"listeners"})
+	o.Wanted = router.NewObject(o.Ref, nil, nil, map[string]any{
+		"listeners": []any{map[string]any{"portMapping": appmesh.PortMapping(c, containerPort(c))}},
+		"routes":    rendered,
+	})
+	return o, nil
 }
 
 // matchOf: a route of gRPC knows no path, and has metadata for headers.
@@ -221,21 +203,16 @@ func matchOf(c *v1beta1.Canary, headers []any) map[string]any {
 }
 
 func (p *Provider) service(c *v1beta1.Canary, name string) router.Object {
-	r := appmesh.Ref(version, "VirtualService", c.Namespace, name)
-	return router.Object{
-		Ref: r,
-		Wanted: router.NewObject(r, nil, nil, map[string]any{"provider": map[string]any{"virtualRouter": map[string]any{
-			"virtualRouterRef": map[string]any{"name": name},
-		}}}),
-		Owned:        [][]string{{"spec", "provider"}},
-		KeepOriginal: true,
-		Unowned:      p.options.Unowned,
-	}
+	o := p.Object("VirtualService", c, name, []string{"provider"})
+	o.Wanted = router.NewObject(o.Ref, nil, nil, map[string]any{"provider": map[string]any{"virtualRouter": map[string]any{
+		"virtualRouterRef": map[string]any{"name": name},
+	}}})
+	return o
 }
 
 // Read takes the weights from the VirtualRouter of the apex.
-func (*Provider) Read(c *v1beta1.Canary, live router.Live) (router.Observed, error) {
-	r := appmesh.Ref(version, "VirtualRouter", c.Namespace, router.NamesOf(c).Apex)
+func (p *Provider) Read(c *v1beta1.Canary, live router.Live) (router.Observed, error) {
+	r := p.Ref("VirtualRouter", c.Namespace, router.NamesOf(c).Apex)
 	return appmesh.Read(c, r, live, func(target map[string]any) string {
 		name, _, _ := unstructured.NestedString(target, "virtualNodeRef", "name") //nolint:errcheck // no name is nobody's
 		return name

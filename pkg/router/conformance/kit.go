@@ -48,9 +48,9 @@ type Field struct {
 	Value any
 }
 
-// Podinfo is a Canary with nothing but a target, a port and an analysis.
-func Podinfo() *v1beta1.Canary {
-	return &v1beta1.Canary{
+// Podinfo is a Canary with nothing but a target, a port and an analysis, and what the changes make of it. A nil change is none.
+func Podinfo(changes ...func(*v1beta1.Canary)) *v1beta1.Canary {
+	canary := &v1beta1.Canary{
 		ObjectMeta: metav1.ObjectMeta{Name: "podinfo", Namespace: "test", UID: "9a3f", Generation: 1},
 		Spec: v1beta1.CanarySpec{
 			TargetRef: v1beta1.LocalObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "podinfo"},
@@ -64,17 +64,17 @@ func Podinfo() *v1beta1.Canary {
 			Analysis: &v1beta1.CanaryAnalysis{Interval: "1m", Threshold: 5, StepWeight: 10, MaxWeight: 50},
 		},
 	}
+	for _, change := range changes {
+		if change != nil {
+			change(canary)
+		}
+	}
+	return canary
 }
 
 // canary returns a Canary as this provider needs it.
 func (c *Case) canary(change ...func(*v1beta1.Canary)) *v1beta1.Canary {
-	canary := Podinfo()
-	for _, apply := range slices.Concat([]func(*v1beta1.Canary){c.Shape}, change, []func(*v1beta1.Canary){c.Adapt}) {
-		if apply != nil {
-			apply(canary)
-		}
-	}
-	return canary
+	return Podinfo(slices.Concat([]func(*v1beta1.Canary){c.Shape}, change, []func(*v1beta1.Canary){c.Adapt})...)
 }
 
 // Run runs all cases. For a provider without routing objects it only checks that there are none.
@@ -115,6 +115,11 @@ func (c *Case) runAll(t *testing.T, schemas Schemas) {
 		"StaleCache":       (*world).testStaleCache,
 		"Crash":            (*world).testCrash,
 		"Webhook":          (*world).testWebhook,
+		"FilledIn":         (*world).testFilledIn,
+		"ConcurrentWriter": (*world).testConcurrentWriter,
+		"SourceEdited":     (*world).testSourceEdited,
+		"SourceGone":       (*world).testSourceGone,
+		"Deterministic":    (*world).testDeterministic,
 		"OtherCanary":      (*world).testOtherCanary,
 		"RestoredCanary":   (*world).testRestoredCanary,
 	}

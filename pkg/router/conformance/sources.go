@@ -1,30 +1,14 @@
 package conformance
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"sigs.k8s.io/yaml"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
 )
-
-// UsersObject decodes an object of a user's from YAML in which APEX stands for the name of the Service of a Canary.
-func UsersObject(t testing.TB, c *v1beta1.Canary, text string) *unstructured.Unstructured {
-	t.Helper()
-	o := &unstructured.Unstructured{}
-	raw, err := yaml.YAMLToJSON([]byte(strings.ReplaceAll(text, "APEX", router.NamesOf(c).Apex)))
-	if err == nil {
-		err = o.UnmarshalJSON(raw)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return o
-}
 
 // sourcesOf returns the objects of users that the provider reads for a Canary, by their names.
 func (c *Case) sourcesOf(t *testing.T, canary *v1beta1.Canary) map[router.Ref]*unstructured.Unstructured {

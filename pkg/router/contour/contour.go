@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
@@ -46,12 +45,7 @@ func (*Provider) Resources() []router.Ref { return []router.Ref{ref("", "")} }
 func (*Provider) Sources(*v1beta1.Canary) []router.Ref { return nil }
 
 func ref(namespace, name string) router.Ref {
-	return router.Ref{
-		Resource:  schema.GroupVersionResource{Group: "projectcontour.io", Version: "v1", Resource: "httpproxies"},
-		Kind:      "HTTPProxy",
-		Namespace: namespace,
-		Name:      name,
-	}
+	return router.RefTo("projectcontour.io", "v1", "HTTPProxy", "httpproxies").Of(namespace, name)
 }
 
 // Render returns the HTTPProxy. The parts of it that aren't ours are everything but the routes.
@@ -132,13 +126,12 @@ func renderRoutes(c *v1beta1.Canary, t router.Traffic) ([]any, error) {
 
 // matchesConditions returns the conditions of each entry of analysis.match.
 func matchesConditions(c *v1beta1.Canary) ([][]any, error) {
+	if err := (router.Conditions{System: "Contour", QueryParams: true}).Check(c); err != nil {
+		return nil, err
+	}
 	var all [][]any
-	for i, match := range c.GetAnalysis().Match {
-		conditions, err := matchConditions(c, match, fmt.Sprintf("spec.analysis.match[%d]", i))
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, conditions)
+	for _, match := range c.GetAnalysis().Match {
+		all = append(all, matchConditions(c, match))
 	}
 	return all, nil
 }

@@ -8,7 +8,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -17,10 +16,7 @@ import (
 )
 
 // Options are the settings that come from flags.
-type Options struct {
-	// Unowned leaves out owner references, for a gateway in another cluster.
-	Unowned bool
-}
+type Options = router.Options
 
 // Provider renders HTTPRoutes.
 type Provider struct {
@@ -101,12 +97,7 @@ func serviceOf(namespace string, backend map[string]any) string {
 func (*Provider) Sources(*v1beta1.Canary) []router.Ref { return nil }
 
 func (p *Provider) ref(namespace, name string) router.Ref {
-	return router.Ref{
-		Resource:  schema.GroupVersionResource{Group: gatewayv1.GroupName, Version: p.version, Resource: "httproutes"},
-		Kind:      "HTTPRoute",
-		Namespace: namespace,
-		Name:      name,
-	}
+	return router.RefTo(gatewayv1.GroupName, p.version, "HTTPRoute", "httproutes").Of(namespace, name)
 }
 
 // Render returns the HTTPRoute.

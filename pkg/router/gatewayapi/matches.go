@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -40,24 +41,15 @@ func serviceMatches(c *v1beta1.Canary) ([]gatewayv1.HTTPRouteMatch, error) {
 
 // analysisMatches translates spec.analysis.match.
 func analysisMatches(c *v1beta1.Canary) ([]gatewayv1.HTTPRouteMatch, error) {
+	if err := (router.Conditions{System: "an HTTPRoute", QueryParams: true}).Check(c); err != nil {
+		return nil, err
+	}
 	var matches []gatewayv1.HTTPRouteMatch
 	for i, m := range c.GetAnalysis().Match {
 		field := fmt.Sprintf("spec.analysis.match[%d]", i)
-		if len(m.SourceLabels) > 0 {
-			return nil, &router.FieldError{
-				Field:   field + ".sourceLabels",
-				Message: "an HTTPRoute can't match the labels of the client: match headers or query parameters instead",
-			}
-		}
 		match, err := conditions(field, m.Headers, m.QueryParams)
 		if err != nil {
 			return nil, err
-		}
-		if len(match.Headers) == 0 && len(match.QueryParams) == 0 {
-			return nil, &router.FieldError{
-				Field:   field,
-				Message: "has no condition, so that every request would meet it: add headers or queryParams, or remove it",
-			}
 		}
 		matches = append(matches, match)
 	}
@@ -67,44 +59,37 @@ func analysisMatches(c *v1beta1.Canary) ([]gatewayv1.HTTPRouteMatch, error) {
 // conditions translates matches on headers and query parameters, sorted by name so that two renderings are equal.
 func conditions(field string, headers, params map[string]v1beta1.StringMatch) (gatewayv1.HTTPRouteMatch, error) {
 	var match gatewayv1.HTTPRouteMatch
-	for _, name := range slices.Sorted(maps.Keys(headers)) {
-		exact, value, err := stringMatch(fmt.Sprintf("%s.headers[%s]", field, name), headers[name])
-		if err != nil {
-			return match, err
-		}
-		kind := gatewayv1.HeaderMatchRegularExpression
-		if exact {
-			kind = gatewayv1.HeaderMatchExact
-		}
+	err := eachMatch(field+".headers", headers, func(kind string, name gatewayv1.HTTPHeaderName, value string) {
 		match.Headers = append(match.Headers, gatewayv1.HTTPHeaderMatch{
-			Type: &kind, Name: gatewayv1.HTTPHeaderName(name), Value: value,
+			Type: ptr.To(gatewayv1.HeaderMatchType(kind)), Name: name, Value: value,
 		})
+	})
+	if err != nil {
+		return match, err
 	}
-	for _, name := range slices.Sorted(maps.Keys(params)) {
-		exact, value, err := stringMatch(fmt.Sprintf("%s.queryParams[%s]", field, name), params[name])
-		if err != nil {
-			return match, err
-		}
-		kind := gatewayv1.QueryParamMatchRegularExpression
-		if exact {
-			kind = gatewayv1.QueryParamMatchExact
-		}
+	return match, eachMatch(field+".queryParams", params, func(kind string, name gatewayv1.HTTPHeaderName, value string) {
 		match.QueryParams = append(match.QueryParams, gatewayv1.HTTPQueryParamMatch{
-			Type: &kind, Name: gatewayv1.HTTPHeaderName(name), Value: value,
+			Type: ptr.To(gatewayv1.QueryParamMatchType(kind)), Name: name, Value: value,
 		})
-	}
-	return match, nil
+	})
 }
 
-func stringMatch(field string, m v1beta1.StringMatch) (exact bool, value string, err error) {
-	switch {
-	case m.Exact != "":
-		return true, m.Exact, nil
-	case m.Regex != "":
-		return false, m.Regex, nil
-	default:
-		return false, "", &router.FieldError{Field: field, Message: "an HTTPRoute has neither prefix nor suffix here: use exact or regex"}
+// eachMatch calls add with the kind of each match, which headers and query parameters have the same words for.
+func eachMatch(field string, all map[string]v1beta1.StringMatch, add func(kind string, name gatewayv1.HTTPHeaderName, value string)) error {
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		switch m := all[name]; {
+		case m.Exact != "":
+			add(string(gatewayv1.HeaderMatchExact), gatewayv1.HTTPHeaderName(name), m.Exact)
+		case m.Regex != "":
+			add(string(gatewayv1.HeaderMatchRegularExpression), gatewayv1.HTTPHeaderName(name), m.Regex)
+		default:
+			return &router.FieldError{
+				Field:   fmt.Sprintf("%s[%s]", field, name),
+				Message: "an HTTPRoute has neither prefix nor suffix here: use exact or regex",
+			}
+		}
 	}
+	return nil
 }
 
 func pathMatch(field string, m *v1beta1.StringMatch) (*gatewayv1.HTTPPathMatch, error) {

@@ -9,7 +9,6 @@ import (
 	"maps"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
@@ -57,12 +56,7 @@ func (*Provider) Sources(c *v1beta1.Canary) []router.Ref {
 }
 
 func tableRef(namespace, name string) router.Ref {
-	return router.Ref{
-		Resource:  schema.GroupVersionResource{Group: "gateway.solo.io", Version: "v1", Resource: "routetables"},
-		Kind:      "RouteTable",
-		Namespace: namespace,
-		Name:      name,
-	}
+	return router.RefTo("gateway.solo.io", "v1", "RouteTable", "routetables").Of(namespace, name)
 }
 
 // table is the RouteTable of a Canary, without what it holds.

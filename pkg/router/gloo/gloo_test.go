@@ -49,87 +49,45 @@ func model() *unstructured.Unstructured {
 	}}
 }
 
-// side is the Service of primary or canary.
-func side(name string) *unstructured.Unstructured {
-	return &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "v1", "kind": "Service", "metadata": map[string]any{"name": name, "namespace": "test"},
-		"spec": map[string]any{"selector": map[string]any{"app": name}},
-	}}
-}
-
-func suite(options gloo.Options) conformance.Case {
-	return conformance.Case{
-		Provider: gloo.New(options),
-		CRDs:     crds(),
-		Shape:    shape,
-		Sources: func(c *v1beta1.Canary) []*unstructured.Unstructured {
-			names := router.NamesOf(c)
-			return []*unstructured.Unstructured{side(names.Primary), side(names.Canary), model()}
-		},
-		Foreign: map[string][]conformance.Field{
-			"RouteTable": {{Path: []string{"spec", "weight"}, Value: int64(7)}},
-			"Upstream":   {{Path: []string{"spec", "ignoreHealthOnHostRemoval"}, Value: true}},
-		},
-		Unowned: options.Unowned,
+// sources are the Services of both sides, and an Upstream.
+func sources(c *v1beta1.Canary, model *unstructured.Unstructured) []*unstructured.Unstructured {
+	var all []*unstructured.Unstructured
+	for _, name := range []string{router.NamesOf(c).Primary, router.NamesOf(c).Canary} {
+		all = append(all, conformance.Selecting(name, map[string]any{"app": name}))
 	}
+	return append(all, model)
 }
 
 func TestConformance(t *testing.T) {
-	c := suite(gloo.Options{})
-	c.Golden = true
-	conformance.Run(t, c)
-}
-
-func TestConformanceUnowned(t *testing.T) {
-	conformance.Run(t, suite(gloo.Options{Unowned: true}))
-}
-
-// world has what a user made, and applies what a provider renders.
-type world struct {
-	*testing.T
-	p       *gloo.Provider
-	c       *v1beta1.Canary
-	store   *conformance.Store
-	applier *router.Applier
-}
-
-func newWorld(t *testing.T, options gloo.Options) *world {
-	w := &world{T: t, p: gloo.New(options), c: conformance.Podinfo(), store: conformance.NewStore(nil)}
-	shape(w.c)
-	w.applier = router.NewApplier(w.store, w.store)
-	w.put(w.p.Sources(w.c)[2], model())
-	for _, name := range []string{"podinfo-primary", "podinfo-canary"} {
-		w.put(services.Ref("test", name), side(name))
-	}
-	return w
-}
-
-func (w *world) put(ref router.Ref, o *unstructured.Unstructured) {
-	w.Helper()
-	if err := w.store.Put(ref, o); err != nil {
-		w.Fatal(err)
-	}
-}
-
-// apply leads a share of the requests to the canary, and returns the objects as they are stored.
-func (w *world) apply(traffic router.Traffic) map[string]*unstructured.Unstructured {
-	w.Helper()
-	objects, err := w.p.Render(w.c, traffic, w.store)
-	if err == nil {
-		err = w.applier.Apply(w.Context(), w.c, objects)
-	}
-	if err != nil {
-		w.Fatal(err)
-	}
-	stored := map[string]*unstructured.Unstructured{}
-	for _, o := range objects {
-		live, err := w.store.Get(o.Ref)
-		if err != nil {
-			w.Fatal(err)
+	conformance.RunEither(t, func(unowned bool) conformance.Case {
+		return conformance.Case{
+			Provider: gloo.New(gloo.Options{Unowned: unowned}),
+			CRDs:     crds(),
+			Shape:    shape,
+			Sources: func(c *v1beta1.Canary) []*unstructured.Unstructured {
+				return sources(c, model())
+			},
+			Foreign: map[string][]conformance.Field{
+				"RouteTable": {{Path: []string{"spec", "weight"}, Value: int64(7)}},
+				"Upstream":   {{Path: []string{"spec", "ignoreHealthOnHostRemoval"}, Value: true}},
+			},
 		}
-		stored[o.Ref.Name] = live
+	})
+}
+
+// newBench has what a user made.
+func newBench(t *testing.T, options gloo.Options) *conformance.Bench {
+	t.Helper()
+	b := conformance.NewBench(t, gloo.New(options), conformance.Podinfo(shape))
+	b.Put(sources(b.Canary, model())...)
+	return b
+}
+
+func put(b *conformance.Bench, ref router.Ref, o *unstructured.Unstructured) {
+	b.Helper()
+	if err := b.Store.Put(ref, o); err != nil {
+		b.Fatal(err)
 	}
-	return stored
 }
 
 const (
@@ -140,22 +98,22 @@ const (
 // All settings of the Upstream that is referred to follow it, also those that it loses. In Flagger that was one of them, and only
 // as long as it had a value.
 func Test18_SettingsFollowTheModel(t *testing.T) {
-	w := newWorld(t, gloo.Options{})
+	b := newBench(t, gloo.Options{})
 	changed := model()
 	spec := changed.Object["spec"].(map[string]any)
 	delete(spec, "loadBalancerConfig")
 	delete(spec, "healthChecks")
 	spec["connectionConfig"] = map[string]any{"connectTimeout": "30s"}
 	for _, of := range []*unstructured.Unstructured{model(), changed, model()} {
-		w.put(w.p.Sources(w.c)[2], of)
-		stored := w.apply(router.Traffic{Primary: 70, Canary: 30})
+		b.Put(sources(b.Canary, of)...)
+		stored := b.Apply(router.Traffic{Primary: 70, Canary: 30})
 		want := of.DeepCopy().Object["spec"].(map[string]any)
 		delete(want, "static")
 		for name, service := range map[string]string{primaryUpstream: "podinfo-primary", canaryUpstream: "podinfo-canary"} {
 			want["kube"] = map[string]any{
 				"serviceName": service, "serviceNamespace": "test", "servicePort": int64(9898), "selector": map[string]any{"app": service},
 			}
-			if diff := cmp.Diff(want, stored[name].Object["spec"]); diff != "" {
+			if diff := cmp.Diff(want, stored["Upstream "+name].Object["spec"]); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", name, diff)
 			}
 		}
@@ -167,8 +125,8 @@ func Test18_LabelsOfTheModel(t *testing.T) {
 	for prefix, want := range map[string]map[string]string{
 		"": nil, "team.example.com/": {"team.example.com/name": "a"}, "*": {"team.example.com/name": "a", "other": "b"},
 	} {
-		stored := newWorld(t, gloo.Options{IncludeLabelPrefix: []string{prefix}}).apply(router.Traffic{Primary: 100})
-		if diff := cmp.Diff(want, stored[canaryUpstream].GetLabels()); diff != "" {
+		stored := newBench(t, gloo.Options{IncludeLabelPrefix: []string{prefix}}).Apply(router.Traffic{Primary: 100})
+		if diff := cmp.Diff(want, stored["Upstream "+canaryUpstream].GetLabels()); diff != "" {
 			t.Errorf("prefix %q: labels (-want +got):\n%s", prefix, diff)
 		}
 	}
@@ -176,11 +134,11 @@ func Test18_LabelsOfTheModel(t *testing.T) {
 
 // Upstreams are there before the table leads to them, and before their Services: no discovery is needed.
 func TestUpstreamsComeFirst(t *testing.T) {
-	w := newWorld(t, gloo.Options{})
+	b := newBench(t, gloo.Options{})
 	for _, name := range []string{"podinfo-primary", "podinfo-canary"} {
-		w.store.Remove(services.Ref("test", name))
+		b.Store.Remove(services.Ref("test", name))
 	}
-	objects, err := w.p.Render(w.c, router.Traffic{Primary: 100}, w.store)
+	objects, err := b.Provider.Render(b.Canary, router.Traffic{Primary: 100}, b.Store)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,19 +154,19 @@ func TestUpstreamsComeFirst(t *testing.T) {
 
 // Options that a user has set on the route stay at each step, in a match as well.
 func TestOptionsOfTheUserStay(t *testing.T) {
-	w := newWorld(t, gloo.Options{})
-	w.c.Spec.Analysis.Match = []v1beta1.AnalysisMatch{{Headers: map[string]v1beta1.StringMatch{"x": {Exact: "1"}}}}
-	stored := w.apply(router.Traffic{Primary: 100})
+	b := newBench(t, gloo.Options{})
+	b.Canary.Spec.Analysis.Match = []v1beta1.AnalysisMatch{{Headers: map[string]v1beta1.StringMatch{"x": {Exact: "1"}}}}
+	stored := b.Apply(router.Traffic{Primary: 100})
 	options := map[string]any{"prefixRewrite": "/", "extauth": map[string]any{"disable": true}}
-	table := stored["podinfo"]
+	table := stored["RouteTable podinfo"]
 	table.Object["spec"].(map[string]any)["routes"].([]any)[0].(map[string]any)["options"] = options
-	ref := w.p.Resources()[0]
+	ref := b.Provider.Resources()[0]
 	ref.Namespace, ref.Name = "test", "podinfo"
-	w.put(ref, table)
+	put(b, ref, table)
 	for _, traffic := range []router.Traffic{
 		{Primary: 70, Canary: 30}, {Canary: 100, Matched: true}, {Canary: 100}, {Primary: 100, Matched: true}, {Primary: 100},
 	} {
-		for i, route := range w.apply(traffic)["podinfo"].Object["spec"].(map[string]any)["routes"].([]any) {
+		for i, route := range b.Apply(traffic)["RouteTable podinfo"].Object["spec"].(map[string]any)["routes"].([]any) {
 			if diff := cmp.Diff(any(options), route.(map[string]any)["options"]); diff != "" {
 				t.Errorf("%s: options of route %d (-want +got):\n%s", traffic, i, diff)
 			}
@@ -219,8 +177,8 @@ func TestOptionsOfTheUserStay(t *testing.T) {
 // The order of the conditions was that of a map, so that the object differed from itself. Requests that don't match go to the
 // primary whatever the user's VirtualService does with them.
 func Test02_MatchesOfAnABTest(t *testing.T) {
-	w := newWorld(t, gloo.Options{})
-	w.c.Spec.Analysis.Match = []v1beta1.AnalysisMatch{
+	b := newBench(t, gloo.Options{})
+	b.Canary.Spec.Analysis.Match = []v1beta1.AnalysisMatch{
 		{
 			Headers: map[string]v1beta1.StringMatch{
 				"x-d": {Suffix: ".z"}, "x-a": {Exact: "1"}, "x-c": {Prefix: "a."}, "x-b": {Regex: "y+"}, "x-e": {},
@@ -241,7 +199,7 @@ func Test02_MatchesOfAnABTest(t *testing.T) {
 		map[string]any{"headers": []any{condition("y", "3")}},
 	}
 	for range 20 {
-		routes := w.apply(router.Traffic{Canary: 100, Matched: true})["podinfo"].Object["spec"].(map[string]any)["routes"].([]any)
+		routes := b.Apply(router.Traffic{Canary: 100, Matched: true})["RouteTable podinfo"].Object["spec"].(map[string]any)["routes"].([]any)
 		if diff := cmp.Diff(any(want), routes[0].(map[string]any)["matchers"]); diff != "" {
 			t.Fatalf("matchers (-want +got):\n%s", diff)
 		}
@@ -253,7 +211,7 @@ func Test02_MatchesOfAnABTest(t *testing.T) {
 }
 
 func TestFaults(t *testing.T) {
-	w := newWorld(t, gloo.Options{})
+	b := newBench(t, gloo.Options{})
 	for field, change := range map[string]func(*v1beta1.Canary){
 		"spec.upstreamRef":       func(c *v1beta1.Canary) { c.Spec.UpstreamRef.Name = "other" },
 		"spec.analysis.match[0]": func(c *v1beta1.Canary) { c.Spec.Analysis.Match = []v1beta1.AnalysisMatch{{}} },
@@ -261,9 +219,9 @@ func TestFaults(t *testing.T) {
 			c.Spec.Analysis.Match = []v1beta1.AnalysisMatch{{SourceLabels: map[string]string{"a": "b"}}}
 		},
 	} {
-		c := w.c.DeepCopy()
+		c := b.Canary.DeepCopy()
 		change(c)
-		_, err := w.p.Render(c, router.Traffic{Primary: 100}, w.store)
+		_, err := b.Provider.Render(c, router.Traffic{Primary: 100}, b.Store)
 		var fault *router.FieldError
 		if !errors.As(err, &fault) || fault.Field != field {
 			t.Errorf("Render(): %v, want a fault of %s", err, field)
@@ -272,24 +230,24 @@ func TestFaults(t *testing.T) {
 }
 
 func TestDiscoveredPortsAreTold(t *testing.T) {
-	w := newWorld(t, gloo.Options{})
+	b := newBench(t, gloo.Options{})
 	for _, discovery := range []bool{false, true} {
-		w.c.Spec.Service.PortDiscovery = discovery
-		if advice := router.Advice(w.p, w.c, w.store); (len(advice) > 0) != discovery {
+		b.Canary.Spec.Service.PortDiscovery = discovery
+		if advice := router.Advice(b.Provider, b.Canary, b.Store); (len(advice) > 0) != discovery {
 			t.Errorf("portDiscovery %t: advice %q", discovery, advice)
 		}
 	}
 }
 
 func TestUnreadable(t *testing.T) {
-	w := newWorld(t, gloo.Options{})
-	ref := w.p.Resources()[0]
+	b := newBench(t, gloo.Options{})
+	ref := b.Provider.Resources()[0]
 	ref.Namespace, ref.Name = "test", "podinfo"
 	for name, routes := range map[string][]any{
 		"no routes": nil, "no object": {"x"}, "no split": {map[string]any{"routeAction": map[string]any{}}},
 	} {
-		w.put(ref, router.NewObject(ref, nil, nil, map[string]any{"routes": routes}))
-		if observed, err := w.p.Read(w.c, w.store); !errors.Is(err, router.ErrUnreadable) {
+		put(b, ref, router.NewObject(ref, nil, nil, map[string]any{"routes": routes}))
+		if observed, err := b.Provider.Read(b.Canary, b.Store); !errors.Is(err, router.ErrUnreadable) {
 			t.Errorf("%s: Read() = %+v, %v; want ErrUnreadable", name, observed, err)
 		}
 	}

@@ -9,7 +9,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
@@ -20,12 +19,7 @@ import (
 const modelField = "spec.upstreamRef"
 
 func upstreamRef(namespace, name string) router.Ref {
-	return router.Ref{
-		Resource:  schema.GroupVersionResource{Group: "gloo.solo.io", Version: "v1", Resource: "upstreams"},
-		Kind:      "Upstream",
-		Namespace: namespace,
-		Name:      name,
-	}
+	return router.RefTo("gloo.solo.io", "v1", "Upstream", "upstreams").Of(namespace, name)
 }
 
 // upstreamName is part of the contract: Envoy's metrics name it.
@@ -147,15 +141,11 @@ func (p *Provider) included(label string) bool {
 // matchersOf returns one matcher for each match of the analysis, of which a request has to meet one. Conditions are sorted by
 // name, so that two renderings are equal.
 func matchersOf(c *v1beta1.Canary) ([]any, error) {
+	if err := (router.Conditions{System: "Gloo", QueryParams: true}).Check(c); err != nil {
+		return nil, err
+	}
 	var all []any
-	for i := range c.GetAnalysis().Match {
-		m, field := &c.GetAnalysis().Match[i], fmt.Sprintf("spec.analysis.match[%d]", i)
-		switch {
-		case len(m.SourceLabels) > 0:
-			return nil, &router.FieldError{Field: field + ".sourceLabels", Message: "Gloo can't match the labels of the client: match headers or query parameters instead"}
-		case len(m.Headers)+len(m.QueryParams) == 0:
-			return nil, &router.FieldError{Field: field, Message: "has no condition, so that every request would meet it: add headers or queryParams, or remove it"}
-		}
+	for _, m := range c.GetAnalysis().Match {
 		matcher := map[string]any{}
 		if headers := conditions(m.Headers); len(headers) > 0 {
 			matcher["headers"] = headers

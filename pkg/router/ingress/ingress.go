@@ -9,7 +9,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
@@ -24,12 +23,7 @@ const NamedBy = "spec.ingressRef.name"
 
 // Ref names an Ingress. Whatever version spec.ingressRef asks for, it is served as networking.k8s.io/v1.
 func Ref(namespace, name string) router.Ref {
-	return router.Ref{
-		Resource:  schema.GroupVersionResource{Group: "networking.k8s.io", Version: "v1", Resource: "ingresses"},
-		Kind:      "Ingress",
-		Namespace: namespace,
-		Name:      name,
-	}
+	return router.RefTo("networking.k8s.io", "v1", "Ingress", "ingresses").Of(namespace, name)
 }
 
 // Source names the Ingress of the user, and Canary the one beside it.
@@ -72,22 +66,51 @@ func Read(c *v1beta1.Canary, live router.Live) (*unstructured.Unstructured, erro
 	return o, nil
 }
 
-// Spec returns a copy of the spec of an Ingress, and the paths of all fields in it, which are those that a copy owns.
-func Spec(source *unstructured.Unstructured) (spec map[string]any, owned [][]string) {
+// Copy is what becomes of the Ingress of the user beside it.
+type Copy struct {
+	// Spec and Annotations are those of the user's, to be changed. The annotations are without those that are not copied, and with
+	// those that keep Flux away.
+	Spec        map[string]any
+	Annotations map[string]string
+	source      *unstructured.Unstructured
+}
+
+// NewCopy reads the Ingress of the user.
+func NewCopy(c *v1beta1.Canary, live router.Live) (*Copy, error) {
+	source, err := Read(c, live)
+	if err != nil {
+		return nil, err
+	}
 	spec, ok := source.Object["spec"].(map[string]any)
 	if !ok {
 		spec = map[string]any{}
 	}
-	spec = runtime.DeepCopyJSON(spec)
+	return &Copy{Spec: runtime.DeepCopyJSON(spec), Annotations: annotations(c, source), source: source}, nil
+}
+
+// Clone returns a copy of the same Ingress, of which several are made.
+func (k *Copy) Clone() *Copy {
+	return &Copy{Spec: runtime.DeepCopyJSON(k.Spec), Annotations: maps.Clone(k.Annotations), source: k.source}
+}
+
+// Complete fills in the outline of the copy. All fields of the spec are ours, and so are those annotations which begin with prefix
+// and that nobody wants any more.
+func (k *Copy) Complete(live router.Live, outline router.Object, prefix string) (router.Object, error) {
+	stale, err := staleAnnotations(outline.Ref, live, k.Annotations, prefix)
+	if err != nil {
+		return outline, err
+	}
 	// A copy loses these with the Ingress that it was made from.
 	fields := map[string]bool{"rules": true, "tls": true, "defaultBackend": true, "ingressClassName": true}
-	for name := range spec {
+	for name := range k.Spec {
 		fields[name] = true
 	}
 	for name := range fields {
-		owned = append(owned, []string{"spec", name})
+		stale = append(stale, []string{"spec", name})
 	}
-	return spec, owned
+	outline.Wanted = router.NewObject(outline.Ref, k.source.GetLabels(), k.Annotations, k.Spec)
+	outline.Owned = append(stale, outline.Owned...)
+	return outline, nil
 }
 
 // NoBackend is the fault of an Ingress that leads nothing to the Service of the Canary.
@@ -131,8 +154,7 @@ func Service(backend any, name string) (map[string]any, bool) {
 	return service, ok && service["name"] == name
 }
 
-// Annotations returns what a copy of the user's Ingress takes over of its annotations, with those that keep Flux away.
-func Annotations(c *v1beta1.Canary, source *unstructured.Unstructured) map[string]string {
+func annotations(c *v1beta1.Canary, source *unstructured.Unstructured) map[string]string {
 	drop := strings.Split(c.Annotations[DropAnnotation], ",")
 	copied := map[string]string{}
 	for name, value := range source.GetAnnotations() {
@@ -155,9 +177,9 @@ func dropped(name string, patterns []string) bool {
 	return false
 }
 
-// StaleAnnotations are the paths of annotations with a prefix that a copy has, as it is, and nobody wants. Those are left
+// staleAnnotations are the paths of annotations with a prefix that a copy has, as it is, and nobody wants. Those are left
 // from annotations that the user has removed since. What others set, with other prefixes, stays.
-func StaleAnnotations(ref router.Ref, live router.Live, wanted map[string]string, prefix string) ([][]string, error) {
+func staleAnnotations(ref router.Ref, live router.Live, wanted map[string]string, prefix string) ([][]string, error) {
 	copied, err := live.Get(ref)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", ref, err)

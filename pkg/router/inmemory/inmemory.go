@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
@@ -38,12 +37,7 @@ func (p *Provider) Abilities() router.Abilities {
 func Ref(c *v1beta1.Canary) router.Ref { return ref(c.Namespace, router.NamesOf(c).Apex) }
 
 func ref(namespace, name string) router.Ref {
-	return router.Ref{
-		Resource:  schema.GroupVersionResource{Group: "inmemory.flagger.app", Version: "v1", Resource: "routes"},
-		Kind:      "Route",
-		Namespace: namespace,
-		Name:      name,
-	}
+	return router.RefTo("inmemory.flagger.app", "v1", "Route", "routes").Of(namespace, name)
 }
 
 // Resources is Route.

@@ -14,7 +14,6 @@ import (
 
 	istiov1beta1 "istio.io/client-go/pkg/apis/networking/v1beta1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
@@ -25,10 +24,7 @@ import (
 const mesh = "mesh"
 
 // Options are the settings that come from flags.
-type Options struct {
-	// Unowned leaves out owner references, for a control plane in another cluster.
-	Unowned bool
-}
+type Options = router.Options
 
 // Provider renders VirtualServices and DestinationRules.
 type Provider struct{ options Options }
@@ -98,12 +94,7 @@ func destinationRule(namespace, name string) router.Ref {
 }
 
 func ref(resource, kind, namespace, name string) router.Ref {
-	return router.Ref{
-		Resource:  schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1beta1", Resource: resource},
-		Kind:      kind,
-		Namespace: namespace,
-		Name:      name,
-	}
+	return router.RefTo("networking.istio.io", "v1beta1", kind, resource).Of(namespace, name)
 }
 
 // Render returns the DestinationRules and the VirtualService.

@@ -1,7 +1,6 @@
 package istio
 
 import (
-	"fmt"
 	"maps"
 	"regexp"
 
@@ -36,15 +35,11 @@ func serviceMatches(c *v1beta1.Canary) ([]any, error) {
 
 // analysisMatches returns spec.analysis.match.
 func analysisMatches(c *v1beta1.Canary) ([]any, error) {
+	if err := (router.Conditions{System: "Istio", QueryParams: true, SourceLabels: true}).Check(c); err != nil {
+		return nil, err
+	}
 	var matches []any
-	for i, m := range c.GetAnalysis().Match {
-		if len(m.Headers) == 0 && len(m.QueryParams) == 0 && len(m.SourceLabels) == 0 {
-			return nil, &router.FieldError{
-				Field: fmt.Sprintf("spec.analysis.match[%d]", i),
-				Message: "has no condition, so that every request would meet it: add headers, queryParams or sourceLabels, " +
-					"or remove it",
-			}
-		}
+	for _, m := range c.GetAnalysis().Match {
 		m.Headers = withoutSuffixes(m.Headers)
 		m.QueryParams = withoutSuffixes(m.QueryParams)
 		fields, err := router.Fields(m)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
@@ -38,12 +37,7 @@ func (Provider) Sources(c *v1beta1.Canary) []router.Ref { return []router.Ref{ta
 
 // Ref names a Knative Service.
 func Ref(namespace, name string) router.Ref {
-	return router.Ref{
-		Resource:  schema.GroupVersionResource{Group: "serving.knative.dev", Version: "v1", Resource: "services"},
-		Kind:      "Service",
-		Namespace: namespace,
-		Name:      name,
-	}
+	return router.RefTo("serving.knative.dev", "v1", "Service", "services").Of(namespace, name)
 }
 
 func target(c *v1beta1.Canary) router.Ref { return Ref(c.Namespace, c.Spec.TargetRef.Name) }

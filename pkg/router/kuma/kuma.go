@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
@@ -46,11 +45,7 @@ func (Provider) Resources() []router.Ref { return []router.Ref{ref("")} }
 func (Provider) Sources(*v1beta1.Canary) []router.Ref { return nil }
 
 func ref(name string) router.Ref {
-	return router.Ref{
-		Resource: schema.GroupVersionResource{Group: "kuma.io", Version: "v1alpha1", Resource: "trafficroutes"},
-		Kind:     "TrafficRoute",
-		Name:     name,
-	}
+	return router.RefTo("kuma.io", "v1alpha1", "TrafficRoute", "trafficroutes").Of("", name)
 }
 
 // route finds the TrafficRoute of a Canary: the one named like its Service or, where a Canary of another namespace has that,

@@ -13,20 +13,11 @@ import (
 	"flagger.app/flagger/pkg/router/kuma"
 )
 
-func headers() []v1beta1.AnalysisMatch {
-	return []v1beta1.AnalysisMatch{
-		{Headers: map[string]v1beta1.StringMatch{
-			"x-a": {Exact: "1"}, "x-b": {Regex: "y+"}, "x-c": {Prefix: "a."}, "x-d": {Suffix: ".z"}, "x-e": {},
-		}},
-		{Headers: map[string]v1beta1.StringMatch{"y": {Exact: "3"}}},
-	}
-}
-
 func TestConformance(t *testing.T) {
 	conformance.Run(t, conformance.Case{
 		Provider: kuma.New(),
 		CRDs:     &conformance.CRDs{Origin: "kumahq/kuma v2.14.3", File: "kuma.yaml"},
-		Match:    headers(),
+		Match:    conformance.HeaderMatches(),
 		Foreign: map[string][]conformance.Field{"TrafficRoute": {
 			{Path: []string{"spec", "conf", "loadBalancer"}, Value: map[string]any{"roundRobin": map[string]any{}}},
 		}},
@@ -35,93 +26,72 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// world applies what the provider renders.
-type world struct {
-	*testing.T
-	p       kuma.Provider
-	store   *conformance.Store
-	applier *router.Applier
-}
-
-func newWorld(t *testing.T) *world {
-	store := conformance.NewStore(nil)
-	return &world{T: t, store: store, applier: router.NewApplier(store, store)}
-}
-
 func in(namespace string) *v1beta1.Canary {
-	c := conformance.Podinfo()
-	c.Namespace = namespace
-	return c
+	return conformance.Podinfo(func(c *v1beta1.Canary) { c.Namespace = namespace })
 }
 
-func (w *world) apply(c *v1beta1.Canary, traffic router.Traffic) router.Ref {
-	w.Helper()
-	objects, err := w.p.Render(c, traffic, w.store)
-	if err == nil {
-		err = w.applier.Apply(w.Context(), c, objects)
-	}
-	if err != nil {
-		w.Fatal(err)
-	}
-	return objects[0].Ref
+func newBench(t *testing.T, namespace string) *conformance.Bench {
+	return conformance.NewBench(t, kuma.New(), in(namespace))
 }
 
-func (w *world) expect(c *v1beta1.Canary, weight int32) {
-	w.Helper()
-	if got, err := w.p.Read(c, w.store); err != nil || got.Traffic.Canary != weight {
-		w.Errorf("%s: Read() = %+v, %v; want %d", c.Namespace, got, err, weight)
+func expect(b *conformance.Bench, weight int32) {
+	b.Helper()
+	if got, err := b.Provider.Read(b.Canary, b.Store); err != nil || got.Traffic.Canary != weight {
+		b.Errorf("%s: Read() = %+v, %v; want %d", b.Canary.Namespace, got, err, weight)
 	}
 }
 
 // Applications of one name in two namespaces had one object in Flagger, and fought over it.
 func Test19_SameNameInTwoNamespaces(t *testing.T) {
-	w := newWorld(t)
-	a, b := in("a"), in("b")
+	a := newBench(t, "a")
+	b := a.Of(in("b"))
 	for weight := int32(0); weight <= 100; weight += 50 {
-		w.apply(a, router.Traffic{Primary: 100 - weight, Canary: weight})
-		w.apply(b, router.Traffic{Primary: weight, Canary: 100 - weight})
-		w.expect(a, weight)
-		w.expect(b, 100-weight)
+		a.Apply(router.Traffic{Primary: 100 - weight, Canary: weight})
+		b.Apply(router.Traffic{Primary: weight, Canary: 100 - weight})
+		expect(a, weight)
+		expect(b, 100-weight)
 	}
-	first, second := w.apply(a, router.Traffic{Primary: 100}), w.apply(b, router.Traffic{Primary: 100})
-	if first.Name != "podinfo" || second.Name != "podinfo.b" {
-		t.Errorf("routes %s and %s", first, second)
+	first, second := a.Apply(router.Traffic{Primary: 100}), b.Apply(router.Traffic{Primary: 100})
+	if first["TrafficRoute podinfo"] == nil || second["TrafficRoute podinfo.b"] == nil {
+		t.Errorf("routes %v and %v", first, second)
 	}
 	// The other keeps its route when the plain name is free again.
-	w.store.Remove(first)
-	if again := w.apply(b, router.Traffic{Primary: 100}); again != second {
-		t.Errorf("route %s, want %s", again, second)
+	ref := kuma.New().Resources()[0]
+	ref.Name = "podinfo"
+	b.Store.Remove(ref)
+	if again := b.Apply(router.Traffic{Primary: 100}); again["TrafficRoute podinfo.b"] == nil {
+		t.Errorf("route %v, want podinfo.b", again)
 	}
 }
 
 // No garbage collector knows whose a cluster-scoped object is. In Flagger it stayed for ever.
 func Test19_RouteGoesWithTheCanary(t *testing.T) {
-	w := newWorld(t)
-	a, b := in("a"), in("b")
-	w.apply(a, router.Traffic{Primary: 100})
-	w.apply(b, router.Traffic{Primary: 100})
-	outline, err := router.Outline(a, w.p, "podinfo", w.store)
+	a := newBench(t, "a")
+	b := a.Of(in("b"))
+	a.Apply(router.Traffic{Primary: 100})
+	b.Apply(router.Traffic{Primary: 100})
+	outline, err := router.Outline(a.Canary, a.Provider, "podinfo", a.Store)
 	if err != nil {
 		t.Fatal(err)
 	}
-	refs, err := router.Remaining(a, outline, w.store)
+	refs, err := router.Remaining(a.Canary, outline, a.Store)
 	if err == nil {
-		err = w.applier.Delete(t.Context(), a, refs)
+		err = router.NewApplier(a.Store, a.Store).Delete(t.Context(), a.Canary, refs)
 	}
 	if err != nil || len(refs) != 1 {
 		t.Fatalf("remaining %v, %v; want one", refs, err)
 	}
-	if _, err := w.p.Read(a, w.store); !errors.Is(err, router.ErrNotFound) {
+	if _, err := a.Provider.Read(a.Canary, a.Store); !errors.Is(err, router.ErrNotFound) {
 		t.Errorf("Read(): %v, want nothing", err)
 	}
-	w.expect(b, 0)
+	expect(b, 0)
 }
 
 // A route that Flagger left is ours, and goes with the Canary. One that a user made is given back.
 func Test19_RouteOfFlaggerIsOurs(t *testing.T) {
 	for _, flagger := range []bool{true, false} {
-		w, c := newWorld(t), in("a")
-		objects, err := w.p.Render(c, router.Traffic{Primary: 60, Canary: 40}, w.store)
+		b := newBench(t, "a")
+		objects, err := b.Provider.Render(b.Canary, router.Traffic{Primary: 60, Canary: 40}, b.Store)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -133,16 +103,16 @@ func Test19_RouteOfFlaggerIsOurs(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := w.store.Put(objects[0].Ref, left); err != nil {
+		if err := b.Store.Put(objects[0].Ref, left); err != nil {
 			t.Fatal(err)
 		}
-		w.apply(c, router.Traffic{Primary: 70, Canary: 30})
-		w.expect(c, 30)
-		objects, err = w.p.Render(c, router.Traffic{Primary: 100}, w.store)
+		b.Apply(router.Traffic{Primary: 70, Canary: 30})
+		expect(b, 30)
+		objects, err = b.Provider.Render(b.Canary, router.Traffic{Primary: 100}, b.Store)
 		if err != nil {
 			t.Fatal(err)
 		}
-		refs, err := router.Remaining(c, objects, w.store)
+		refs, err := router.Remaining(b.Canary, objects, b.Store)
 		if err != nil || (len(refs) == 1) != flagger {
 			t.Errorf("left by Flagger %t: remaining %v, %v", flagger, refs, err)
 		}
@@ -151,13 +121,13 @@ func Test19_RouteOfFlaggerIsOurs(t *testing.T) {
 
 func TestMesh(t *testing.T) {
 	for annotation, want := range map[string]string{"": "default", "edge": "edge"} {
-		w, c := newWorld(t), in("a")
+		b := newBench(t, "a")
 		if annotation != "" {
-			c.Annotations = map[string]string{kuma.MeshAnnotation: annotation}
+			b.Canary.Annotations = map[string]string{kuma.MeshAnnotation: annotation}
 		}
-		o, err := w.store.Get(w.apply(c, router.Traffic{Primary: 100}))
-		if err != nil || o.Object["mesh"] != want {
-			t.Errorf("annotation %q: mesh %v, %v", annotation, o.Object["mesh"], err)
+		o := b.Apply(router.Traffic{Primary: 100})["TrafficRoute podinfo"]
+		if o.Object["mesh"] != want {
+			t.Errorf("annotation %q: mesh %v", annotation, o.Object["mesh"])
 		}
 	}
 }
@@ -165,7 +135,7 @@ func TestMesh(t *testing.T) {
 // Flagger ignored a match, and sent everybody to the canary.
 func TestMatchesOfAnABTest(t *testing.T) {
 	c := in("a")
-	c.Spec.Analysis.Match = headers()
+	c.Spec.Analysis.Match = conformance.HeaderMatches()
 	objects, err := kuma.New().Render(c, router.Traffic{Canary: 100, Matched: true}, conformance.NewStore(nil))
 	if err != nil {
 		t.Fatal(err)

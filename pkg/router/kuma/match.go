@@ -1,7 +1,6 @@
 package kuma
 
 import (
-	"fmt"
 	"regexp"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -10,17 +9,11 @@ import (
 
 // matchesOf returns the matches of the analysis in the form of a TrafficRoute, which knows those of headers alone.
 func matchesOf(c *v1beta1.Canary) ([]any, error) {
+	if err := (router.Conditions{System: "Kuma"}).Check(c); err != nil {
+		return nil, err
+	}
 	var all []any
-	for i := range c.GetAnalysis().Match {
-		m, field := &c.GetAnalysis().Match[i], fmt.Sprintf("spec.analysis.match[%d]", i)
-		switch {
-		case len(m.SourceLabels) > 0:
-			return nil, &router.FieldError{Field: field + ".sourceLabels", Message: "Kuma can't match the labels of the client's pod: match headers instead"}
-		case len(m.QueryParams) > 0:
-			return nil, &router.FieldError{Field: field + ".queryParams", Message: "Kuma can't match query parameters: match headers instead"}
-		case len(m.Headers) == 0:
-			return nil, &router.FieldError{Field: field, Message: "has no condition, so that every request would meet it: add headers, or remove it"}
-		}
+	for _, m := range c.GetAnalysis().Match {
 		headers := map[string]any{}
 		for name, value := range m.Headers {
 			headers[name] = matcher(value)

@@ -16,18 +16,13 @@ const cookieHeader = "cookie"
 
 // rulesOf returns the annotations, without prefix, that lead the requests of a match to the canary: those with the header as
 // well as those with the cookie. NGINX has room for one of each.
-func rulesOf(match []v1beta1.AnalysisMatch) (map[string]string, error) {
-	rules := map[string]string{}
+func rulesOf(c *v1beta1.Canary) (map[string]string, error) {
+	if err := (router.Conditions{System: "NGINX"}).Check(c); err != nil {
+		return nil, err
+	}
+	rules, match := map[string]string{}, c.GetAnalysis().Match
 	for i := range match {
 		field := fmt.Sprintf("spec.analysis.match[%d]", i)
-		switch m := &match[i]; {
-		case len(m.SourceLabels) > 0:
-			return nil, &router.FieldError{Field: field + ".sourceLabels", Message: "NGINX can't match the labels of the client: match headers instead"}
-		case len(m.QueryParams) > 0:
-			return nil, &router.FieldError{Field: field + ".queryParams", Message: "NGINX can't match query parameters: match headers instead"}
-		case len(m.Headers) == 0:
-			return nil, &router.FieldError{Field: field, Message: "has no condition: add headers, or remove it"}
-		}
 		for _, name := range slices.Sorted(maps.Keys(match[i].Headers)) {
 			if err := addRule(rules, fmt.Sprintf("%s.headers[%s]", field, name), name, match[i].Headers[name]); err != nil {
 				return nil, err

@@ -91,33 +91,25 @@ func (p *Provider) outline(c *v1beta1.Canary) router.Object {
 // Render returns the canary Ingress: a copy of the user's in which all that leads to the Service of the Canary leads to its
 // canary.
 func (p *Provider) Render(c *v1beta1.Canary, t router.Traffic, sources router.Live) ([]router.Object, error) {
-	source, err := ingress.Read(c, sources)
+	o, err := ingress.NewCopy(c, sources)
 	if err != nil {
 		return nil, err
 	}
-	spec, owned := ingress.Spec(source)
-	if !redirect(spec, router.NamesOf(c)) {
+	if !redirect(o.Spec, router.NamesOf(c)) {
 		return nil, ingress.NoBackend(c)
 	}
-	annotations := ingress.Annotations(c, source)
-	shift, err := p.shift(c, t, annotations)
+	shift, err := p.shift(c, t, o.Annotations)
 	if err != nil {
 		return nil, err
 	}
-	maps.DeleteFunc(annotations, func(name, _ string) bool {
+	maps.DeleteFunc(o.Annotations, func(name, _ string) bool {
 		return strings.HasPrefix(name, p.annotation(canaryKey))
 	})
 	for key, value := range shift {
-		annotations[p.annotation(key)] = value
+		o.Annotations[p.annotation(key)] = value
 	}
-	stale, err := ingress.StaleAnnotations(ingress.Canary(c), sources, annotations, p.options.AnnotationsPrefix)
-	if err != nil {
-		return nil, err
-	}
-	o := p.outline(c)
-	o.Wanted = router.NewObject(o.Ref, source.GetLabels(), annotations, spec)
-	o.Owned = append(append(owned, stale...), o.Owned...)
-	return []router.Object{o}, nil
+	completed, err := o.Complete(sources, p.outline(c), p.options.AnnotationsPrefix)
+	return []router.Object{completed}, err
 }
 
 // redirect leads the paths and the default backend of the apex Service to the canary, and reports whether there are any.
@@ -145,7 +137,7 @@ func (p *Provider) shift(c *v1beta1.Canary, t router.Traffic, users map[string]s
 		return nil, &router.FieldError{Field: "spec.analysis.match", Message: "NGINX leads all requests that match to the canary, " +
 			"and no share of them: set spec.analysis.iterations for an A/B test, or remove match"}
 	}
-	rules, err := rulesOf(match)
+	rules, err := rulesOf(c)
 	if err != nil {
 		return nil, err
 	}

@@ -66,12 +66,7 @@ func shape(c *v1beta1.Canary) {
 }
 
 func canary(change ...func(*v1beta1.Canary)) *v1beta1.Canary {
-	c := conformance.Podinfo()
-	shape(c)
-	for _, f := range change {
-		f(c)
-	}
-	return c
+	return conformance.Podinfo(append([]func(*v1beta1.Canary){shape}, change...)...)
 }
 
 func abTesting(c *v1beta1.Canary) {
@@ -86,26 +81,17 @@ func suite(t *testing.T, options nginx.Options) conformance.Case {
 	return conformance.Case{
 		Provider: nginx.New(options),
 		Shape:    shape,
-		Sources: func(c *v1beta1.Canary) []*unstructured.Unstructured {
-			return []*unstructured.Unstructured{source(t, c)}
-		},
-		Match:   canary(abTesting).Spec.Analysis.Match,
-		NamedBy: "spec.ingressRef.name",
+		Sources:  conformance.Users(t, users),
+		Match:    canary(abTesting).Spec.Analysis.Match,
+		NamedBy:  "spec.ingressRef.name",
 		Foreign: map[string][]conformance.Field{"Ingress": {
 			{Path: []string{"metadata", "annotations", "external-dns.alpha.kubernetes.io/exclude"}, Value: "true"},
 		}},
-		Unowned: options.Unowned,
 	}
 }
 
 func TestConformance(t *testing.T) {
-	c := suite(t, nginx.Options{})
-	c.Golden = true
-	conformance.Run(t, c)
-}
-
-func TestConformanceUnowned(t *testing.T) {
-	conformance.Run(t, suite(t, nginx.Options{Unowned: true}))
+	conformance.RunEither(t, func(unowned bool) conformance.Case { return suite(t, nginx.Options{Unowned: unowned}) })
 }
 
 // rendered is the canary Ingress of a provider for an Ingress of the user's.

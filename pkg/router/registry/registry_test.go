@@ -104,48 +104,15 @@ func TestConfigReachesProviders(t *testing.T) {
 }
 
 // podinfo is a Canary with what any provider needs.
-func podinfo() *v1beta1.Canary {
-	c := conformance.Podinfo()
-	c.Spec.Service.GatewayRefs = []v1beta1.ParentReference{{Name: "gateway"}}
-	c.Spec.IngressRef = &v1beta1.LocalObjectReference{APIVersion: "networking.k8s.io/v1", Kind: "Ingress", Name: "podinfo"}
-	c.Spec.Service.MeshName = "global"
-	c.Spec.RouteRef = &v1beta1.LocalObjectReference{APIVersion: "apisix.apache.org/v2", Kind: "ApisixRoute", Name: "podinfo"}
-	return c
-}
-
-// users are the objects that providers read, by kind.
-var users = map[string]string{
-	"Ingress": `
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: {name: podinfo, namespace: test, annotations: {kubernetes.io/ingress.class: nginx}}
-spec:
-  rules:
-  - host: app.example.com
-    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: podinfo, port: {number: 9898}}}}]}
-`,
-	"ApisixRoute": `
-apiVersion: apisix.apache.org/v2
-kind: ApisixRoute
-metadata: {name: podinfo, namespace: test, labels: {team: a}}
-spec:
-  http:
-  - name: method
-    match: {hosts: [app.example.com], paths: [/*]}
-    backends: [{serviceName: podinfo, servicePort: 9898}]
-    plugins: [{name: prometheus, enable: true, config: {prefer_name: true}}]
-`,
-}
+func podinfo() *v1beta1.Canary { return conformance.Podinfo(conformance.Routable) }
 
 // storeFor holds what a user has made for the podinfo Canary.
 func storeFor(t *testing.T, provider router.Provider) *conformance.Store {
 	t.Helper()
 	store := conformance.NewStore(nil)
-	for _, ref := range provider.Sources(podinfo()) {
-		if manifest, ok := users[ref.Kind]; ok {
-			if err := store.Put(ref, decode(t, manifest)); err != nil {
-				t.Fatal(err)
-			}
+	for ref, o := range conformance.Exposing(t, provider, podinfo()) {
+		if err := store.Put(ref, o); err != nil {
+			t.Fatal(err)
 		}
 	}
 	return store

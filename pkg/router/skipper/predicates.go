@@ -31,19 +31,16 @@ const maxMatches = 8
 // matchPredicates returns, for each match of the analysis, what a request has to meet, sorted by name so that two renderings are
 // equal. An Ingress has one list of predicates, of which all have to hold, so there is no "or" within one.
 func matchPredicates(c *v1beta1.Canary) ([][]string, error) {
+	if err := (router.Conditions{System: "Skipper", QueryParams: true}).Check(c); err != nil {
+		return nil, err
+	}
 	match := c.GetAnalysis().Match
+	if len(match) > maxMatches {
+		return nil, &router.FieldError{Field: fmt.Sprintf("spec.analysis.match[%d]", maxMatches), Message: fmt.Sprintf(
+			"Skipper gets an Ingress for each match, and not more than %d: put conditions together, or remove it", maxMatches)}
+	}
 	var all [][]string
-	for i := range match {
-		m, field := &match[i], fmt.Sprintf("spec.analysis.match[%d]", i)
-		switch {
-		case i == maxMatches:
-			return nil, &router.FieldError{Field: field, Message: fmt.Sprintf(
-				"Skipper gets an Ingress for each match, and not more than %d: put conditions together, or remove it", maxMatches)}
-		case len(m.SourceLabels) > 0:
-			return nil, &router.FieldError{Field: field + ".sourceLabels", Message: "Skipper can't match the labels of the client: match headers or query parameters instead"}
-		case len(m.Headers)+len(m.QueryParams) == 0:
-			return nil, &router.FieldError{Field: field, Message: "has no condition: add headers or queryParams, or remove it"}
-		}
+	for _, m := range match {
 		var predicates []string
 		for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
 			predicates = append(predicates, header(name, m.Headers[name]))

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -19,10 +18,7 @@ import (
 )
 
 // Options are the settings that come from flags.
-type Options struct {
-	// Unowned leaves out owner references, for an ingress in another cluster.
-	Unowned bool
-}
+type Options = router.Options
 
 // Annotations that Skipper reads.
 const (
@@ -85,12 +81,11 @@ func refs(c *v1beta1.Canary) []router.Ref {
 // for each side. The first one leads requests of the first match, or all requests. Those of further matches have no say without
 // them, and one that is left from a match which is no longer there neither.
 func (p *Provider) Render(c *v1beta1.Canary, t router.Traffic, sources router.Live) ([]router.Object, error) {
-	source, err := ingress.Read(c, sources)
+	first, err := ingress.NewCopy(c, sources)
 	if err != nil {
 		return nil, err
 	}
-	spec, owned := ingress.Spec(source)
-	if !split(spec, router.NamesOf(c)) {
+	if !split(first.Spec, router.NamesOf(c)) {
 		return nil, ingress.NoBackend(c)
 	}
 	match, err := matchPredicates(c)
@@ -104,19 +99,16 @@ func (p *Provider) Render(c *v1beta1.Canary, t router.Traffic, sources router.Li
 		} else if i > 0 && i >= len(match) && left == nil {
 			continue
 		}
-		annotations := ingress.Annotations(c, source)
-		weights, err := weightsWith(annotations[weightsAnnotation], router.NamesOf(c), t)
+		copied := first.Clone()
+		weights, err := weightsWith(copied.Annotations[weightsAnnotation], router.NamesOf(c), t)
 		if err != nil {
 			return nil, err
 		}
-		predicates := append(decide(t, match, i), usersPredicates(annotations[predicateAnnotation])...)
-		annotations[weightsAnnotation], annotations[predicateAnnotation] = weights, strings.Join(predicates, conjunction)
-		stale, err := ingress.StaleAnnotations(o.Ref, sources, annotations, annotationsPrefix)
-		if err != nil {
+		predicates := append(decide(t, match, i), usersPredicates(copied.Annotations[predicateAnnotation])...)
+		copied.Annotations[weightsAnnotation], copied.Annotations[predicateAnnotation] = weights, strings.Join(predicates, conjunction)
+		if o, err = copied.Complete(sources, o, annotationsPrefix); err != nil {
 			return nil, err
 		}
-		o.Wanted = router.NewObject(o.Ref, source.GetLabels(), annotations, runtime.DeepCopyJSON(spec))
-		o.Owned = slices.Concat(owned, stale, o.Owned)
 		objects = append(objects, o)
 	}
 	return objects, nil

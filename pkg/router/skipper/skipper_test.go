@@ -56,12 +56,7 @@ func shape(c *v1beta1.Canary) {
 }
 
 func canary(change ...func(*v1beta1.Canary)) *v1beta1.Canary {
-	c := conformance.Podinfo()
-	shape(c)
-	for _, f := range change {
-		f(c)
-	}
-	return c
+	return conformance.Podinfo(append([]func(*v1beta1.Canary){shape}, change...)...)
 }
 
 func matching(match ...v1beta1.AnalysisMatch) func(*v1beta1.Canary) {
@@ -78,27 +73,16 @@ func insiders() v1beta1.AnalysisMatch {
 	}
 }
 
-func suite(t *testing.T, options skipper.Options) conformance.Case {
-	return conformance.Case{
-		Provider: skipper.New(options),
-		Shape:    shape,
-		Sources: func(c *v1beta1.Canary) []*unstructured.Unstructured {
-			return []*unstructured.Unstructured{source(t, c)}
-		},
-		Match:   []v1beta1.AnalysisMatch{insiders(), {QueryParams: map[string]v1beta1.StringMatch{"beta": {Exact: "1"}}}},
-		NamedBy: "spec.ingressRef.name",
-		Unowned: options.Unowned,
-	}
-}
-
 func TestConformance(t *testing.T) {
-	c := suite(t, skipper.Options{})
-	c.Golden = true
-	conformance.Run(t, c)
-}
-
-func TestConformanceUnowned(t *testing.T) {
-	conformance.Run(t, suite(t, skipper.Options{Unowned: true}))
+	conformance.RunEither(t, func(unowned bool) conformance.Case {
+		return conformance.Case{
+			Provider: skipper.New(skipper.Options{Unowned: unowned}),
+			Shape:    shape,
+			Sources:  conformance.Users(t, users),
+			Match:    []v1beta1.AnalysisMatch{insiders(), {QueryParams: map[string]v1beta1.StringMatch{"beta": {Exact: "1"}}}},
+			NamedBy:  "spec.ingressRef.name",
+		}
+	})
 }
 
 func rendered(t *testing.T, c *v1beta1.Canary, traffic router.Traffic, of *unstructured.Unstructured) (*networkingv1.Ingress, error) {

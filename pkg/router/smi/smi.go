@@ -11,7 +11,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
@@ -65,12 +64,7 @@ func (p *Provider) Resources() []router.Ref { return []router.Ref{p.ref("", "")}
 func (*Provider) Sources(*v1beta1.Canary) []router.Ref { return nil }
 
 func (p *Provider) ref(namespace, name string) router.Ref {
-	return router.Ref{
-		Resource:  schema.GroupVersionResource{Group: "split.smi-spec.io", Version: string(p.version), Resource: "trafficsplits"},
-		Kind:      "TrafficSplit",
-		Namespace: namespace,
-		Name:      name,
-	}
+	return router.RefTo("split.smi-spec.io", string(p.version), "TrafficSplit", "trafficsplits").Of(namespace, name)
 }
 
 // Render returns the TrafficSplit. A list of matches that a user has added to it stays.

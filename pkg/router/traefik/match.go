@@ -16,20 +16,10 @@ import (
 // sorted by name, so that two renderings are equal. It is empty where there is no match.
 func matchers(c *v1beta1.Canary) (string, error) {
 	var alternatives []string
-	for i, m := range c.GetAnalysis().Match {
-		field := fmt.Sprintf("spec.analysis.match[%d]", i)
-		switch {
-		case len(m.SourceLabels) > 0:
-			return "", &router.FieldError{
-				Field:   field + ".sourceLabels",
-				Message: "Traefik can't match the labels of the client: match headers or query parameters instead",
-			}
-		case len(m.Headers)+len(m.QueryParams) == 0:
-			return "", &router.FieldError{
-				Field:   field,
-				Message: "has no condition, so that every request would meet it: add headers or queryParams, or remove it",
-			}
-		}
+	if err := (router.Conditions{System: "Traefik", QueryParams: true}).Check(c); err != nil {
+		return "", err
+	}
+	for _, m := range c.GetAnalysis().Match {
 		var conditions []string
 		for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
 			conditions = append(conditions, matcher("Header", name, m.Headers[name]))

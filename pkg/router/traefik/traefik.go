@@ -8,17 +8,13 @@ import (
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
 )
 
 // Options are the settings that come from flags.
-type Options struct {
-	// Unowned leaves out owner references, for an ingress in another cluster.
-	Unowned bool
-}
+type Options = router.Options
 
 // Provider renders TraefikServices.
 type Provider struct{ options Options }
@@ -54,12 +50,7 @@ func service(namespace, name string) router.Ref {
 }
 
 func ref(resource, kind, namespace, name string) router.Ref {
-	return router.Ref{
-		Resource:  schema.GroupVersionResource{Group: "traefik.io", Version: "v1alpha1", Resource: resource},
-		Kind:      kind,
-		Namespace: namespace,
-		Name:      name,
-	}
+	return router.RefTo("traefik.io", "v1alpha1", kind, resource).Of(namespace, name)
 }
 
 // Outline is the TraefikService, and the IngressRoute that an A/B test has or had.

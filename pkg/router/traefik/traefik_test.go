@@ -14,32 +14,20 @@ import (
 	"flagger.app/flagger/pkg/router/traefik"
 )
 
-func suite(t *testing.T, options traefik.Options) conformance.Case {
-	t.Helper()
-	return conformance.Case{
-		Provider: traefik.New(options),
-		CRDs:     crds(),
-		Shape: func(c *v1beta1.Canary) {
-			c.Spec.IngressRef = &v1beta1.LocalObjectReference{APIVersion: "traefik.io/v1alpha1", Kind: "IngressRoute", Name: "edge"}
-		},
-		Sources: func(c *v1beta1.Canary) []*unstructured.Unstructured {
-			return []*unstructured.Unstructured{conformance.UsersObject(t, c, ticked(users))}
-		},
-		Foreign: map[string][]conformance.Field{"TraefikService": {
-			{Path: []string{"spec", "weighted", "sticky"}, Value: map[string]any{"cookie": map[string]any{"name": "lb"}}},
-		}},
-		Unowned: options.Unowned,
-	}
-}
-
 func TestConformance(t *testing.T) {
-	c := suite(t, traefik.Options{})
-	c.Golden = true
-	conformance.Run(t, c)
-}
-
-func TestConformanceUnowned(t *testing.T) {
-	conformance.Run(t, suite(t, traefik.Options{Unowned: true}))
+	conformance.RunEither(t, func(unowned bool) conformance.Case {
+		return conformance.Case{
+			Provider: traefik.New(traefik.Options{Unowned: unowned}),
+			CRDs:     crds(),
+			Shape: func(c *v1beta1.Canary) {
+				c.Spec.IngressRef = &v1beta1.LocalObjectReference{APIVersion: "traefik.io/v1alpha1", Kind: "IngressRoute", Name: "edge"}
+			},
+			Sources: conformance.Users(t, ticked(users)),
+			Foreign: map[string][]conformance.Field{"TraefikService": {
+				{Path: []string{"spec", "weighted", "sticky"}, Value: map[string]any{"cookie": map[string]any{"name": "lb"}}},
+			}},
+		}
+	})
 }
 
 func crds() *conformance.CRDs {
