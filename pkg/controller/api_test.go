@@ -72,7 +72,7 @@ func newAPI(t *testing.T, objects ...*unstructured.Unstructured) *api {
 		virtualServices: "VirtualServiceList",
 		{Group: "networking.istio.io", Version: "v1beta1", Resource: "destinationrules"}: "DestinationRuleList",
 	}
-	maps.Copy(kinds, meshResources())
+	maps.Copy(kinds, providersKinds())
 	a.client = fake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), kinds)
 	a.client.PrependReactor("*", "*", a.react)
 	for _, o := range objects {

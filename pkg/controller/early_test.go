@@ -4,22 +4,8 @@ import (
 	"slices"
 	"testing"
 
-	"k8s.io/apimachinery/pkg/runtime/schema"
-
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
-	"flagger.app/flagger/pkg/router/appmeshv1beta2"
 )
-
-// meshResources are those of App Mesh.
-func meshResources() map[schema.GroupVersionResource]string {
-	all := map[schema.GroupVersionResource]string{}
-	for _, ref := range appmeshv1beta2.New(appmeshv1beta2.Options{}).Resources() {
-		if ref.Resource.Group != "" {
-			all[ref.Resource] = ref.Kind + "List"
-		}
-	}
-	return all
-}
 
 // In a namespace that is injected, pods without a virtual node are refused: the nodes have to be there before the primary.
 func TestVirtualNodesComeBeforePods(t *testing.T) {

@@ -164,15 +164,24 @@ func (o *observer) failed(err error) {
 	}
 }
 
-// ready makes sure that the resources are watched, and reports whether they can be read.
+// reasonRouterCRDMissing is the reason of the Healthy condition while what the provider makes is not served by the cluster.
+const reasonRouterCRDMissing rollout.ProblemReason = "RouterCRDMissing"
+
+// ready makes sure that the resources are watched, and reports whether they can be read. One that is not installed is a fault of the
+// Canary that needs it.
 func (o *observer) ready(s *site, refs []router.Ref, remedy string) bool {
+	return o.readyOr(rollout.ReasonInvalidSpec, s, refs, remedy)
+}
+
+// readyOr is ready with another reason for a resource that is not installed.
+func (o *observer) readyOr(missing rollout.ProblemReason, s *site, refs []router.Ref, remedy string) bool {
 	for _, ref := range refs {
 		state, reason := s.Ensure(ref.Resource, o.v.key)
 		switch {
 		case state == cache.Synced:
 			continue
 		case state == cache.Missing:
-			o.problem(&rollout.Problem{Reason: rollout.ReasonInvalidSpec, Message: reason + ": " + remedy})
+			o.problem(&rollout.Problem{Reason: missing, Message: reason + ": " + remedy})
 		case reason != "":
 			o.problem(&rollout.Problem{Reason: rollout.ReasonReadFailed, Message: reason, Unknown: true})
 		default:
@@ -186,7 +195,11 @@ func (o *observer) ready(s *site, refs []router.Ref, remedy string) bool {
 func (o *observer) observeWorkloads() {
 	target, problem := o.c.workloads.For(o.v.canary)
 	o.problem(problem)
-	if problem != nil || !o.ready(o.c.main, o.c.workloads.ResourcesFor(o.v.canary), "run the operator in a cluster that serves it") {
+	missing, remedy := rollout.ReasonInvalidSpec, "run the operator in a cluster that serves it"
+	if o.v.canary.IsKnative() {
+		missing, remedy = reasonRouterCRDMissing, "install Knative Serving, or name another spec.targetRef"
+	}
+	if problem != nil || !o.readyOr(missing, o.c.main, o.c.workloads.ResourcesFor(o.v.canary), remedy) {
 		return
 	}
 	o.v.target, o.v.kind = target, o.c.workloads.ResourcesFor(o.v.canary)[0]
@@ -279,6 +292,22 @@ func (o *observer) inPlace(s *site, live *cache.Reader, wanted []router.Object) 
 	return err == nil && len(changes) == 0
 }
 
+// providerFact is what the rules know of a provider.
+func providerFact(name string, can router.Abilities) rollout.ProviderFact {
+	return rollout.ProviderFact{
+		Name:             name,
+		Weights:          can.Weights,
+		Routes:           can.Routes,
+		Mirror:           can.Mirror,
+		MirrorWeight:     can.MirrorWeight,
+		Match:            can.Match,
+		SessionAffinity:  can.SessionAffinity,
+		PrimaryCookie:    can.PrimaryCookie,
+		ReportsSettled:   can.ReportsSettled,
+		ReportsDataPlane: can.ReportsDataPlane,
+	}
+}
+
 func (o *observer) observeRoutes() {
 	name := o.v.canary.GetProvider(o.c.DefaultProvider)
 	p, err := o.c.Providers.Provider(name)
@@ -293,24 +322,12 @@ func (o *observer) observeRoutes() {
 	p = router.For(p, o.v.canary)
 	abilities := p.Abilities()
 	o.v.provider = p
-	o.v.facts.Provider = rollout.ProviderFact{
-		Name:            name,
-		Weights:         abilities.Weights,
-		Routes:          abilities.Routes,
-		Mirror:          abilities.Mirror,
-		MirrorWeight:    abilities.MirrorWeight,
-		Match:           abilities.Match,
-		SessionAffinity: abilities.SessionAffinity,
-		PrimaryCookie:   abilities.PrimaryCookie,
-		ReportsSettled:  abilities.ReportsSettled,
-
-		ReportsDataPlane: abilities.ReportsDataPlane,
-	}
+	o.v.facts.Provider = providerFact(name, abilities)
 	for _, fault := range router.CheckAbilities(o.v.canary, abilities) {
 		o.problem(&rollout.Problem{Reason: rollout.ReasonUnsupportedFields, Message: fault.Error()})
 	}
 	remedy := fmt.Sprintf("install what provides it, or set spec.provider to another provider than %s", name)
-	if !o.ready(o.c.mesh, p.Resources(), remedy) {
+	if !o.readyOr(reasonRouterCRDMissing, o.c.mesh, p.Resources(), remedy) {
 		return
 	}
 	wanted, err := p.Render(o.v.canary, trafficOf(o.v.canary), o.mesh)

@@ -10,7 +10,7 @@ import (
 // Provider has no routing objects.
 type Provider struct{}
 
-var _ router.Provider = Provider{}
+var _ router.Adviser = Provider{}
 
 // New returns the provider.
 func New() Provider { return Provider{} }
@@ -27,6 +27,14 @@ func (Provider) Sources(*v1beta1.Canary) []router.Ref { return nil }
 // Render renders nothing.
 func (Provider) Render(*v1beta1.Canary, router.Traffic, router.Live) ([]router.Object, error) {
 	return nil, nil
+}
+
+// Advise warns of an A/B test, which is a blue/green run here.
+func (Provider) Advise(c *v1beta1.Canary, _ router.Live) []string {
+	if len(c.GetAnalysis().Match) == 0 || c.SkipAnalysis() {
+		return nil
+	}
+	return []string{"spec.analysis.match is ignored, because a Service can't tell requests apart: remove it, or set another spec.provider"}
 }
 
 // Read reports what is always true: the apex Service selects the primary.
