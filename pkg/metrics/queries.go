@@ -16,9 +16,11 @@ type observer struct {
 	seconds bool
 }
 
-// successRate is the percentage of good requests. Without any request Prometheus answers 0/0, which is NaN, or nothing.
+// successRate is the percentage of good requests. Without any request Prometheus answers 0/0, which is NaN, or nothing. Whoever has
+// answered with errors alone has exported no series of good requests yet, and has a rate of 0.
 func (o observer) successRate() string {
-	return rate(o.requests, o.matchers+", "+o.good) + " / " + rate(o.requests, o.matchers) + " * 100"
+	all := rate(o.requests, o.matchers)
+	return "(" + rate(o.requests, o.matchers+", "+o.good) + " or " + all + " * 0) / " + all + " * 100"
 }
 
 func rate(metric, matchers string) string {

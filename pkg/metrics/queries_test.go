@@ -142,8 +142,8 @@ func TestPodsOfDaemonSets(t *testing.T) {
 		c := canary(func(c *v1beta1.Canary) { c.Spec.TargetRef.Kind = kind })
 		vars := NewVars(c, v1beta1.CanaryMetric{})
 		got, err := render(observers()["http"].successRate(), builtInFunctions(vars))
-		if err != nil || strings.Count(got, want) != 2 {
-			t.Errorf("%s: %s (%v), want %s twice", kind, got, err, want)
+		if err != nil || strings.Count(got, want) != 3 {
+			t.Errorf("%s: %s (%v), want %s three times", kind, got, err, want)
 		}
 	}
 }
