@@ -6,8 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	apisixv2 "github.com/apache/apisix-ingress-controller/pkg/kube/apisix/apis/config/v2"
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
@@ -94,6 +96,30 @@ func storeWith(t *testing.T, c *v1beta1.Canary, of *unstructured.Unstructured) *
 		t.Fatal(err)
 	}
 	return store
+}
+
+// What is rendered for any use is a route of the type that the controller reads, with no field that it does not know. Plugins are any.
+func TestRoutesAreOfTheControllersType(t *testing.T) {
+	for name, traffic := range map[string]router.Traffic{
+		"at rest": {Primary: 100}, "weights": {Primary: 70, Canary: 30}, "A/B": {Canary: 100, Matched: true},
+	} {
+		c := canary(func(c *v1beta1.Canary) {
+			c.Spec.Analysis.Match = conformance.HeaderMatches()
+		})
+		objects, err := apisix.New(apisix.Options{}).Render(c, traffic, storeWith(t, c, source(t, c)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		typed := &apisixv2.ApisixRoute{}
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(objects[0].Wanted.Object, typed, true); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, rule := range typed.Spec.HTTP {
+			if len(rule.Backends) != 2 || *rule.Backends[0].Weight != int(traffic.Primary) || *rule.Backends[1].Weight != int(traffic.Canary) {
+				t.Errorf("%s: rule %s has the backends %+v", name, rule.Name, rule.Backends)
+			}
+		}
+	}
 }
 
 // rules renders the http rules of a Canary, by name.

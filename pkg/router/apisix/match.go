@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 
+	apisixconst "github.com/apache/apisix-ingress-controller/pkg/kube/apisix/const"
+
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
 )
@@ -20,21 +22,22 @@ func expressions(c *v1beta1.Canary) ([][]any, error) {
 	for _, m := range c.GetAnalysis().Match {
 		var conditions []any
 		for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
-			conditions = append(conditions, expression("Header", name, m.Headers[name]))
+			conditions = append(conditions, expression(apisixconst.ScopeHeader, name, m.Headers[name]))
 		}
 		for _, name := range slices.Sorted(maps.Keys(m.QueryParams)) {
-			conditions = append(conditions, expression("Query", name, m.QueryParams[name]))
+			conditions = append(conditions, expression(apisixconst.ScopeQuery, name, m.QueryParams[name]))
 		}
 		all = append(all, conditions)
 	}
 	return all, nil
 }
 
+// expression is written by hand: the type of the controller has null for what is not set, which the API server drops.
 func expression(scope, name string, m v1beta1.StringMatch) map[string]any {
-	op, value := "RegexMatch", ".*"
+	op, value := apisixconst.OpRegexMatch, ".*"
 	switch {
 	case m.Exact != "":
-		op, value = "Equal", m.Exact
+		op, value = apisixconst.OpEqual, m.Exact
 	case m.Prefix != "":
 		value = "^" + regexp.QuoteMeta(m.Prefix)
 	case m.Suffix != "":

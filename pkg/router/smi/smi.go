@@ -7,8 +7,9 @@ package smi
 import (
 	"encoding/json"
 	"fmt"
-	"strconv"
 
+	splitv1alpha1 "github.com/servicemeshinterface/smi-sdk-go/pkg/apis/split/v1alpha1"
+	splitv1alpha2 "github.com/servicemeshinterface/smi-sdk-go/pkg/apis/split/v1alpha2"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -78,28 +79,33 @@ func (p *Provider) Render(c *v1beta1.Canary, t router.Traffic, _ router.Live) ([
 	if err != nil {
 		return nil, err
 	}
+	spec, err := router.Fields(p.spec(service, names, t))
+	if err != nil {
+		return nil, err
+	}
 	split := p.ref(c.Namespace, names.Apex)
 	return []router.Object{{
-		Ref: split,
-		Wanted: router.NewObject(split, nil, annotations, map[string]any{
-			"service": service,
-			"backends": []any{
-				map[string]any{"service": names.Canary, "weight": p.weight(t.Canary)},
-				map[string]any{"service": names.Primary, "weight": p.weight(t.Primary)},
-			},
-		}),
+		Ref:          split,
+		Wanted:       router.NewObject(split, nil, annotations, spec),
 		Owned:        [][]string{{"spec", "backends"}, {"spec", "service"}},
 		KeepOriginal: true,
 		Unowned:      p.options.Unowned,
 	}}, nil
 }
 
-// weight is written in the form that the version stores.
-func (p *Provider) weight(percent int32) any {
+// spec is written in the type of the version. The split of the third has matches too, which are the user's.
+func (p *Provider) spec(service string, names router.Names, t router.Traffic) any {
 	if p.version == V1Alpha1 {
-		return strconv.Itoa(int(percent))
+		quantity := func(percent int32) *resource.Quantity {
+			return resource.NewQuantity(int64(percent), resource.DecimalSI)
+		}
+		return &splitv1alpha1.TrafficSplitSpec{Service: service, Backends: []splitv1alpha1.TrafficSplitBackend{
+			{Service: names.Canary, Weight: quantity(t.Canary)}, {Service: names.Primary, Weight: quantity(t.Primary)},
+		}}
 	}
-	return int64(percent)
+	return &splitv1alpha2.TrafficSplitSpec{Service: service, Backends: []splitv1alpha2.TrafficSplitBackend{
+		{Service: names.Canary, Weight: int(t.Canary)}, {Service: names.Primary, Weight: int(t.Primary)},
+	}}
 }
 
 func (p *Provider) annotations(c *v1beta1.Canary) (map[string]string, error) {
