@@ -44,6 +44,8 @@ test-unit: ## Run the unit tests with the race detector, and many random rollout
 	@echo '== 2 of 3: unit tests. The first time the compiler is at work for some minutes before it says anything'
 	go test -race -timeout $(TIMEOUT) $$(go list ./... | grep -v -e /pkg/simulate -e /test/memory)
 	$(SHARED) go test -timeout $(TIMEOUT) ./pkg/simulate
+	$(SHARED) go -C test/promql test -timeout $(TIMEOUT) ./...
+	$(SHARED) go -C test/thirdparty test -timeout $(TIMEOUT) ./...
 
 test-sim: ## Play SEEDS random schedules (default 10000) of faults and changes; SEED=n plays one
 	SEEDS=$(SEEDS) go test -count=1 -timeout 0 -run 'TestSchedules' ./pkg/simulate
@@ -155,14 +157,17 @@ verify: ## Fail when generated code or CRDs are not what their source says
 lint: $(LINTER) ## Run the linter
 	$(LINTER) run ./...
 	cd hack/testbed && $(LINTER) run --config $(CURDIR)/.golangci.yml ./...
+	cd test/thirdparty && $(LINTER) run --config $(CURDIR)/.golangci.yml ./...
+	cd test/promql && $(LINTER) run --config $(CURDIR)/.golangci.yml ./...
 
 $(LINTER):
 	mkdir -p $(CACHE)/tmp
 	GOBIN=$(CACHE)/tmp GOFLAGS=-mod=mod go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 	mv $(CACHE)/tmp/golangci-lint $@
 
-generate: ## Generate deep copies, clients and CRDs from the API types
+generate: ## Generate deep copies, clients and CRDs from the API types, and the table of conformance from the tests
 	hack/generate.sh
+	go test ./test/e2e -run TestConformancePage -update
 
 clean: ## Remove what was built into the tree
 	rm -rf bin

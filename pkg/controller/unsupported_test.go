@@ -95,7 +95,7 @@ func TestNothingIsIgnoredInSilence(t *testing.T) {
 				if told != "" {
 					t.Fatalf("told %q, want one that names %s", told, w.field)
 				}
-				if !serves(t, p, w) {
+				if !serves(t, name, p, w) {
 					t.Errorf("nothing is said, and the objects say nothing of it")
 				}
 			})
@@ -103,10 +103,20 @@ func TestNothingIsIgnoredInSilence(t *testing.T) {
 	}
 }
 
+// asking is a Canary of a provider that asks for something.
+func asking(provider string, ask func(*v1beta1.Canary)) *v1beta1.Canary {
+	return conformance.Podinfo(conformance.Routable, ask, func(c *v1beta1.Canary) {
+		c.Spec.Provider = provider
+		if provider == v1beta1.TraefikProvider {
+			c.Spec.IngressRef.Kind = "IngressRoute"
+		}
+	})
+}
+
 // toldOf is what the user is told of a Canary at rest that asks for something, empty if there is nothing to be told.
 func toldOf(t *testing.T, name string, p router.Provider, w wish) string {
 	t.Helper()
-	c := conformance.Podinfo(conformance.Routable, w.ask)
+	c := asking(name, w.ask)
 	if faults := router.CheckAbilities(c, p.Abilities()); len(faults) > 0 {
 		return faults[0].Error()
 	}
@@ -153,16 +163,16 @@ func render(t *testing.T, p router.Provider, c *v1beta1.Canary, traffic router.T
 	return p.Render(c, traffic, store)
 }
 
-func serves(t *testing.T, p router.Provider, w wish) bool {
+func serves(t *testing.T, name string, p router.Provider, w wish) bool {
 	t.Helper()
-	got := written(t, p, w.traffic, w.ask)
+	got := written(t, name, p, w.traffic, w.ask)
 	if w.less == nil && len(w.words) == 0 {
 		plain := w.traffic
 		plain.Mirror = false
-		return !reflect.DeepEqual(got, written(t, p, plain, nil))
+		return !reflect.DeepEqual(got, written(t, name, p, plain, nil))
 	}
 	if w.less != nil {
-		return !reflect.DeepEqual(got, written(t, p, w.traffic, w.less))
+		return !reflect.DeepEqual(got, written(t, name, p, w.traffic, w.less))
 	}
 	raw, err := json.Marshal(got)
 	if err != nil {
@@ -176,9 +186,9 @@ func serves(t *testing.T, p router.Provider, w wish) bool {
 	return true
 }
 
-func written(t *testing.T, p router.Provider, traffic router.Traffic, ask func(*v1beta1.Canary)) []map[string]any {
+func written(t *testing.T, name string, p router.Provider, traffic router.Traffic, ask func(*v1beta1.Canary)) []map[string]any {
 	t.Helper()
-	objects, err := render(t, p, conformance.Podinfo(conformance.Routable, ask), traffic)
+	objects, err := render(t, p, asking(name, ask), traffic)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,7 +52,8 @@ func recorded(t *testing.T, gateway string) series {
 // as what the counters grew by.
 func (all series) ratio(t *testing.T, query string) float64 {
 	t.Helper()
-	parts := regexp.MustCompile(`^sum\(rate\((\w+)(\{.*\})\[1m\]\)\) / sum\(rate\((\w+)(\{.*\})\[1m\]\)\) \* (\d+)$`).FindStringSubmatch(query)
+	parts := regexp.MustCompile(
+		`^\(?sum\(rate\((\w+)(\{[^}]*\})\[1m\]\)\)(?: or sum\(rate\([^)]*\)\) \* 0\))? / sum\(rate\((\w+)(\{[^}]*\})\[1m\]\)\) \* (\d+)$`).FindStringSubmatch(query)
 	if parts == nil {
 		t.Fatalf("not a ratio of two rates: %s", query)
 	}

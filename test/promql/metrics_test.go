@@ -1,6 +1,7 @@
 package promql
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -72,7 +73,7 @@ func TestBuiltInMetrics(t *testing.T) {
 				if e.together != "" && s.together() {
 					t.Skip(e.together)
 				}
-				success, duration := judged(t, name, store(t, e, s, nil))
+				success, duration := judged(t, name, e, store(t, e, s, nil))
 				expect(t, "success rate", success, s.success, s.noData)
 				expect(t, "duration", duration, s.duration, s.noData)
 			})
@@ -90,7 +91,7 @@ func TestOnlyErrors(t *testing.T) {
 	for name, e := range exports(t) {
 		t.Run(name, func(t *testing.T) {
 			s := scenario{primary: requests{ok: 20, milliseconds: 40}, canary: requests{failed: 20, milliseconds: 40}}
-			success, _ := judged(t, name, store(t, e, s, func(l labels.Labels, of side) (labels.Labels, bool) {
+			success, _ := judged(t, name, e, store(t, e, s, func(l labels.Labels, of side) (labels.Labels, bool) {
 				code := l.Get(e.code)
 				return l, of != canary || code == "" || strings.HasPrefix(code, "5")
 			}))
@@ -110,7 +111,7 @@ func TestMissingLabels(t *testing.T) {
 				if e.together != "" {
 					t.Skip(e.together)
 				}
-				readings := readingsOf(t, name, store(t, e, s, func(l labels.Labels, of side) (labels.Labels, bool) {
+				readings := readingsOf(t, name, e, store(t, e, s, func(l labels.Labels, of side) (labels.Labels, bool) {
 					if of == canary {
 						return l, true
 					}
@@ -191,9 +192,9 @@ type verdict struct {
 }
 
 // judged reads and judges both built-in metrics as the operator does.
-func judged(t *testing.T, observer string, db *teststorage.TestStorage) (success, duration verdict) {
+func judged(t *testing.T, observer string, e export, db *teststorage.TestStorage) (success, duration verdict) {
 	t.Helper()
-	for _, r := range readingsOf(t, observer, db) {
+	for _, r := range readingsOf(t, observer, e, db) {
 		v := verdict{analysis.Evaluate(analysis.ID{Name: "podinfo", Namespace: "test", Target: "podinfo"}, []analysis.Reading{r}).Outcome, r.State, r.Value}
 		if r.Source == analysis.SuccessRate {
 			success = v
@@ -204,7 +205,7 @@ func judged(t *testing.T, observer string, db *teststorage.TestStorage) (success
 	return success, duration
 }
 
-func readingsOf(t *testing.T, observer string, db *teststorage.TestStorage) []analysis.Reading {
+func readingsOf(t *testing.T, observer string, of export, db *teststorage.TestStorage) []analysis.Reading {
 	t.Helper()
 	server := httptest.NewServer(&server{db, promql.NewEngine(promql.EngineOpts{
 		MaxSamples: 1e6, Timeout: time.Minute, LookbackDelta: 5 * time.Minute, Parser: parser.NewParser(parser.Options{}),
@@ -218,7 +219,7 @@ func readingsOf(t *testing.T, observer string, db *teststorage.TestStorage) []an
 	if observer == v1beta1.KnativeProvider {
 		c.Spec.TargetRef.APIVersion, c.Spec.TargetRef.Kind = "serving.knative.dev/v1", "Service"
 	}
-	c.Spec.IngressRef = &v1beta1.LocalObjectReference{Name: "podinfo"}
+	c.Spec.IngressRef = &v1beta1.LocalObjectReference{Name: cmp.Or(of.ingress, "podinfo")}
 	c.Spec.RouteRef = &v1beta1.LocalObjectReference{Name: "podinfo"}
 	c.Spec.Analysis = &v1beta1.CanaryAnalysis{Interval: "1m", Metrics: []v1beta1.CanaryMetric{
 		{Name: v1beta1.MetricRequestSuccessRate, Interval: "1m", ThresholdRange: &v1beta1.CanaryThresholdRange{Min: &minimum}},

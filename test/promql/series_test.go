@@ -26,6 +26,8 @@ const (
 // export is what one mesh or ingress exports, read from a file in testdata. Lines that begin with "#:" say what its labels mean:
 //
 //	#: from where the series come from
+//	#: recorded a file of series that a real system exported in the suite of data planes, below pkg/metrics/testdata/series
+//	#: ingress the name of the user's Ingress in it
 //	#: code the label with the status code of the answers
 //	#: unit the unit of durations, s or ms; default ms
 //	#: buckets the buckets of a series whose label le is "*"
@@ -33,8 +35,10 @@ const (
 //	#: together why the two sides are not told apart
 type export struct {
 	from, code, together string
-	seconds              bool
-	series               []series
+	// ingress is the name of the user's Ingress. Default: podinfo.
+	ingress string
+	seconds bool
+	series  []series
 }
 
 type series struct {
@@ -50,11 +54,11 @@ func readExport(t *testing.T, file string) export {
 	}
 	defer f.Close()
 	var (
-		e       export
-		buckets []string
-		marks   = map[side]string{}
-		metrics = parser.NewParser(parser.Options{})
-		lines   = bufio.NewScanner(f)
+		e                 export
+		buckets, recorded []string
+		marks             = map[side]string{}
+		metrics           = parser.NewParser(parser.Options{})
+		lines             = bufio.NewScanner(f)
 	)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
@@ -63,6 +67,10 @@ func readExport(t *testing.T, file string) export {
 			switch name {
 			case "from":
 				e.from = value
+			case "recorded":
+				recorded = append(recorded, recordedLines(t, value)...)
+			case "ingress":
+				e.ingress = value
 			case "code":
 				e.code = value
 			case "unit":
@@ -83,18 +91,47 @@ func readExport(t *testing.T, file string) export {
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
-		for _, text := range expand(withoutValue(line), buckets) {
-			parsed, err := metrics.ParseMetric(text)
-			if err != nil {
-				t.Fatalf("%s: %q: %v", file, text, err)
-			}
-			e.series = append(e.series, series{parsed, sideOf(text, marks)})
-		}
+		recorded = append(recorded, expand(line, buckets)...)
 	}
 	if err := lines.Err(); err != nil {
 		t.Fatal(err)
 	}
+	for _, text := range recorded {
+		parsed, err := metrics.ParseMetric(text)
+		if err != nil {
+			t.Fatalf("%s: %q: %v", file, text, err)
+		}
+		e.series = append(e.series, series{parsed, sideOf(text, marks)})
+	}
 	return e
+}
+
+// recordedLines are the series of a file, of all its cases as if they were one: each case was played in a namespace of its own.
+func recordedLines(t *testing.T, file string) []string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join("../../pkg/metrics/testdata/series", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var namespaces []string
+	for _, what := range []string{"bad", "slow"} {
+		for _, whose := range []string{"canary", "primary"} {
+			for _, join := range []string{"-", "_"} {
+				namespaces = append(namespaces, what+join+whose, "test")
+			}
+		}
+	}
+	seen := map[string]bool{}
+	var all []string
+	for line := range strings.Lines(strings.NewReplacer(namespaces...).Replace(string(raw))) {
+		text := withoutValue(strings.TrimSpace(line))
+		if text == "" || strings.HasPrefix(text, "#") || seen[text] {
+			continue
+		}
+		seen[text] = true
+		all = append(all, text)
+	}
+	return all
 }
 
 func directive(line string) (name, value string, ok bool) {

@@ -65,6 +65,9 @@ func (w *world) testEachFeature() {
 				sub.T, sub.canary = t, w.c.canary(s.shape)
 				sub.apply(s.traffic)
 				sub.expect(s.traffic)
+				if !t.Failed() {
+					note(&w.c.passed.Features, s.name)
+				}
 			})
 		}
 	}

@@ -16,6 +16,9 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files instead of comparing with them")
 
+// Update is whether the test was run with -update: files that it compares with are to be written instead.
+func Update() bool { return *update }
+
 // scenario is one use of a provider.
 type scenario struct {
 	name    string

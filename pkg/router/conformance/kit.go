@@ -7,6 +7,7 @@ package conformance
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
@@ -38,8 +39,10 @@ type Case struct {
 	Foreign map[string][]Field
 	// Unowned is whether the provider was told to leave out owner references.
 	Unowned bool
-	// Golden is whether testdata holds the rendered objects.
+	// Golden is whether testdata holds the rendered objects, and a Record of what passed.
 	Golden bool
+
+	passed Record
 }
 
 // Field is one field of an object.
@@ -97,11 +100,16 @@ func Run(t *testing.T, c Case) {
 	}
 	if c.Golden {
 		t.Run("Golden", c.testGolden)
+		c.passed.Schemas = c.CRDs.String()
+		if !t.Failed() {
+			t.Run("Record", c.passed.keep)
+		}
 	}
 }
 
-func (c *Case) runAll(t *testing.T, schemas Schemas) {
-	cases := map[string]func(*world){
+// cases are what every provider is held to.
+func cases() map[string]func(*world) {
+	return map[string]func(*world){
 		"Create":           (*world).testCreate,
 		"EachWeight":       (*world).testEachWeight,
 		"EachFeature":      (*world).testEachFeature,
@@ -123,8 +131,24 @@ func (c *Case) runAll(t *testing.T, schemas Schemas) {
 		"OtherCanary":      (*world).testOtherCanary,
 		"RestoredCanary":   (*world).testRestoredCanary,
 	}
-	for name, run := range cases {
-		t.Run(name, func(t *testing.T) { run(newWorld(t, c, schemas)) })
+}
+
+// CaseNames lists the cases of the kit.
+func CaseNames() []string { return slices.Sorted(maps.Keys(cases())) }
+
+func (c *Case) runAll(t *testing.T, schemas Schemas) {
+	passed := &c.passed.Cases
+	if schemas != nil {
+		passed = &c.passed.CheckedCases
+	}
+	for name, run := range cases() {
+		t.Run(name, func(t *testing.T) {
+			run(newWorld(t, c, schemas))
+			// Whoever is skipped or fails at once does not come here.
+			if !t.Failed() {
+				note(passed, name)
+			}
+		})
 	}
 }
 
