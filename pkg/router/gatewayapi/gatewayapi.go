@@ -8,11 +8,13 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
 	"flagger.app/flagger/pkg/router/adopted"
+	"flagger.app/flagger/pkg/router/gatewayapi/rules"
 )
 
 // Options are the settings that come from flags.
@@ -113,11 +115,11 @@ func (p *Provider) Render(c *v1beta1.Canary, t router.Traffic, _ router.Live) ([
 		c = withoutV1Fields(c)
 		service = &c.Spec.Service
 	}
-	rules, err := renderRules(c, t)
+	routed, err := rules.Render(c, t)
 	if err != nil {
 		return nil, err
 	}
-	spec := gatewayv1.HTTPRouteSpec{Rules: rules}
+	spec := gatewayv1.HTTPRouteSpec{Rules: routed}
 	for i := range service.GatewayRefs {
 		spec.ParentRefs = append(spec.ParentRefs, parentRef(&service.GatewayRefs[i]))
 	}
@@ -150,20 +152,13 @@ func withoutV1Fields(c *v1beta1.Canary) *v1beta1.Canary {
 // parentRef copies a reference and spells out what the API server would fill in.
 func parentRef(r *v1beta1.ParentReference) gatewayv1.ParentReference {
 	return gatewayv1.ParentReference{
-		Group:       valueOr((*gatewayv1.Group)(r.Group), gatewayv1.GroupName),
-		Kind:        valueOr((*gatewayv1.Kind)(r.Kind), "Gateway"),
+		Group:       ptr.To(ptr.Deref((*gatewayv1.Group)(r.Group), gatewayv1.GroupName)),
+		Kind:        ptr.To(ptr.Deref((*gatewayv1.Kind)(r.Kind), "Gateway")),
 		Namespace:   (*gatewayv1.Namespace)(r.Namespace),
 		Name:        gatewayv1.ObjectName(r.Name),
 		SectionName: (*gatewayv1.SectionName)(r.SectionName),
 		Port:        r.Port,
 	}
-}
-
-func valueOr[T any](value *T, fallback T) *T {
-	if value != nil {
-		return value
-	}
-	return &fallback
 }
 
 // Read takes the traffic from the rule that has both backends and, where there are several, comes last: those before it
@@ -178,7 +173,7 @@ func (p *Provider) Read(c *v1beta1.Canary, live router.Live) (router.Observed, e
 	if err != nil {
 		return router.Observed{}, fmt.Errorf("%s %w: %w", ref, router.ErrUnreadable, err)
 	}
-	traffic, err := readRules(c, ref, route.Spec.Rules)
+	traffic, err := rules.Read(c, ref, route.Spec.Rules)
 	if err != nil {
 		return router.Observed{}, err
 	}

@@ -6,6 +6,7 @@ import (
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"flagger.app/flagger/pkg/router"
@@ -66,7 +67,7 @@ func reported(route *gatewayv1.HTTPRoute, parent *gatewayv1.ParentReference) (st
 
 // described names a parent in the words of a reference to it.
 func described(parent *gatewayv1.ParentReference) string {
-	text := string(*valueOr(parent.Kind, "Gateway")) + " " + string(parent.Name)
+	text := string(ptr.Deref(parent.Kind, "Gateway")) + " " + string(parent.Name)
 	if parent.SectionName != nil {
 		text += "/" + string(*parent.SectionName)
 	}
@@ -80,15 +81,15 @@ func described(parent *gatewayv1.ParentReference) string {
 func sameParent(namespace string, a, b *gatewayv1.ParentReference) bool {
 	return a.Name == b.Name &&
 		groupOf(a) == groupOf(b) &&
-		*valueOr(a.Kind, "Gateway") == *valueOr(b.Kind, "Gateway") &&
-		*valueOr(a.Namespace, gatewayv1.Namespace(namespace)) == *valueOr(b.Namespace, gatewayv1.Namespace(namespace)) &&
-		*valueOr(a.SectionName, "") == *valueOr(b.SectionName, "") &&
-		*valueOr(a.Port, 0) == *valueOr(b.Port, 0)
+		ptr.Deref(a.Kind, "Gateway") == ptr.Deref(b.Kind, "Gateway") &&
+		ptr.Deref(a.Namespace, gatewayv1.Namespace(namespace)) == ptr.Deref(b.Namespace, gatewayv1.Namespace(namespace)) &&
+		ptr.Deref(a.SectionName, "") == ptr.Deref(b.SectionName, "") &&
+		ptr.Deref(a.Port, 0) == ptr.Deref(b.Port, 0)
 }
 
 // groupOf is the group of a parent. Linkerd takes "core" for the group of Services as well, which has no name.
 func groupOf(parent *gatewayv1.ParentReference) gatewayv1.Group {
-	group := *valueOr(parent.Group, gatewayv1.GroupName)
+	group := ptr.Deref(parent.Group, gatewayv1.GroupName)
 	if group == "core" {
 		return ""
 	}

@@ -18,10 +18,8 @@ import (
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
 	"flagger.app/flagger/pkg/router/adopted"
+	"flagger.app/flagger/pkg/router/istio/routes"
 )
-
-// mesh is the gateway that stands for all sidecars.
-const mesh = "mesh"
 
 // Options are the settings that come from flags.
 type Options = router.Options
@@ -142,8 +140,8 @@ func (p *Provider) renderService(c *v1beta1.Canary, t router.Traffic) (router.Ob
 		return router.Object{}, err
 	}
 	if router.IsTCP(c) {
-		spec["tcp"] = []any{tcpRoute(c, t)}
-	} else if spec["http"], err = httpRoutes(c, t); err != nil {
+		spec["tcp"] = []any{routes.TCP(c, t)}
+	} else if spec["http"], err = routes.HTTP(c, t); err != nil {
 		return router.Object{}, err
 	}
 	service := virtualService(c.Namespace, router.NamesOf(c).Apex)
@@ -182,14 +180,7 @@ func renderHosts(c *v1beta1.Canary) (map[string]any, error) {
 	if !slices.Contains(hosts, apex) && !slices.Contains(hosts, "*") {
 		hosts = append(hosts, apex)
 	}
-	return map[string]any{"hosts": anySlice(hosts), "gateways": anySlice(gateways(c))}, nil
-}
-
-func gateways(c *v1beta1.Canary) []string {
-	if len(c.Spec.Service.Gateways) == 0 {
-		return []string{mesh}
-	}
-	return c.Spec.Service.Gateways
+	return map[string]any{"hosts": anySlice(hosts), "gateways": anySlice(routes.Gateways(c))}, nil
 }
 
 func anySlice(values []string) []any {

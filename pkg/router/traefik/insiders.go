@@ -11,6 +11,7 @@ import (
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
+	"flagger.app/flagger/pkg/router/traefik/rule"
 )
 
 // A TraefikService has weights and no conditions. An A/B test has an IngressRoute of its own: a copy of that of the user, of the
@@ -49,7 +50,7 @@ func outlineInsiders(c *v1beta1.Canary, unowned bool) router.Object {
 // There is none as long as no route of the user leads to the TraefikService, which has to be there before it is led to. Only once
 // requests are to go to the canary is that a fault.
 func (p *Provider) renderInsiders(c *v1beta1.Canary, t router.Traffic, sources router.Live) ([]router.Object, error) {
-	match, err := matchers(c)
+	match, err := rule.Of(c)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,5 @@
-package istio
+// Package routes translates a Canary and its traffic into the routes of a VirtualService.
+package routes
 
 import (
 	"maps"
@@ -7,9 +8,9 @@ import (
 	"flagger.app/flagger/pkg/router"
 )
 
-// httpRoutes returns the routes in the order in which a proxy has to try them: those that single out requests first, the
+// HTTP returns the routes in the order in which a proxy has to try them: those that single out requests first, the
 // one that splits the remaining traffic last. In an A/B test the first splits and the last is for all other requests.
-func httpRoutes(c *v1beta1.Canary, t router.Traffic) ([]any, error) {
+func HTTP(c *v1beta1.Canary, t router.Traffic) ([]any, error) {
 	base, err := baseRoute(c)
 	if err != nil {
 		return nil, err
@@ -103,7 +104,7 @@ func baseRoute(c *v1beta1.Canary) (map[string]any, error) {
 func destination(c *v1beta1.Canary, host string, weight int32) map[string]any {
 	target := map[string]any{"host": host}
 	// A Service with several ports is ambiguous for requests from a gateway, which don't carry the port of the Service.
-	if s := &c.Spec.Service; s.PortDiscovery && (s.Delegation || gateways(c)[0] != mesh) {
+	if s := &c.Spec.Service; s.PortDiscovery && (s.Delegation || Gateways(c)[0] != Mesh) {
 		target["port"] = map[string]any{"number": int64(s.Port)}
 	}
 	return map[string]any{"destination": target, "weight": int64(weight)}
@@ -140,8 +141,8 @@ func cloneMap(value any) map[string]any {
 	return map[string]any{}
 }
 
-// tcpRoute returns the one route for connections. Of the matches only the ports mean something here.
-func tcpRoute(c *v1beta1.Canary, t router.Traffic) map[string]any {
+// TCP returns the one route for connections. Of the matches only the ports mean something here.
+func TCP(c *v1beta1.Canary, t router.Traffic) map[string]any {
 	names := router.NamesOf(c)
 	route := map[string]any{"route": []any{
 		destination(c, names.Primary, t.Primary),
@@ -157,4 +158,15 @@ func tcpRoute(c *v1beta1.Canary, t router.Traffic) map[string]any {
 		route["match"] = matches
 	}
 	return route
+}
+
+// Mesh is the gateway that stands for all sidecars.
+const Mesh = "mesh"
+
+// Gateways are those that the VirtualService of a Canary is for.
+func Gateways(c *v1beta1.Canary) []string {
+	if len(c.Spec.Service.Gateways) == 0 {
+		return []string{Mesh}
+	}
+	return c.Spec.Service.Gateways
 }

@@ -1,29 +1,32 @@
-package gatewayapi
+// Package rules translates a Canary and its traffic into the rules of an HTTPRoute, and reads the traffic back from them.
+package rules
 
 import (
 	"fmt"
 	"slices"
 
+	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
+	"flagger.app/flagger/pkg/router/gatewayapi/match"
 )
 
 const setCookie = "Set-Cookie"
 
-// renderRules returns the rules in the order in which a gateway has to try them: those that single out requests first, the
+// Render returns the rules in the order in which a gateway has to try them: those that single out requests first, the
 // one that splits the remaining traffic last.
-func renderRules(c *v1beta1.Canary, t router.Traffic) ([]gatewayv1.HTTPRouteRule, error) {
-	matches, err := serviceMatches(c)
+func Render(c *v1beta1.Canary, t router.Traffic) ([]gatewayv1.HTTPRouteRule, error) {
+	matches, err := match.Service(c)
 	if err != nil {
 		return nil, err
 	}
-	picked, err := analysisMatches(c)
+	picked, err := match.Analysis(c)
 	if err != nil {
 		return nil, err
 	}
-	always, err := router.CanaryMatches(c, analysisMatches)
+	always, err := router.CanaryMatches(c, match.Analysis)
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +38,7 @@ func renderRules(c *v1beta1.Canary, t router.Traffic) ([]gatewayv1.HTTPRouteRule
 		matches []gatewayv1.HTTPRouteMatch, filters []gatewayv1.HTTPRouteFilter, backends ...gatewayv1.HTTPBackendRef,
 	) gatewayv1.HTTPRouteRule {
 		return gatewayv1.HTTPRouteRule{
-			Matches: complete(matches), Filters: filters, BackendRefs: backends, Timeouts: timeouts(c),
+			Matches: match.Complete(matches), Filters: filters, BackendRefs: backends, Timeouts: timeouts(c),
 		}
 	}
 	names := router.NamesOf(c)
@@ -46,7 +49,7 @@ func renderRules(c *v1beta1.Canary, t router.Traffic) ([]gatewayv1.HTTPRouteRule
 	}
 	if t.Matched {
 		return []gatewayv1.HTTPRouteRule{
-			build(merge(picked, matches), mirrored, primary, canary),
+			build(match.Merge(picked, matches), mirrored, primary, canary),
 			build(matches, filters, backend(c, names.Primary, 100)),
 		}, nil
 	}
@@ -54,19 +57,19 @@ func renderRules(c *v1beta1.Canary, t router.Traffic) ([]gatewayv1.HTTPRouteRule
 	toCanary := []gatewayv1.HTTPBackendRef{backend(c, names.Primary, 0), backend(c, names.Canary, 100)}
 	var rules []gatewayv1.HTTPRouteRule
 	if t.SharesOut() && len(always) > 0 {
-		rules = append(rules, build(merge(always, matches), filters, toCanary...))
+		rules = append(rules, build(match.Merge(always, matches), filters, toCanary...))
 	}
 	if affinity.Pinned() {
-		rules = append(rules, build(withCookie(affinity.CanaryPattern(), matches), filters, toCanary...))
+		rules = append(rules, build(match.WithCookie(affinity.CanaryPattern(), matches), filters, toCanary...))
 		canary.Filters = []gatewayv1.HTTPRouteFilter{addCookie(affinity.SetCanary())}
 	}
 	if affinity.PrimaryPinned() {
-		rules = append(rules, build(withCookie(affinity.PrimaryPattern(), matches), filters,
+		rules = append(rules, build(match.WithCookie(affinity.PrimaryPattern(), matches), filters,
 			backend(c, names.Primary, 100), backend(c, names.Canary, 0)))
 		primary.Filters = []gatewayv1.HTTPRouteFilter{addCookie(affinity.SetPrimary())}
 	}
 	if affinity.Dropping() {
-		rules = append(rules, build(withCookie(affinity.PreviousPattern(), matches),
+		rules = append(rules, build(match.WithCookie(affinity.PreviousPattern(), matches),
 			dropCookie(filters, affinity.Drop()), primary, canary))
 	}
 	return append(rules, build(matches, mirrored, primary, canary)), nil
@@ -81,8 +84,8 @@ func backend(c *v1beta1.Canary, name string, weight int32) gatewayv1.HTTPBackend
 
 func serviceRef(c *v1beta1.Canary, name string) gatewayv1.BackendObjectReference {
 	return gatewayv1.BackendObjectReference{
-		Group: valueOr[gatewayv1.Group](nil, ""),
-		Kind:  valueOr[gatewayv1.Kind](nil, "Service"),
+		Group: ptr.To(gatewayv1.Group("")),
+		Kind:  ptr.To(gatewayv1.Kind("Service")),
 		Name:  gatewayv1.ObjectName(name),
 		Port:  &c.Spec.Service.Port,
 	}
@@ -106,8 +109,8 @@ func timeouts(c *v1beta1.Canary) *gatewayv1.HTTPRouteTimeouts {
 	}
 }
 
-// readRules finds the traffic in the last rule that has both backends.
-func readRules(c *v1beta1.Canary, ref router.Ref, rules []gatewayv1.HTTPRouteRule) (router.Traffic, error) {
+// Read finds the traffic in the last rule that has both backends.
+func Read(c *v1beta1.Canary, ref router.Ref, rules []gatewayv1.HTTPRouteRule) (router.Traffic, error) {
 	names := router.NamesOf(c)
 	for i := len(rules) - 1; i >= 0; i-- {
 		primary := findBackend(&rules[i], names.Primary)
@@ -115,7 +118,7 @@ func readRules(c *v1beta1.Canary, ref router.Ref, rules []gatewayv1.HTTPRouteRul
 		if primary == nil || canary == nil {
 			continue
 		}
-		t, err := router.Split(ref, int64(*valueOr(primary.Weight, 1)), int64(*valueOr(canary.Weight, 1)))
+		t, err := router.Split(ref, int64(ptr.Deref(primary.Weight, 1)), int64(ptr.Deref(canary.Weight, 1)))
 		if err != nil {
 			return t, err
 		}

@@ -1,4 +1,5 @@
-package gatewayapi
+// Package match translates the conditions of a Canary into the matches of an HTTPRoute.
+package match
 
 import (
 	"fmt"
@@ -15,9 +16,9 @@ import (
 // cookieHeader is the request header that carries cookies.
 const cookieHeader = "Cookie"
 
-// serviceMatches translates spec.service.match. Conditions that an HTTPRoute can't express (scheme, authority, port and so
+// Service translates spec.service.match. Conditions that an HTTPRoute can't express (scheme, authority, port and so
 // on) are left out, and so is a match that nothing remains of.
-func serviceMatches(c *v1beta1.Canary) ([]gatewayv1.HTTPRouteMatch, error) {
+func Service(c *v1beta1.Canary) ([]gatewayv1.HTTPRouteMatch, error) {
 	var matches []gatewayv1.HTTPRouteMatch
 	for i := range c.Spec.Service.Match {
 		m := &c.Spec.Service.Match[i]
@@ -39,8 +40,8 @@ func serviceMatches(c *v1beta1.Canary) ([]gatewayv1.HTTPRouteMatch, error) {
 	return matches, nil
 }
 
-// analysisMatches translates spec.analysis.match.
-func analysisMatches(c *v1beta1.Canary) ([]gatewayv1.HTTPRouteMatch, error) {
+// Analysis translates spec.analysis.match.
+func Analysis(c *v1beta1.Canary) ([]gatewayv1.HTTPRouteMatch, error) {
 	if err := (router.Conditions{System: "an HTTPRoute", QueryParams: true}).Check(c); err != nil {
 		return nil, err
 	}
@@ -124,9 +125,9 @@ func methodMatch(field string, m *v1beta1.StringMatch) (*gatewayv1.HTTPMethod, e
 	return &method, nil
 }
 
-// merge returns the requests that meet both a condition of the analysis and one of the Service. Headers and query
+// Merge returns the requests that meet both a condition of the analysis and one of the Service. Headers and query
 // parameters of the analysis take the place of those of the Service.
-func merge(analysis, service []gatewayv1.HTTPRouteMatch) []gatewayv1.HTTPRouteMatch {
+func Merge(analysis, service []gatewayv1.HTTPRouteMatch) []gatewayv1.HTTPRouteMatch {
 	if len(analysis) == 0 {
 		return service
 	}
@@ -149,8 +150,8 @@ func merge(analysis, service []gatewayv1.HTTPRouteMatch) []gatewayv1.HTTPRouteMa
 	return merged
 }
 
-// withCookie adds a condition on the Cookie header to each match.
-func withCookie(pattern string, service []gatewayv1.HTTPRouteMatch) []gatewayv1.HTTPRouteMatch {
+// WithCookie adds a condition on the Cookie header to each match.
+func WithCookie(pattern string, service []gatewayv1.HTTPRouteMatch) []gatewayv1.HTTPRouteMatch {
 	kind := gatewayv1.HeaderMatchRegularExpression
 	cookie := gatewayv1.HTTPHeaderMatch{Type: &kind, Name: cookieHeader, Value: pattern}
 	if len(service) == 0 {
@@ -169,8 +170,8 @@ func withCookie(pattern string, service []gatewayv1.HTTPRouteMatch) []gatewayv1.
 	return pinned
 }
 
-// complete spells out what the API server would fill in: a match has a path, and a rule has a match.
-func complete(matches []gatewayv1.HTTPRouteMatch) []gatewayv1.HTTPRouteMatch {
+// Complete spells out what the API server would fill in: a match has a path, and a rule has a match.
+func Complete(matches []gatewayv1.HTTPRouteMatch) []gatewayv1.HTTPRouteMatch {
 	kind, root := gatewayv1.PathMatchPathPrefix, "/"
 	everything := &gatewayv1.HTTPPathMatch{Type: &kind, Value: &root}
 	if len(matches) == 0 {

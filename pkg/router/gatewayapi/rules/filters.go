@@ -1,4 +1,4 @@
-package gatewayapi
+package rules
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -131,8 +132,8 @@ func mirrorToCanary(c *v1beta1.Canary) gatewayv1.HTTPRouteFilter {
 
 func backendObject(r *v1beta1.BackendObjectReference) gatewayv1.BackendObjectReference {
 	return gatewayv1.BackendObjectReference{
-		Group:     valueOr((*gatewayv1.Group)(r.Group), ""),
-		Kind:      valueOr((*gatewayv1.Kind)(r.Kind), "Service"),
+		Group:     ptr.To(ptr.Deref((*gatewayv1.Group)(r.Group), "")),
+		Kind:      ptr.To(ptr.Deref((*gatewayv1.Kind)(r.Kind), "Service")),
 		Name:      gatewayv1.ObjectName(r.Name),
 		Namespace: (*gatewayv1.Namespace)(r.Namespace),
 		Port:      r.Port,

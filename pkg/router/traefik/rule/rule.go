@@ -1,4 +1,5 @@
-package traefik
+// Package rule translates the matches of an A/B test into a rule of Traefik.
+package rule
 
 import (
 	"fmt"
@@ -12,9 +13,9 @@ import (
 	"flagger.app/flagger/pkg/router"
 )
 
-// matchers returns the rule that a request of the A/B test has to meet: one of the matches, each with all its conditions. They are
+// Of returns the rule that a request of the A/B test has to meet: one of the matches, each with all its conditions. They are
 // sorted by name, so that two renderings are equal. It is empty where there is no match.
-func matchers(c *v1beta1.Canary) (string, error) {
+func Of(c *v1beta1.Canary) (string, error) {
 	var alternatives []string
 	if err := (router.Conditions{System: "Traefik", QueryParams: true}).Check(c); err != nil {
 		return "", err
