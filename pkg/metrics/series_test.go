@@ -53,7 +53,7 @@ func recorded(t *testing.T, gateway string) series {
 func (all series) ratio(t *testing.T, query string) float64 {
 	t.Helper()
 	parts := regexp.MustCompile(
-		`^\(?sum\(rate\((\w+)(\{[^}]*\})\[1m\]\)\)(?: or sum\(rate\([^)]*\)\) \* 0\))? / sum\(rate\((\w+)(\{[^}]*\})\[1m\]\)\) \* (\d+)$`).FindStringSubmatch(query)
+		`^\(?sum\(rate\((\w+)(\{[^}]*\})\[1m\]\)\)(?: or sum\(rate\(\w+\{[^}]*\}\[1m\]\)\) \* 0\))? / sum\(rate\((\w+)(\{[^}]*\})\[1m\]\)\) \* (\d+)$`).FindStringSubmatch(query)
 	if parts == nil {
 		t.Fatalf("not a ratio of two rates: %s", query)
 	}
