@@ -33,6 +33,8 @@ type realController struct {
 func realControllers() []realController {
 	return []realController{
 		{provider: "apisix", system: "apisix-ingress-controller 1.8.4", features: []string{"weights", "A/B"}, test: "TestApisix"},
+		// What leads the requests there stands in for a networking layer of Knative.
+		{provider: "knative", system: "Knative Serving 0.47", features: []string{"weights"}, test: "TestKnativeServing"},
 	}
 }
 
