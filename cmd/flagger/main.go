@@ -1,5 +1,5 @@
 // Command flagger is the operator: it rolls out new revisions of workloads step by step, judges them, and promotes them or
-// takes them back.
+// takes them back. As "flagger convert" it prints what older manifests are equivalent to.
 package main
 
 import (
@@ -21,6 +21,9 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "convert" {
+		os.Exit(convertCommand(os.Args[2:], os.Stdin, os.Stdout, os.Stderr))
+	}
 	o, err := parse(os.Args[1:], os.LookupEnv, os.Stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):

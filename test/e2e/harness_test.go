@@ -300,8 +300,13 @@ func (t *team) edit(change func(*v1beta1.CanarySpec)) {
 
 func (t *team) ship(image string) {
 	t.Helper()
+	t.shipTo("podinfo", image)
+}
+
+func (t *team) shipTo(name, image string) {
+	t.Helper()
 	patch := fmt.Sprintf(`{"spec":{"template":{"spec":{"containers":[{"name":"podinfod","image":%q}]}}}}`, image)
-	_, err := t.kube.AppsV1().Deployments(t.ns).Patch(t.Context(), "podinfo", types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{})
+	_, err := t.kube.AppsV1().Deployments(t.ns).Patch(t.Context(), name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{})
 	t.must(err)
 }
 

@@ -254,3 +254,43 @@ func TestValidateAgreesWithAdmission(t *testing.T) {
 		}
 	}
 }
+
+func ownWorkload(name string) *flaggerv1.LocalObjectReference {
+	return &flaggerv1.LocalObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: name}
+}
+
+func TestValidateOwn(t *testing.T) {
+	own := func(change func(*flaggerv1.CanarySpec)) func(*flaggerv1.Canary) {
+		return func(c *flaggerv1.Canary) {
+			c.Spec.RouteRef = &flaggerv1.LocalObjectReference{Kind: "VirtualService", Name: "edge"}
+			c.Spec.PrimaryRef = ownWorkload("stable")
+			change(&c.Spec)
+		}
+	}
+	gateway := flaggerv1.ValidationOptions{Provider: "gatewayapi"}
+	runValidate(t, map[string]validateTest{
+		"both":                        {own(func(*flaggerv1.CanarySpec) {}), flaggerv1.ValidationOptions{}, ""},
+		"names":                       {own(func(s *flaggerv1.CanarySpec) { s.Service.PrimaryName, s.Service.CanaryName = "a", "b" }), flaggerv1.ValidationOptions{}, ""},
+		"a route without gatewayRefs": {own(func(s *flaggerv1.CanarySpec) { s.PrimaryRef, s.RouteRef.Kind = nil, "HTTPRoute" }), gateway, ""},
+		"the route of another provider": {own(func(*flaggerv1.CanarySpec) {}), gateway,
+			"spec.routeRef.kind: Invalid value: \"VirtualService\": provider gatewayapi does not change routes of this kind"},
+		"the route of apisix": {own(func(s *flaggerv1.CanarySpec) { s.PrimaryRef, s.RouteRef.Kind = nil, "ApisixRoute" }), flaggerv1.ValidationOptions{}, ""},
+		"a match": {own(func(s *flaggerv1.CanarySpec) {
+			s.Analysis.Match = []flaggerv1.AnalysisMatch{{Headers: map[string]flaggerv1.StringMatch{"a": {Exact: "b"}}}}
+			s.Analysis.Iterations, s.Analysis.StepWeight = 1, 0
+		}), flaggerv1.ValidationOptions{}, "spec.analysis.match: Forbidden: of the VirtualService that routeRef names only weights are changed"},
+		"no route": {own(func(s *flaggerv1.CanarySpec) { s.RouteRef = nil }), flaggerv1.ValidationOptions{},
+			"spec.routeRef: Required value: a primary of your own needs a route of your own"},
+		"no name":      {own(func(s *flaggerv1.CanarySpec) { s.PrimaryRef.Name = "" }), flaggerv1.ValidationOptions{}, "spec.primaryRef.name: Required value"},
+		"the target":   {own(func(s *flaggerv1.CanarySpec) { s.PrimaryRef.Name = "podinfo" }), flaggerv1.ValidationOptions{}, "spec.primaryRef.name: Invalid value: \"podinfo\": this is the target"},
+		"another kind": {own(func(s *flaggerv1.CanarySpec) { s.TargetRef.Kind = "DaemonSet" }), flaggerv1.ValidationOptions{}, "spec.primaryRef.kind: Invalid value: \"Deployment\": the pod template is copied from the target, which is a DaemonSet"},
+		"a Service":    {own(func(s *flaggerv1.CanarySpec) { s.PrimaryRef.Kind, s.TargetRef.Kind = "Service", "Service" }), flaggerv1.ValidationOptions{}, "spec.primaryRef.kind: Unsupported value"},
+		"bounds of its autoscaler": {own(func(s *flaggerv1.CanarySpec) {
+			s.AutoscalerRef = &flaggerv1.AutoscalerReference{Kind: "HorizontalPodAutoscaler", Name: "a", PrimaryScalerReplicas: &flaggerv1.ScalerReplicas{}}
+		}), flaggerv1.ValidationOptions{}, "spec.autoscalerRef: Forbidden: the autoscaler of a primary of your own is yours as well"},
+		"names without a primary": {own(func(s *flaggerv1.CanarySpec) { s.PrimaryRef, s.Service.CanaryName = nil, "a" }), flaggerv1.ValidationOptions{},
+			"spec.service.canaryName: Forbidden: names a Service beside a primary of your own: set spec.primaryRef"},
+		"one Service":    {own(func(s *flaggerv1.CanarySpec) { s.Service.PrimaryName, s.Service.CanaryName = "a", "a" }), flaggerv1.ValidationOptions{}, "spec.service.canaryName: Invalid value: \"a\": is the Service of the primary as well"},
+		"no valid names": {own(func(s *flaggerv1.CanarySpec) { s.Service.PrimaryName = "a.b" }), flaggerv1.ValidationOptions{}, "spec.service.primaryName: Invalid value: \"a.b\": is not the name of a Service"},
+	})
+}

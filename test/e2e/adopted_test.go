@@ -1,0 +1,173 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/yaml"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/convert"
+)
+
+// canarySide is the workload beside podinfo that its user made for the next version, with a Service of its own.
+func canarySide() string {
+	parts := strings.Split(podinfo(1), "\n---\n")[:2]
+	return strings.NewReplacer("name: podinfo,", "name: podinfo-canary,", "name: podinfo}", "name: podinfo-canary}", "app: podinfo}", "app: podinfo-canary}").
+		Replace(strings.Join(parts, "\n---\n"))
+}
+
+// convertedRollout is the Canary that the Rollout of 2018 is equivalent to, at the pace and with a metric of the testbed. The
+// VirtualService of the user comes with it.
+func (t *team) convertedRollout() (route string, c *v1beta1.Canary) {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(os.Getenv("ROOT"), "pkg/convert/testdata/steerer.yaml"))
+	t.must(err)
+	route, _, _ = strings.Cut(string(raw), "\n---\n")
+	converted, err := convert.Convert(raw, convert.Options{Name: "steerer.yaml"})
+	t.must(err)
+	c = &v1beta1.Canary{}
+	t.must(yaml.UnmarshalStrict(converted.Canaries, c))
+	c.Namespace = t.ns
+	c.Spec.Analysis.Interval, c.Spec.Analysis.Metrics = "1s", canary().Spec.Analysis.Metrics
+	return route, c
+}
+
+// bareRoute is a VirtualService as JSON, without weights and without what every write changes.
+func (t *team) bareRoute() string {
+	t.Helper()
+	u, err := t.dynamic.Resource(virtualServices).Namespace(t.ns).Get(t.Context(), "podinfo", metav1.GetOptions{})
+	t.must(err)
+	rules, _, err := unstructured.NestedSlice(u.Object, "spec", "http")
+	t.must(err)
+	for _, rule := range rules {
+		for _, item := range rule.(map[string]any)["route"].([]any) {
+			delete(item.(map[string]any), "weight")
+		}
+	}
+	raw, err := json.Marshal([]any{u.GetName(), u.GetLabels(), u.GetOwnerReferences(), u.Object["spec"].(map[string]any)["hosts"], rules})
+	t.must(err)
+	return string(raw)
+}
+
+// The first form of a Canary, converted, is led through a rollout on workloads, Services and a route that are all its user's, and
+// all of them are there when the Canary is gone.
+func TestConvertedRollout(tt *testing.T) {
+	tt.Parallel()
+	t := newTeam(tt)
+	t.apply(podinfo(2) + "---\n" + canarySide())
+	route, c := t.convertedRollout()
+	t.apply(route)
+	bare := t.bareRoute()
+	deployment, err := t.kube.AppsV1().Deployments(t.ns).Get(t.Context(), "podinfo", metav1.GetOptions{})
+	t.must(err)
+	o := t.operate()
+	t.create(c)
+	t.settled(v1beta1.CanaryPhaseInitialized)
+	if replicas, _ := t.replicas("podinfo-canary"); replicas != 0 {
+		t.Errorf("the canary has %d pods after the initialization, want none", replicas)
+	}
+
+	t.shipTo("podinfo-canary", v2)
+	seen := map[int64]bool{}
+	t.until("the first steps", func(c *v1beta1.Canary) bool {
+		if primary, share := t.weights("istio"); primary+share == 100 {
+			seen[share] = true
+		}
+		return c.Status.CanaryWeight >= 30
+	})
+	// A new process goes on where the last one was killed.
+	o.kill()
+	t.operate()
+	t.settled(v1beta1.CanaryPhaseSucceeded)
+	if len(seen) < 2 {
+		t.Errorf("the route was seen with the shares %v, want several", seen)
+	}
+	t.expectOwn(deployment.Spec.Selector, bare)
+
+	t.must(t.flagger.FlaggerV1beta1().Canaries(t.ns).Delete(t.Context(), "podinfo", metav1.DeleteOptions{}))
+	t.collected()
+	t.expectOwn(deployment.Spec.Selector, bare)
+}
+
+// expectOwn checks that the user's objects are there, and are what they were but for the promoted template and the weights.
+func (t *team) expectOwn(selector *metav1.LabelSelector, bare string) {
+	t.Helper()
+	d, err := t.kube.AppsV1().Deployments(t.ns).Get(t.Context(), "podinfo", metav1.GetOptions{})
+	t.must(err)
+	if diff := cmp.Diff(selector, d.Spec.Selector); diff != "" || d.Spec.Template.Labels["app"] != "podinfo" || len(d.OwnerReferences) > 0 {
+		t.Errorf("selector (-was +is) %s, labels of the pods %v, owners %v", diff, d.Spec.Template.Labels, d.OwnerReferences)
+	}
+	if image := d.Spec.Template.Spec.Containers[0].Image; image != v2 || *d.Spec.Replicas != 2 {
+		t.Errorf("the primary has %d pods of %s, want 2 of %s", *d.Spec.Replicas, image, v2)
+	}
+	if primary, share := t.weights("istio"); primary != 100 || share != 0 {
+		t.Errorf("weights %d/%d, want 100/0", primary, share)
+	}
+	if diff := cmp.Diff(bare, t.bareRoute()); diff != "" {
+		t.Errorf("more than weights was changed in the route (-want +got):\n%s", diff)
+	}
+	list, err := t.kube.AppsV1().Deployments(t.ns).List(t.Context(), metav1.ListOptions{})
+	t.must(err)
+	services, err := t.kube.CoreV1().Services(t.ns).List(t.Context(), metav1.ListOptions{})
+	t.must(err)
+	var names []string
+	for i := range list.Items {
+		names = append(names, list.Items[i].Name)
+	}
+	for i := range services.Items {
+		names = append(names, services.Items[i].Name)
+	}
+	if want := []string{"podinfo", "podinfo-canary", "podinfo", "podinfo-canary"}; !slices.Equal(names, want) {
+		t.Errorf("Deployments and Services %v, want %v", names, want)
+	}
+}
+
+// collected waits until the garbage collector has been there: what a Canary really owns, the revisions that it promoted, is gone.
+func (t *team) collected() {
+	t.Helper()
+	revisions := schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "controllerrevisions"}
+	list, err := t.dynamic.Resource(revisions).Namespace(t.ns).List(t.Context(), metav1.ListOptions{LabelSelector: "flagger.app/canary-uid"})
+	t.must(err)
+	if len(list.Items) == 0 {
+		t.Fatal("no promoted revision is stored")
+	}
+	for i := range list.Items {
+		t.gone(revisions, list.Items[i].GetName())
+	}
+}
+
+// A primary of the user's that could not work is refused by the API server, with the field.
+func TestOwnPrimaryIsCheckedAtAdmission(tt *testing.T) {
+	tt.Parallel()
+	t := newTeam(tt)
+	for name, test := range map[string]struct {
+		edit func(*v1beta1.CanarySpec)
+		want string
+	}{
+		"itself":           {func(s *v1beta1.CanarySpec) { s.PrimaryRef.Name = s.TargetRef.Name }, "spec.primaryRef"},
+		"of another kind":  {func(s *v1beta1.CanarySpec) { s.PrimaryRef.Kind = "DaemonSet" }, "spec.primaryRef"},
+		"without a route":  {func(s *v1beta1.CanarySpec) { s.RouteRef = nil }, "spec.routeRef"},
+		"with no primary":  {func(s *v1beta1.CanarySpec) { s.PrimaryRef = nil }, "spec.service.primaryName"},
+		"another mesh":     {func(s *v1beta1.CanarySpec) { s.Provider = "contour" }, "spec.routeRef"},
+		"another route":    {func(s *v1beta1.CanarySpec) { s.RouteRef.Kind = "HTTPRoute" }, "spec.routeRef"},
+		"as it is all set": {func(*v1beta1.CanarySpec) {}, ""},
+	} {
+		_, c := t.convertedRollout()
+		c.Name = strings.ReplaceAll(name, " ", "-")
+		test.edit(&c.Spec)
+		_, err := t.flagger.FlaggerV1beta1().Canaries(t.ns).Create(t.Context(), c, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		if test.want == "" && err != nil || test.want != "" && !strings.Contains(fmt.Sprint(err), test.want) {
+			t.Errorf("%s: %v, want %q", name, err, test.want)
+		}
+	}
+}
