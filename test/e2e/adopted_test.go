@@ -94,8 +94,7 @@ func TestConvertedRollout(tt *testing.T) {
 	}
 	t.expectOwn(deployment.Spec.Selector, bare)
 
-	t.must(t.flagger.FlaggerV1beta1().Canaries(t.ns).Delete(t.Context(), "podinfo", metav1.DeleteOptions{}))
-	t.collected()
+	t.deleteWithGarbage()
 	t.expectOwn(deployment.Spec.Selector, bare)
 }
 
@@ -132,8 +131,9 @@ func (t *team) expectOwn(selector *metav1.LabelSelector, bare string) {
 	}
 }
 
-// collected waits until the garbage collector has been there: what a Canary really owns, the revisions that it promoted, is gone.
-func (t *team) collected() {
+// deleteWithGarbage deletes the Canary and waits until the garbage collector has been there: what a Canary really owns, the revisions
+// that it promoted, is gone.
+func (t *team) deleteWithGarbage() {
 	t.Helper()
 	revisions := schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "controllerrevisions"}
 	list, err := t.dynamic.Resource(revisions).Namespace(t.ns).List(t.Context(), metav1.ListOptions{LabelSelector: "flagger.app/canary-uid"})
@@ -141,9 +141,63 @@ func (t *team) collected() {
 	if len(list.Items) == 0 {
 		t.Fatal("no promoted revision is stored")
 	}
+	t.deleteCanary()
 	for i := range list.Items {
 		t.gone(revisions, list.Items[i].GetName())
 	}
+}
+
+// TestDataPlaneOwnPrimary leads the converted Rollout through istiod and Envoy: requests are shared out by the route of the user at
+// each step, judged by the built-in metrics that the Rollout asked for, and none is lost until the Canary is gone again.
+func TestDataPlaneOwnPrimary(tt *testing.T) {
+	needsBed(tt)
+	if plane := planeUnderTest(tt); plane == nil || plane.provider != "istio" {
+		tt.Skip("run make e2e-istio")
+	}
+	tt.Parallel()
+	l := newLoaded(tt, 2)
+	l.apply(canarySide())
+	l.available("podinfo-canary")
+	route, c := l.convertedRollout()
+	l.plane.service = l.atGateway(route)
+	l.begin()
+	l.operates()
+	l.inSteps(30, 60)(c)
+	c.Spec.RevertOnDeletion = true
+	l.create(c)
+	l.settled(v1beta1.CanaryPhaseInitialized)
+	bare := l.bareRoute()
+	l.only(versionOf(v1), nil)
+	l.roll(v1beta1.CanaryPhaseSucceeded, func() { l.shipTo("podinfo-canary", v2) }, func() {
+		l.upTo(30)
+		l.weighs(30)
+		l.shares(versionOf(v2), 0, 30)
+		l.edit(builtIn)
+		l.upTo(100)
+		l.set(v1beta1.ConfirmPromotionHook, true)
+	})
+	l.only(versionOf(v2), nil)
+	l.deleteWithGarbage()
+	l.only(versionOf(v2), nil)
+	if diff := cmp.Diff(bare, l.bareRoute()); diff != "" {
+		l.Errorf("more than weights was changed in the route (-want +got):\n%s", diff)
+	}
+	l.load.end(l)
+}
+
+// atGateway is a VirtualService for the host of the team, whose answers say that they came by it.
+func (l *loaded) atGateway(route string) string {
+	l.Helper()
+	u := &unstructured.Unstructured{}
+	l.must(yaml.Unmarshal([]byte(route), &u.Object))
+	c := l.canary()
+	spec := u.Object["spec"].(map[string]any)
+	spec["hosts"], spec["gateways"] = c.Spec.Service.Hosts, c.Spec.Service.Gateways
+	rule := spec["http"].([]any)[0].(map[string]any)
+	rule["headers"] = map[string]any{"response": map[string]any{"set": map[string]any{"X-Route": "service"}}}
+	raw, err := yaml.Marshal(u.Object)
+	l.must(err)
+	return string(raw)
 }
 
 // A primary of the user's that could not work is refused by the API server, with the field.
