@@ -298,3 +298,35 @@ func (a *api) vanish(name string) {
 		a.t.Fatal(err)
 	}
 }
+
+// A route of the user's takes the place of the one that the operator made, which goes, and the other way round: then the user's is
+// left with all traffic on the primary.
+func TestOwnRouteInPlaceOfOurs(t *testing.T) { inBubble(testOwnRouteInPlaceOfOurs)(t) }
+
+func testOwnRouteInPlaceOfOurs(t *testing.T) {
+	canary := revertible("podinfo")
+	spec := canary.Object["spec"].(map[string]any)
+	spec["provider"], spec["analysis"] = "istio", map[string]any{"interval": "10s", "threshold": int64(2), "stepWeight": int64(30), "maxWeight": int64(60)}
+	a := newAPI(t, readyDeployment("podinfo", 2), usersRoute(50, 50, [2]string{"podinfo-primary", "podinfo-canary"}), canary)
+	a.serve("networking.istio.io/v1beta1", "virtualservices", "destinationrules")
+	l := newLoop(t, a, 1).start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	l.until("the target to be scaled down", func() bool { return replicasOf(a, "podinfo") == 0 })
+	if got := a.split(1); got != "50/50" {
+		t.Errorf("weights %s of a route that is not named, want 50/50", got)
+	}
+	a.edit(canaryResource, "podinfo", map[string]any{"apiVersion": "networking.istio.io/v1beta1", "kind": "VirtualService", "name": "edge"}, "spec", "routeRef")
+	l.until("the generated route to go", func() bool { return !a.exists(virtualServices, "podinfo") })
+	if got := a.split(1); got != "100/0" {
+		t.Errorf("weights %s when the other route is gone, want 100/0", got)
+	}
+	a.edit(deploymentResource, "podinfo", "podinfo:2", "spec", "template", "metadata", "annotations", "image")
+	l.until("the first step", func() bool { return a.split(1) == "70/30" })
+	a.remove(canaryResource, "podinfo", "spec", "routeRef")
+	l.until("the route to be left", func() bool { return a.split(1) == "100/0" })
+	if !a.exists(virtualServices, "podinfo") {
+		t.Error("there is no route in its place")
+	}
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseSucceeded)
+	l.retired(v1beta1.RoutingRef{Service: "podinfo", Provider: "istio"})
+}
