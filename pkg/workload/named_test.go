@@ -142,3 +142,18 @@ func TestNothingIsCopiedBesideThePrimaryOfTheUser(t *testing.T) {
 		t.Errorf("autoscalers %v, %v, want none", objects, problem)
 	}
 }
+
+// An update of the template goes by the strategy that the primary has, whatever that of the target is.
+func TestStrategyOfThePrimaryOfTheUser(t *testing.T) {
+	_, d := cluster()
+	for name, want := range map[string]bool{"RollingUpdate": false, "Recreate": true} {
+		own, theirs := set(t, stable(t), name, "spec", "strategy", "type"), target(t)
+		if !want {
+			set(t, theirs, "Recreate", "spec", "strategy", "type")
+		}
+		o, problem := d.Observe(ofUser(), live{"podinfo": theirs, "stable": own}, now)
+		if problem != nil || o.Primary.StopsFirst != want {
+			t.Errorf("%s: stops first %t (%v), want %t", name, o.Primary.StopsFirst, problem, want)
+		}
+	}
+}

@@ -233,6 +233,6 @@ func (t *team) readRoute(provider string) (router.Traffic, error) {
 	if err != nil {
 		return router.Traffic{}, err
 	}
-	observed, err := p.Read(c, live{t.Context(), t.bed})
+	observed, err := router.For(p, c).Read(c, live{t.Context(), t.bed})
 	return observed.Traffic, err
 }
