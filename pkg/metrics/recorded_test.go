@@ -13,12 +13,13 @@ import (
 )
 
 // testdata/series holds what gateways really exported of rollouts of podinfo, in a namespace for each: the counters, which began at
-// 0 (RECORD=folder make e2e-contour writes them). queries.json beside it has the built-in queries for these Canaries, which the tests of the testbed run
+// 0 (RECORD=folder make e2e-contour writes them). Those of Istio are what its proxies in the testbed count, under the labels of Istio.
+// queries.json beside it has the built-in queries for these Canaries, which the tests of the testbed run
 // in the query engine of Prometheus.
 func TestQueriesOfRecordedSeries(t *testing.T) {
 	type queries struct{ SuccessRate, Duration string }
 	got := map[string]map[string]queries{}
-	for _, gateway := range []string{"contour", "skipper", "traefik"} {
+	for _, gateway := range []string{"contour", "istio", "skipper", "traefik"} {
 		got[gateway] = map[string]queries{}
 		o := observers()[gateway]
 		for _, namespace := range []string{"bad-canary", "slow-canary", "bad-primary", "slow-primary"} {

@@ -3,9 +3,12 @@ package e2e
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"os"
 	"path"
 	"path/filepath"
@@ -80,17 +83,52 @@ func (l *loaded) record() {
 	if dir == "" {
 		return
 	}
-	response, err := http.Get("http://" + l.plane.stats)
-	l.must(err)
-	defer response.Body.Close()
 	name := strings.ReplaceAll(path.Base(l.Name()), "_", "-")
 	var all strings.Builder
-	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
-		if strings.Contains(lines.Text(), l.ns) {
-			all.WriteString(strings.ReplaceAll(lines.Text(), l.ns, name) + "\n")
+	for line := range strings.Lines(l.exported()) {
+		if strings.Contains(line, l.ns) {
+			all.WriteString(strings.ReplaceAll(line, l.ns, name))
 		}
 	}
 	l.must(os.WriteFile(filepath.Join(dir, l.plane.name+"-"+name+".txt"), []byte(all.String()), 0o644))
+}
+
+// exported is what the data plane has exported, as text.
+func (l *loaded) exported() string {
+	l.Helper()
+	from := "http://" + l.plane.stats
+	if l.plane.stats == "" {
+		query := fmt.Sprintf("last_over_time({__name__=~%q, namespace=%q}[1h])", l.plane.metrics, l.ns)
+		from = "http://prometheus.monitoring:9090/api/v1/query?query=" + url.QueryEscape(query)
+	}
+	response, err := http.Get(from)
+	l.must(err)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	l.must(err)
+	if l.plane.stats != "" {
+		return string(body)
+	}
+	var found struct {
+		Data struct {
+			Result []struct {
+				Metric map[string]string
+				Value  [2]any // The time, and the number as text.
+			}
+		}
+	}
+	l.must(json.Unmarshal(body, &found))
+	var all strings.Builder
+	for _, series := range found.Data.Result {
+		var labels []string
+		for _, name := range slices.Sorted(maps.Keys(series.Metric)) {
+			if name != "__name__" {
+				labels = append(labels, fmt.Sprintf("%s=%q", name, series.Metric[name]))
+			}
+		}
+		fmt.Fprintf(&all, "%s{%s} %s\n", series.Metric["__name__"], strings.Join(labels, ","), series.Value[1])
+	}
+	return all.String()
 }
 
 // inSteps takes these weights, each behind a gate, and the promotion behind another one.

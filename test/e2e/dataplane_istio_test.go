@@ -28,6 +28,9 @@ spec:
     headers: {response: {set: {X-Route: service}}}
 `
 
+// istioMetrics are the names of what the sidecars export.
+const istioMetrics = "istio_.*"
+
 func istioAble() ability {
 	return ability{header: true, cookie: true, beside: true, affinity: true, mirror: true, share: true}
 }
@@ -35,7 +38,7 @@ func istioAble() ability {
 // istioPlane is what VirtualServices do, wherever they apply.
 func istioPlane(name, address, gateway string) *dataPlane {
 	return &dataPlane{
-		name: name, provider: "istio", address: address,
+		name: name, provider: "istio", address: address, metrics: istioMetrics,
 		service: strings.ReplaceAll(virtualService, "GATEWAYS", "["+gateway+"]"),
 		spec: func(c *v1beta1.Canary, host string) {
 			c.Spec.Service.Hosts, c.Spec.Service.Gateways = []string{host}, []string{gateway}
@@ -67,6 +70,7 @@ spec:
 // istioGatewayAPI is the same proxy, by a Gateway that is told where its proxy is: istiod would start one of its own else.
 func istioGatewayAPI() *dataPlane {
 	p := gatewayAPIPlane("istio-gatewayapi", "istio-system", "istio", "10.96.0.80:80", "", istioAble())
+	p.metrics = istioMetrics
 	p.shared = `
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway

@@ -48,8 +48,9 @@ type dataPlane struct {
 	address string
 	// host is what they are for, empty means NAMESPACE.example.com.
 	host string
-	// stats is where it exports its metrics, as host:port/path.
-	stats string
+	// stats is where it exports its metrics, as host:port/path. It is empty where pods do that, which go: what Prometheus has of them
+	// is asked for then, by the names that metrics match.
+	stats, metrics string
 	// shared is a manifest, possibly empty, of what all teams use. Its objects say their namespace.
 	shared string
 	// service is a manifest of what a user has who has no Canary yet: the way from the gateway to the Service.
@@ -189,6 +190,9 @@ func (t *team) put(manifest string) {
 			continue
 		}
 		resource, _ := meta.UnsafeGuessKindToResource(u.GroupVersionKind())
+		if u.GetKind() == "Gateway" {
+			resource.Resource = "gateways"
+		}
 		namespace := u.GetNamespace()
 		if namespace == "" {
 			namespace = t.ns

@@ -58,6 +58,9 @@ const (
 	agentAddress  = ":15020"
 )
 
+// metricsPath is where Istio's proxies export metrics.
+const metricsPath = "/stats/prometheus"
+
 // program is where Istio's image has Envoy.
 const program = "/usr/local/bin/envoy"
 
@@ -84,23 +87,26 @@ func proxy(args []string) error {
 		return err
 	}
 	series := newSeries(self)
+	all, err := merged(series.handler())
+	if err != nil {
+		return err
+	}
 	e := &envoy{path: program, clock: clock.RealClock{}, line: series.observe, gateway: self.role == router}
 	if err := e.start(self); err != nil {
 		return err
 	}
 	failed := make(chan error, 4)
-	serve := func(address, path string, handler http.Handler) {
+	serve := func(address string, handlers map[string]http.Handler) {
 		mux := http.NewServeMux()
-		mux.Handle(path, handler)
+		for path, handler := range handlers {
+			mux.Handle(path, handler)
+		}
 		server := &http.Server{Addr: address, Handler: mux, ReadHeaderTimeout: time.Minute}
-		failed <- fmt.Errorf("serve %s: %w", path, server.ListenAndServe())
+		failed <- fmt.Errorf("serve %s: %w", address, server.ListenAndServe())
 	}
-	// Envoy is ready when it has got listeners and clusters from istiod.
-	go serve(healthAddress, "/healthz/ready", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		answer(w, r, http.DefaultClient, "http://"+adminAddress+"/ready")
-	}))
-	go serve(statsAddress, "/stats/prometheus", series.handler())
-	go serve(agentAddress, "/app-health/", appProbes)
+	go serve(healthAddress, map[string]http.Handler{"/healthz/ready": http.HandlerFunc(ready)})
+	go serve(statsAddress, map[string]http.Handler{metricsPath: series.handler()})
+	go serve(agentAddress, map[string]http.Handler{metricsPath: all, "/app-health/": appProbes})
 	go func() { failed <- e.wait() }()
 	select {
 	case err := <-failed:
@@ -108,4 +114,9 @@ func proxy(args []string) error {
 	case <-ctx.Done():
 	}
 	return e.end(failed)
+}
+
+// ready answers 200 when Envoy has got listeners and clusters from istiod.
+func ready(w http.ResponseWriter, r *http.Request) {
+	answer(w, r, http.DefaultClient, "http://"+adminAddress+"/ready")
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -91,5 +92,33 @@ func TestWhatCannotBeRedirectedIsRefused(t *testing.T) {
 	}
 	if err := redirect([]string{"-b", ""}); err != nil {
 		t.Errorf("without ports: %v", err)
+	}
+}
+
+func TestApplicationIsScrapedWithTheProxy(t *testing.T) {
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/metrics" {
+			http.NotFound(w, r)
+			return
+		}
+		_, _ = w.Write([]byte("http_requests_total 7\n"))
+	}))
+	defer app.Close()
+	_, port, _ := strings.Cut(strings.TrimPrefix(app.URL, "http://"), ":")
+	t.Setenv("ISTIO_PROMETHEUS_ANNOTATIONS", `{"scrape":"true","path":"","port":"`+port+`"}`)
+	s := newSeries(workload{name: "podinfo"})
+	s.observe([]byte(`{"code":200,"cluster":"inbound|9898||"}`))
+	all, err := merged(s.handler())
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder := httptest.NewRecorder()
+	request := httptest.NewRequest("GET", metricsPath, nil)
+	request.Header.Set("Accept-Encoding", "gzip")
+	all.ServeHTTP(recorder, request)
+	for _, want := range []string{"istio_requests_total{", "\nhttp_requests_total 7\n"} {
+		if !strings.Contains(recorder.Body.String(), want) {
+			t.Errorf("%q is missing in\n%s", want, recorder.Body.String())
+		}
 	}
 }

@@ -33,7 +33,6 @@ var istioObjects string
 // build: no filter istio.stats, since no provider of metrics is chosen.
 // Instead the access log says what the series need; apps/istioproxy reads it.
 const meshSettings = `
-enablePrometheusMerge: false
 accessLogFile: /dev/stdout
 accessLogEncoding: JSON
 accessLogFormat: |
