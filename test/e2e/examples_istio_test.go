@@ -62,26 +62,35 @@ func TestIstioExamples(tt *testing.T) {
 	if err != nil {
 		tt.Fatal(err)
 	}
-	(&team{T: tt, bed: b}).put(aroundExamples)
-	for _, e := range []struct{ namespace, file string }{
-		{"test", "istio-v1beta1.yaml"}, {"flagger", "istio-v1alpha3.yaml"}, {"flagger", "istio-v1alpha3-abtest.yaml"},
+	around := &team{T: tt, bed: b}
+	around.put(aroundExamples)
+	// Templates are in another namespace than Canaries, and no other team is at work in this testbed.
+	around.operate("-namespace", "")
+	for namespace, files := range map[string][]string{
+		"test": {"istio-v1beta1.yaml"}, "flagger": {"istio-v1alpha3.yaml", "istio-v1alpha3-abtest.yaml"},
 	} {
-		tt.Run(e.file, func(tt *testing.T) {
-			t := &team{T: tt, bed: b, ns: e.namespace}
-			t.publish(example(tt, "podinfo.yaml"), example(tt, e.file))
-			published := example(tt, "events.txt")
-			promotion, rollback := section(published, "APISIX, promotion"), section(published, "Istio, rollback by latency")
-			t.askAsInsider()
-			t.ship(soundExample)
-			c := t.settled(v1beta1.CanaryPhaseSucceeded)
-			t.tells(t.events(), forStrategy(c, promotion))
-			for image, other := range map[string]string{buggyExample: "request duration", slowExample: "success rate"} {
-				before := len(t.events())
-				t.ship(image)
-				t.settled(v1beta1.CanaryPhaseFailed)
-				t.tells(t.events()[before:], slices.DeleteFunc(slices.Clone(rollback), func(m string) bool { return strings.Contains(m, other) }))
+		tt.Run(namespace, func(tt *testing.T) {
+			tt.Parallel()
+			for _, file := range files {
+				tt.Run(file, func(tt *testing.T) { (&team{T: tt, bed: b, ns: namespace}).liveAsPublished(file) })
 			}
 		})
+	}
+}
+
+// liveAsPublished promotes a good version of a published example, and takes two bad ones back.
+func (t *team) liveAsPublished(file string) {
+	t.publish(example(t.T, "podinfo.yaml"), example(t.T, file))
+	published := example(t.T, "events.txt")
+	promotion, rollback := section(published, "APISIX, promotion"), section(published, "Istio, rollback by latency")
+	t.askAsInsider()
+	l := &loaded{team: t}
+	c := l.roll(v1beta1.CanaryPhaseSucceeded, func() { t.ship(soundExample) }, nil)
+	t.tells(t.events(), forStrategy(c, promotion))
+	for image, other := range map[string]string{buggyExample: "request duration", slowExample: "success rate"} {
+		before := len(t.events())
+		l.roll(v1beta1.CanaryPhaseFailed, func() { t.ship(image) }, nil)
+		t.tells(t.events()[before:], slices.DeleteFunc(slices.Clone(rollback), func(m string) bool { return strings.Contains(m, other) }))
 	}
 }
 
@@ -108,8 +117,6 @@ func (t *team) publish(application, canary string) {
 	t.put(gatewayOfExamples)
 	t.available("podinfo")
 	t.available("flagger-loadtester")
-	// Templates are in another namespace. No other team is at work in this testbed.
-	t.operate("-namespace", "")
 	t.put(canary)
 	t.settled(v1beta1.CanaryPhaseInitialized)
 	t.edit(func(s *v1beta1.CanarySpec) {
@@ -169,8 +176,8 @@ func section(events, heading string) (messages []string) {
 // timing are messages that depend on how fast pods get ready, and metrics come.
 var timing = regexp.MustCompile(`waiting for rollout to finish|no values found|\.\.\. more halts`)
 
-// figures are measured.
-var figures = regexp.MustCompile(`[0-9]+\.[0-9]+(%|s)`)
+// figures are measured, or those of one Canary.
+var figures = regexp.MustCompile(`[0-9]+\.[0-9]+|reached [0-9]+`)
 
 // tells checks that events are told in an order. Measured figures may be others, and other events may be in between.
 func (t *team) tells(events, want []string) {
@@ -180,10 +187,10 @@ func (t *team) tells(events, want []string) {
 		if timing.MatchString(message) {
 			continue
 		}
-		message = figures.ReplaceAllString(strings.ReplaceAll(message, "podinfo.test", "podinfo."+t.ns), "N$1")
+		message = figures.ReplaceAllString(strings.ReplaceAll(message, "podinfo.test", "podinfo."+t.ns), "N")
 		message = strings.ReplaceAll(message, "podinfo.flagger", "podinfo."+t.ns)
 		at := told
-		for at < len(events) && !strings.HasSuffix(figures.ReplaceAllString(events[at], "N$1"), message) {
+		for at < len(events) && !strings.HasSuffix(figures.ReplaceAllString(events[at], "N"), message) {
 			at++
 		}
 		if at == len(events) {
