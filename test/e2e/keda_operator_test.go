@@ -147,7 +147,11 @@ func TestKedaAtZero(tt *testing.T) {
 	tt.Parallel()
 	k := newScaledByKeda(tt, 0, 4)
 	k.operates()
-	k.create(k.canary(byKeda))
+	// Without requests nobody has to be led anywhere.
+	k.create(k.canary(byKeda, func(c *v1beta1.Canary) {
+		c.Spec.Provider = "kubernetes"
+		c.Spec.Analysis.StepWeight, c.Spec.Analysis.MaxWeight, c.Spec.Analysis.Iterations = 0, 0, steps
+	}))
 	k.settled(v1beta1.CanaryPhaseInitialized)
 	k.untilParked()
 	k.events.Store(0)

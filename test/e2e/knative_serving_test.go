@@ -7,11 +7,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	watchtools "k8s.io/client-go/tools/watch"
 
@@ -68,6 +70,14 @@ func (s *serving) untilServed(revision int) {
 		}
 		return false
 	})
+}
+
+// shipVersion changes the image and nothing else.
+func (s *serving) shipVersion(version string) {
+	s.Helper()
+	patch := fmt.Sprintf(`[{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": %q}]`, knativeImage(version))
+	_, err := s.dynamic.Resource(knativeServices).Namespace(s.ns).Patch(s.Context(), "podinfo", types.JSONPatchType, []byte(patch), metav1.PatchOptions{})
+	s.must(err)
 }
 
 // host is the name by which Knative serves the application.
@@ -136,12 +146,13 @@ func (s *serving) report(ctx context.Context, ingress *unstructured.Unstructured
 		return nil
 	}
 	var ready []any
+	at := time.Now().UTC().Format(time.RFC3339)
 	for _, condition := range []string{"LoadBalancerReady", "NetworkConfigured", "Ready"} {
-		ready = append(ready, map[string]any{"type": condition, "status": "True"})
+		ready = append(ready, map[string]any{"type": condition, "status": "True", "lastTransitionTime": at})
 	}
-	at := map[string]any{"ingress": []any{map[string]any{"domainInternal": "envoy.projectcontour.svc.cluster.local"}}}
+	balancer := map[string]any{"ingress": []any{map[string]any{"domainInternal": "envoy.projectcontour.svc.cluster.local"}}}
 	ingress.Object["status"] = map[string]any{
-		"observedGeneration": ingress.GetGeneration(), "conditions": ready, "publicLoadBalancer": at, "privateLoadBalancer": at,
+		"observedGeneration": ingress.GetGeneration(), "conditions": ready, "publicLoadBalancer": balancer, "privateLoadBalancer": balancer,
 	}
 	_, err := s.dynamic.Resource(knativeIngresses).Namespace(s.ns).UpdateStatus(ctx, ingress, metav1.UpdateOptions{})
 	return err
@@ -165,14 +176,14 @@ func TestKnativeServing(tt *testing.T) {
 	s.expectKnative(1, 0)
 	l.load.comeFrom(s.team, "6.9.2")
 
-	s.shipKnative(knativeImage("6.9.3"))
+	s.shipVersion("6.9.3")
 	s.until("weight 60", func(c *v1beta1.Canary) bool { return c.Status.CanaryWeight == 60 })
 	s.settled(v1beta1.CanaryPhaseSucceeded)
 	s.expectKnative(2, 0)
 	l.load.comeFrom(s.team, "6.9.3")
 
 	l.metric("0")
-	s.shipKnative(knativeImage("6.9.2"))
+	s.shipVersion("6.9.2")
 	s.settled(v1beta1.CanaryPhaseFailed)
 	s.expectKnative(2, 0)
 	l.load.comeFrom(s.team, "6.9.3")
