@@ -61,7 +61,7 @@ func run() error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	app := newApp(fault, clock.RealClock{})
+	app := newApp(fault)
 	app.ready.Store(!fault.unready)
 	server := &http.Server{
 		Addr: net.JoinHostPort(*host, strconv.Itoa(*port)), Handler: app, ReadHeaderTimeout: time.Minute,
@@ -125,13 +125,13 @@ type app struct {
 	duration *prometheus.HistogramVec
 }
 
-func newApp(f fault, c clock.Clock) *app {
+func newApp(f fault) *app {
 	registry := prometheus.NewRegistry()
 	duration := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Subsystem: "http", Name: "request_duration_seconds", Help: "Seconds spent serving HTTP requests.",
 	}, []string{"method", "path", "status"})
 	registry.MustRegister(duration)
-	return &app{fault: f, clock: c, metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), duration: duration}
+	return &app{fault: f, clock: clock.RealClock{}, metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), duration: duration}
 }
 
 func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {

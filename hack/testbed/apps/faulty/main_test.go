@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"k8s.io/utils/clock"
 )
 
 func env(values map[string]string) func(string) string {
@@ -21,7 +19,7 @@ func TestErrorsAreOfTheGivenShareAndMarked(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a := newApp(f, clock.RealClock{})
+		a := newApp(f)
 		failed := 0
 		for range 200 {
 			w := httptest.NewRecorder()
@@ -41,7 +39,7 @@ func TestErrorsAreOfTheGivenShareAndMarked(t *testing.T) {
 }
 
 func TestAnswersAreCountedByStatus(t *testing.T) {
-	a := newApp(fault{errors: 50}, clock.RealClock{})
+	a := newApp(fault{errors: 50})
 	for range 4 {
 		a.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/version", nil))
 	}
@@ -56,7 +54,7 @@ func TestAnswersAreCountedByStatus(t *testing.T) {
 }
 
 func TestProbesSucceedUntilItEnds(t *testing.T) {
-	a := newApp(fault{errors: 100}, clock.RealClock{})
+	a := newApp(fault{errors: 100})
 	a.ready.Store(true)
 	for _, path := range []string{"/healthz", "/readyz"} {
 		w := httptest.NewRecorder()

@@ -106,6 +106,7 @@ func Start(ctx context.Context, kind Kind, cfg Config) (*Gateway, error) {
 	g := &Gateway{kind: kind, cfg: cfg, failed: make(chan error, 2)}
 	plan, ready := g.contourSpecs, "http://"+kind.statsAddress(cfg.NodeIP)+"/ready"
 	switch kind {
+	case Contour, GatewayAPI:
 	case Traefik:
 		plan, ready = g.traefikSpecs, "http://"+kind.statsAddress(cfg.NodeIP)+"/ping"
 	case Skipper:
