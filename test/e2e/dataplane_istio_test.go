@@ -89,7 +89,9 @@ spec:
 func istioMesh() *dataPlane {
 	p := istioPlane("istio-mesh", "10.96.0.81:9898", "mesh")
 	p.host = "podinfo.NAMESPACE.svc.cluster.local"
-	p.spec = nil
+	p.spec = func(c *v1beta1.Canary, _ string) {
+		c.Spec.Service.Hosts, c.Spec.Service.Gateways = []string{"podinfo"}, []string{"mesh"}
+	}
 	p.shared = `
 apiVersion: networking.istio.io/v1beta1
 kind: Sidecar
