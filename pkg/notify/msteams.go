@@ -57,6 +57,7 @@ func adaptiveCard(a Alert) any {
 		color = "Attention"
 	case v1beta1.SeverityWarn:
 		color = "Warning"
+	case v1beta1.SeverityInfo:
 	}
 	body := []any{
 		object{"type": "TextBlock", "text": a.Message, "weight": "Bolder", "size": "Medium", "wrap": true, "color": color},

@@ -60,10 +60,10 @@ func checkSlack(text []byte) error {
 		OK    bool   `json:"ok"`
 		Error string `json:"error"`
 	}
-	if json.Unmarshal(text, &answer) != nil || answer.OK || answer.Error == "" {
-		return nil
+	if json.Unmarshal(text, &answer) == nil && !answer.OK && answer.Error != "" {
+		return fmt.Errorf("it refuses with %s", answer.Error)
 	}
-	return fmt.Errorf("it refuses with %s", answer.Error)
+	return nil
 }
 
 // discord has an address for messages of Slack beside its own.

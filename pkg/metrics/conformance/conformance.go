@@ -149,12 +149,12 @@ func (b *Backend) Provider(t *testing.T, cfg provider.Config, c clock.Clock) pro
 	return p
 }
 
-func (b *Backend) ask(t *testing.T, handler http.HandlerFunc) (float64, error, *Server, *Clock) {
+func (b *Backend) ask(t *testing.T, handler http.HandlerFunc) (float64, *Server, *Clock, error) {
 	t.Helper()
 	server, c := Serve(t, handler), &Clock{}
 	value, err := b.Provider(t, b.Config(server.URL), c).Query(t.Context(), b.Query)
 	b.secretsAreKept(t, err)
-	return value, err, server, c
+	return value, server, c, err
 }
 
 func (b *Backend) secretsAreKept(t *testing.T, err error) {
@@ -198,7 +198,7 @@ func (b *Backend) answers(t *testing.T) {
 	}
 	for name, want := range cases {
 		t.Run(name, func(t *testing.T) {
-			value, err, _, _ := b.ask(t, Always(http.StatusOK, want.Body))
+			value, _, _, err := b.ask(t, Always(http.StatusOK, want.Body))
 			Expect(t, want, value, err)
 		})
 	}
@@ -237,7 +237,7 @@ func (b *Backend) refusals(t *testing.T) {
 	for _, status := range []int{400, 401, 403, 404, 429, 500, 503} {
 		t.Run(http.StatusText(status), func(t *testing.T) {
 			for _, body := range []string{"", echo, strings.Repeat(echo, 500)} {
-				_, err, server, _ := b.ask(t, Always(status, body))
+				_, server, _, err := b.ask(t, Always(status, body))
 				host := server.Listener.Addr().String()
 				if err == nil || !strings.Contains(err.Error(), http.StatusText(status)) || !strings.Contains(err.Error(), host) {
 					t.Fatalf("error %v does not name status %d and host %s", err, status, host)
@@ -253,7 +253,7 @@ func (b *Backend) refusals(t *testing.T) {
 func (b *Backend) busy(t *testing.T) {
 	for _, status := range []int{429, 500, 502, 503} {
 		left := 2
-		value, err, _, c := b.ask(t, func(w http.ResponseWriter, r *http.Request) {
+		value, _, c, err := b.ask(t, func(w http.ResponseWriter, r *http.Request) {
 			if left--; left >= 0 {
 				w.Header().Set("Retry-After", "2")
 				w.WriteHeader(status)
@@ -275,7 +275,7 @@ func (b *Backend) longPause(t *testing.T) {
 		w.Header().Set("Retry-After", "3600")
 		w.WriteHeader(http.StatusTooManyRequests)
 	}), &Clock{}
-	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(time.Hour/2))
+	ctx, cancel := context.WithDeadline(t.Context(), clock.RealClock{}.Now().Add(time.Hour/2))
 	defer cancel()
 	c.real = true
 	_, err := b.Provider(t, b.Config(server.URL), c).Query(ctx, b.Query)
@@ -311,7 +311,7 @@ func (b *Backend) gone(t *testing.T) {
 func second(_ float64, err error) error { return err }
 
 func (b *Backend) long(t *testing.T) {
-	_, err, _, _ := b.ask(t, Always(http.StatusOK, strings.Repeat(" ", 9<<20)+b.Value("1")))
+	_, _, _, err := b.ask(t, Always(http.StatusOK, strings.Repeat(" ", 9<<20)+b.Value("1")))
 	if err == nil || !strings.Contains(err.Error(), "8 MiB") {
 		t.Errorf("an answer of 9 MiB: %v", err)
 	}
@@ -319,7 +319,7 @@ func (b *Backend) long(t *testing.T) {
 
 func (b *Backend) redirect(t *testing.T) {
 	other := Serve(t, Always(http.StatusOK, b.Value("7")))
-	_, err, _, _ := b.ask(t, func(w http.ResponseWriter, r *http.Request) {
+	_, _, _, err := b.ask(t, func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, other.URL+r.URL.String(), http.StatusTemporaryRedirect)
 	})
 	requests, bodies := other.Requests()

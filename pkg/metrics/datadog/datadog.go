@@ -26,7 +26,7 @@ const Type = "datadog"
 // window is how many intervals of the metric a query covers, as in Flagger. Datadog chooses the length of buckets by it.
 const window = 10
 
-// Client is a provider.Provider for one organisation.
+// Client is a provider.Provider for one organization.
 type Client struct {
 	http   *httpapi.Client
 	period time.Duration

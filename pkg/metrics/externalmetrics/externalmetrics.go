@@ -76,7 +76,7 @@ func baseOf(cfg provider.Config, kube *rest.Config) (*rest.Config, error) {
 		base := rest.CopyConfig(kube)
 		if cfg.Spec.InsecureSkipVerify {
 			// Kubernetes refuses a configuration that has both.
-			base.TLSClientConfig.Insecure, base.CAFile, base.CAData = true, "", nil
+			base.Insecure, base.CAFile, base.CAData = true, "", nil
 		}
 		return base, nil
 	}

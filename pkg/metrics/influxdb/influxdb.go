@@ -23,7 +23,7 @@ const Type = "influxdb"
 // timeout is how long a query in Flux may take, as in Flagger.
 const timeout = 15 * time.Second
 
-// Client is a provider.Provider for one organisation on one server.
+// Client is a provider.Provider for one organization on one server.
 type Client struct {
 	server httpapi.Server
 	query  api.QueryAPI

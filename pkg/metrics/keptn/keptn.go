@@ -102,7 +102,7 @@ func (c *Client) Query(ctx context.Context, query string) (float64, error) {
 		return 0, fmt.Errorf("%w: %w", provider.ErrInvalidQuery, err)
 	}
 	if r.analysis {
-		return c.analyse(ctx, r)
+		return c.evaluate(ctx, r)
 	}
 	return c.metric(ctx, r)
 }
@@ -124,8 +124,8 @@ func (c *Client) metric(ctx context.Context, r request) (float64, error) {
 	return provider.Finite(value)
 }
 
-// analyse makes an Analysis, waits for its end and deletes it.
-func (c *Client) analyse(ctx context.Context, r request) (float64, error) {
+// evaluate makes an Analysis, waits for its end and deletes it.
+func (c *Client) evaluate(ctx context.Context, r request) (float64, error) {
 	analyses := c.kube.Resource(resource("analyses")).Namespace(r.namespace)
 	name := r.name + "-" + rand.String(6)
 	id := "Analysis " + r.namespace + "/" + name

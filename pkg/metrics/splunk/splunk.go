@@ -31,7 +31,7 @@ const (
 	maxMessage = 1 << 20
 )
 
-// Client is a provider.Provider for one organisation.
+// Client is a provider.Provider for one organization.
 type Client struct {
 	http   *httpapi.Client
 	stream string
@@ -102,6 +102,9 @@ func (c *Client) Query(ctx context.Context, query string) (float64, error) {
 func (c *Client) dial(ctx context.Context) (*websocket.Conn, error) {
 	dialer := websocket.Dialer{Proxy: http.ProxyFromEnvironment, HandshakeTimeout: silence}
 	conn, resp, err := dialer.DialContext(ctx, c.stream+"/connect", nil)
+	if resp != nil {
+		defer func() { _ = resp.Body.Close() }()
+	}
 	if resp != nil && resp.StatusCode >= http.StatusBadRequest {
 		body, _ := io.ReadAll(resp.Body)
 		return nil, c.http.Refused(resp.StatusCode, string(body))
