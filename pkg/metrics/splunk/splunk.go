@@ -3,9 +3,11 @@ package splunk
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -25,8 +27,6 @@ const Type = "splunk"
 const (
 	// window is how many intervals of the metric a program computes, as in Flagger.
 	window = 10
-	// silence is how long the handshake may take where the deadline of the query leaves more.
-	silence = 30 * time.Second
 	// maxMessage is the most of one message that is read, in bytes.
 	maxMessage = 1 << 20
 )
@@ -100,7 +100,7 @@ func (c *Client) Query(ctx context.Context, query string) (float64, error) {
 // dial opens the connection that programs run by. The client of the service would do it, and run the program. But a program with a
 // mistake leaves a lock of that client taken for ever, and its goroutines with it.
 func (c *Client) dial(ctx context.Context) (*websocket.Conn, error) {
-	dialer := websocket.Dialer{Proxy: http.ProxyFromEnvironment, HandshakeTimeout: silence}
+	dialer := websocket.Dialer{Proxy: http.ProxyFromEnvironment}
 	conn, resp, err := dialer.DialContext(ctx, c.stream+"/connect", nil)
 	if resp != nil {
 		defer func() { _ = resp.Body.Close() }()
@@ -110,6 +110,10 @@ func (c *Client) dial(ctx context.Context) (*websocket.Conn, error) {
 		return nil, c.http.Refused(resp.StatusCode, string(body))
 	}
 	if err != nil {
+		if _, limited := ctx.Deadline(); limited && errors.Is(err, os.ErrDeadlineExceeded) {
+			// The connection has the deadline of the context, and may know a moment earlier that it is over.
+			<-ctx.Done()
+		}
 		return nil, c.http.Explain(ctx, &url.Error{Op: "connect", URL: c.stream, Err: err})
 	}
 	conn.SetReadLimit(maxMessage)
