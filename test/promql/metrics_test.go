@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -129,7 +130,7 @@ func TestMissingLabels(t *testing.T) {
 
 func labelsOf(e export) []string {
 	// Series of a histogram that differ in their buckets alone would become one.
-	seen := map[string]bool{labels.MetricName: true, labels.BucketLabel: true}
+	seen := map[string]bool{model.MetricNameLabel: true, labels.BucketLabel: true}
 	var all []string
 	for _, s := range e.series {
 		s.labels.Range(func(l labels.Label) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 )
@@ -206,7 +207,7 @@ func (r requests) per(e export, l labels.Labels) float64 {
 	if e.seconds {
 		duration /= 1000
 	}
-	name := l.Get(labels.MetricName)
+	name := l.Get(model.MetricNameLabel)
 	switch {
 	case strings.HasSuffix(name, "_sum"):
 		return n * duration

@@ -92,7 +92,11 @@ func (e *envoy) end(ended <-chan error) error {
 	if err := e.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return fmt.Errorf("stop Envoy: %w", err)
 	}
-	<-ended
+	// That Envoy ended by the signal is no failure.
+	var exit *exec.ExitError
+	if err := <-ended; err != nil && !errors.As(err, &exit) {
+		return fmt.Errorf("wait for Envoy: %w", err)
+	}
 	return nil
 }
 
