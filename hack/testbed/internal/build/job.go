@@ -81,6 +81,10 @@ func (j *job) build(ctx context.Context, dir string) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	// Where both could go on, select may have taken the slot that a canceled build gave back.
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	j.passTurn()
 	tmp := filepath.Join(j.cacheDir, ".tmp-"+filepath.Base(dir))
 	// We hold the lock: what is there was left by a builder that was killed.
