@@ -50,7 +50,7 @@ spec:
   servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
 `
 
-// TestIstioExamples runs Canaries that users published for Istio, as they are but for the time between two checks, and looks for
+// TestIstioExamples runs Canaries that users published for Istio, as they are but for the time between two checks and one regular expression, and looks for
 // the events that they published.
 func TestIstioExamples(tt *testing.T) {
 	needsBed(tt)
@@ -80,7 +80,8 @@ func TestIstioExamples(tt *testing.T) {
 
 // liveAsPublished promotes a good version of a published example, and takes two bad ones back.
 func (t *team) liveAsPublished(file string) {
-	t.publish(example(t.T, "podinfo.yaml"), example(t.T, file))
+	// Envoy has refused this form since it took RE2 for regular expressions, in 2019.
+	t.publish(example(t.T, "podinfo.yaml"), strings.ReplaceAll(example(t.T, file), "(?!.*Chrome)", ""))
 	published := example(t.T, "events.txt")
 	promotion, rollback := section(published, "APISIX, promotion"), section(published, "Istio, rollback by latency")
 	t.askAsInsider()
@@ -94,7 +95,7 @@ func (t *team) liveAsPublished(file string) {
 	}
 }
 
-// publish applies what somebody published. Only the time between two checks is another one.
+// publish applies what somebody published, with another time between two checks.
 func (t *team) publish(application, canary string) {
 	t.Helper()
 	namespaces := t.kube.CoreV1().Namespaces()
