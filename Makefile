@@ -104,7 +104,8 @@ e2e-knative: bin/e2e.test ## Roll out what the controllers of Knative serve. The
 	  env FLAGGER=$(CURDIR)/bin/flagger-race ROOT=$(CURDIR) DATAPLANE=contour bin/e2e.test -test.v \
 	  -test.run 'TestKnativeServing' -test.timeout $(TIMEOUT)
 
-test-gateway: e2e-contour ## The same as e2e-contour
+test-gateway: $(TESTBED) ## Lead applications through their whole lives, and kill the operator, while requests go through a real gateway
+	$(call through,contour,contour,TestKilled|TestNothingLost|TestDeletionGivesBack)
 
 # What goes through a data plane.
 THROUGH := TestDataPlane|TestKilled|TestNothingLost|TestDeletionGivesBack|TestHangingWebhook
