@@ -10,12 +10,10 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"strconv"
 	"time"
 
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 
 	"flagger.app/flagger/hack/testbed/internal/manifest"
@@ -171,44 +169,14 @@ func (g *Gateway) apply(ctx context.Context, content []byte) error {
 // drain is how long a proxy may take to end.
 const drain = 2 * time.Second
 
-// Limits of the wait for the first configuration.
-const (
-	readyTimeout = 5 * time.Minute
-	readyPoll    = 25 * time.Millisecond
-)
-
 // waitReady returns when the URL answers 200.
 func (g *Gateway) waitReady(ctx context.Context, url string) error {
-	var last error
-	poll := func(ctx context.Context) (bool, error) {
+	return proc.WaitReady(ctx, url, "logs are in "+g.cfg.LogDir, func() error {
 		select {
 		case err := <-g.failed:
-			return false, err
+			return err
 		default:
+			return nil
 		}
-		last = probe(ctx, url)
-		return last == nil, nil
-	}
-	err := wait.PollUntilContextTimeout(ctx, readyPoll, readyTimeout, true, poll)
-	if wait.Interrupted(err) && ctx.Err() == nil {
-		return fmt.Errorf("not ready after %s: %w; logs are in %s", readyTimeout, last, g.cfg.LogDir)
-	}
-	return err
-}
-
-// probe returns nil if the URL answers 200.
-func probe(ctx context.Context, url string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = response.Body.Close() }()
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: status %s", url, response.Status)
-	}
-	return nil
+	})
 }
