@@ -43,7 +43,7 @@ func (p *pass) finish(rule string) Decision {
 	p.settleDrain()
 	p.settleQuestions()
 	p.settleOutbox(rule)
-	if p.c.Status.Rollout == nil && alike(p.st, &v1beta1.RolloutStatus{}) {
+	if p.c.Status.Rollout == nil && Alike(p.st, &v1beta1.RolloutStatus{}) {
 		p.next.Rollout = nil
 	}
 	return Decision{
@@ -292,11 +292,11 @@ func (p *pass) differs() bool {
 	if before.Rollout == nil {
 		before.Rollout = &v1beta1.RolloutStatus{}
 	}
-	return !alike(p.next, &before)
+	return !Alike(p.next, &before)
 }
 
-// alike is whether two statuses, or parts of them, mean the same: what is absent equals what is empty. The strict comparison comes
+// Alike is whether two statuses, or parts of them, mean the same: what is absent equals what is empty. The strict comparison comes
 // first, because it takes a quarter of the time, and most passes change nothing.
-func alike(a, b any) bool {
+func Alike(a, b any) bool {
 	return reflect.DeepEqual(a, b) || equality.Semantic.DeepEqual(a, b)
 }

@@ -2,10 +2,7 @@ package simulate
 
 import (
 	"errors"
-	"reflect"
 	"time"
-
-	"k8s.io/apimachinery/pkg/api/equality"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/rollout"
@@ -163,8 +160,7 @@ func (w *World) write(do func()) error {
 }
 
 func (w *World) carryOut(f *rollout.Facts, d *rollout.Decision) (wrote bool, err error) {
-	// The strict comparison is quicker, and most passes change nothing.
-	if !reflect.DeepEqual(d.Status, w.canary.Status) && !equality.Semantic.DeepEqual(d.Status, w.canary.Status) {
+	if !rollout.Alike(d.Status, w.canary.Status) {
 		wrote = true
 		if err := w.write(func() { w.storeStatus(d) }); err != nil {
 			return wrote, err
