@@ -2,10 +2,8 @@ package notify
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
-	"sync"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
@@ -40,24 +38,18 @@ func (d *Dispatcher) Notify(ctx context.Context, a Alert) error {
 	if len(a.Wanted) == 0 && len(d.Global) == 0 {
 		return d.Log.Notify(ctx, a)
 	}
-	var sends []func() error
+	var receivers All
 	if len(a.Wanted) == 0 {
 		for _, r := range d.Global {
-			sends = append(sends, func() error { return d.Sender.Send(ctx, r, a) })
+			receivers = append(receivers, Func(func(ctx context.Context, a Alert) error { return d.Sender.Send(ctx, r, a) }))
 		}
 	}
 	for _, wanted := range a.Wanted {
 		if Passes(a.Severity, wanted.Severity) {
-			sends = append(sends, func() error { return d.toProvider(ctx, wanted, a) })
+			receivers = append(receivers, Func(func(ctx context.Context, a Alert) error { return d.toProvider(ctx, wanted, a) }))
 		}
 	}
-	failures := make([]error, len(sends))
-	var wait sync.WaitGroup
-	for i, send := range sends {
-		wait.Go(func() { failures[i] = send() })
-	}
-	wait.Wait()
-	return errors.Join(failures...)
+	return receivers.Notify(ctx, a)
 }
 
 func (d *Dispatcher) toProvider(ctx context.Context, wanted v1beta1.CanaryAlert, a Alert) error {

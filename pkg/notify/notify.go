@@ -4,6 +4,7 @@ package notify
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -41,17 +42,23 @@ type Notifier interface {
 	Notify(ctx context.Context, a Alert) error
 }
 
-// All sends an alert to each of several receivers, whatever becomes of the others.
+// Func is a Notifier that is one function.
+type Func func(ctx context.Context, a Alert) error
+
+// Notify calls the function.
+func (f Func) Notify(ctx context.Context, a Alert) error { return f(ctx, a) }
+
+// All sends an alert to several receivers at the same time, whatever becomes of the others.
 type All []Notifier
 
-// Notify sends the alert to all receivers and returns their errors together.
+// Notify sends the alert to all receivers and returns their errors together, in the order of the receivers.
 func (all All) Notify(ctx context.Context, a Alert) error {
-	var failures []error
-	for _, n := range all {
-		if err := n.Notify(ctx, a); err != nil {
-			failures = append(failures, err)
-		}
+	failures := make([]error, len(all))
+	var wait sync.WaitGroup
+	for i, n := range all {
+		wait.Go(func() { failures[i] = n.Notify(ctx, a) })
 	}
+	wait.Wait()
 	return errors.Join(failures...)
 }
 
