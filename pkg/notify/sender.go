@@ -4,23 +4,18 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"net/http"
-	"net/url"
-	"strings"
 	"time"
 
 	"flagger.app/flagger/pkg/outbound"
 )
 
-const (
-	// sendTimeout is how long one alert may take, all tries together.
-	sendTimeout = 15 * time.Second
-	// quoted is how much of an answer errors show, in bytes.
-	quoted = 200
-)
+// sendTimeout is how long one alert may take, all tries together.
+const sendTimeout = 15 * time.Second
+
+// maxAnswer is the most of an answer that is looked at, in bytes.
+const maxAnswer = 4 << 10
 
 // HeaderIdempotencyKey lets receivers recognize an alert that is sent again after a crash.
 const HeaderIdempotencyKey = "Idempotency-Key"
@@ -45,13 +40,12 @@ func (s *Sender) Send(ctx context.Context, r Receiver, a Alert) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
-	if err := s.post(ctx, m, to, a.Key); err != nil {
-		return fmt.Errorf("%s at %s: %w", r.Type, m.address.Host, hide(err, r.Token))
-	}
-	return nil
+	// Errors name the host alone: whoever knows the address of a chat service can write there.
+	server := outbound.Server{Name: r.Type, Host: m.address.Host, Secrets: []string{r.Token}}
+	return server.Explain(ctx, s.post(ctx, m, to, a.Key, &server))
 }
 
-func (s *Sender) post(ctx context.Context, m message, to outbound.Destination, key string) error {
+func (s *Sender) post(ctx context.Context, m message, to outbound.Destination, key string, server *outbound.Server) error {
 	body, err := json.Marshal(m.body)
 	if err != nil {
 		return err
@@ -71,44 +65,19 @@ func (s *Sender) post(ctx context.Context, m message, to outbound.Destination, k
 	}
 	resp, err := (&http.Client{Transport: s.Transports.To(to)}).Do(req)
 	if err != nil {
-		return cause(ctx, err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	// An answer that can't be read is shown as far as it can be.
-	answer, _ := io.ReadAll(io.LimitReader(resp.Body, 16*quoted))
-	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return fmt.Errorf("it answered %d %s: %s", resp.StatusCode, http.StatusText(resp.StatusCode), excerpt(string(answer)))
-	}
-	if m.check != nil {
-		return m.check(answer)
-	}
-	return nil
-}
-
-// cause leaves out the address that was asked, which may be a secret.
-func cause(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("no answer in time: %w", ctx.Err())
-	}
-	var urlError *url.Error
-	if errors.As(err, &urlError) {
-		return urlError.Err
-	}
-	return err
-}
-
-func excerpt(text string) string {
-	text = strings.Join(strings.Fields(text), " ")
-	if len(text) > quoted {
-		text = strings.ToValidUTF8(text[:quoted], "") + "…"
-	}
-	return text
-}
-
-// hide replaces a secret that the receiver repeated.
-func hide(err error, secret string) error {
-	if secret == "" || !strings.Contains(err.Error(), secret) {
 		return err
 	}
-	return errors.New(strings.ReplaceAll(err.Error(), secret, "***"))
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return server.RefusedBy(resp)
+	}
+	if m.check == nil {
+		return nil
+	}
+	// The status says that it arrived. An answer that can't be read says nothing else.
+	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err := m.check(answer); err != nil {
+		return server.Failed(err)
+	}
+	return nil
 }

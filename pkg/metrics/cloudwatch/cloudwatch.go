@@ -26,8 +26,7 @@ import (
 const Type = "cloudwatch"
 
 const (
-	// window is how many intervals of the metric a query covers, and maxDatapoints how many values it returns, both as in Flagger.
-	window        = 10
+	// maxDatapoints is how many values a query returns, as in Flagger.
 	maxDatapoints = 20
 	// action is what the operator must be allowed to do.
 	action = "cloudwatch:GetMetricData"
@@ -37,8 +36,7 @@ const (
 type Client struct {
 	api    func(context.Context) (*cloudwatch.Client, error)
 	region string
-	period time.Duration
-	clock  clock.PassiveClock
+	window provider.Window
 }
 
 var _ provider.Provider = (*Client)(nil)
@@ -51,12 +49,12 @@ func New(clock clock.PassiveClock) provider.Factory {
 		if cfg.Spec.Region == "" {
 			return nil, errors.New("region is empty: set provider.region to that of the metrics, for example eu-central-1")
 		}
-		period, err := cfg.Period()
+		window, err := cfg.Window(clock)
 		if err != nil {
 			return nil, err
 		}
 		client := func(ctx context.Context) (*cloudwatch.Client, error) { return r.client(ctx, cfg.Spec.Region) }
-		return &Client{api: client, region: cfg.Spec.Region, period: period, clock: clock}, nil
+		return &Client{api: client, region: cfg.Spec.Region, window: window}, nil
 	}
 }
 
@@ -98,10 +96,10 @@ func (c *Client) Query(ctx context.Context, query string) (float64, error) {
 	if err := json.Unmarshal([]byte(query), &queries); err != nil {
 		return 0, fmt.Errorf("%w: it is no JSON array of MetricDataQuery: %w", provider.ErrInvalidQuery, err)
 	}
-	now := c.clock.Now()
+	from, now := c.window.Now()
 	out, err := c.get(ctx, &cloudwatch.GetMetricDataInput{
 		MetricDataQueries: queries,
-		StartTime:         aws.Time(now.Add(-window * c.period)),
+		StartTime:         aws.Time(from),
 		EndTime:           aws.Time(now),
 		MaxDatapoints:     aws.Int32(maxDatapoints),
 	})

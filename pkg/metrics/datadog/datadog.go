@@ -23,14 +23,10 @@ import (
 // Type is the name of this back-end in spec.provider.type.
 const Type = "datadog"
 
-// window is how many intervals of the metric a query covers, as in Flagger. Datadog chooses the length of buckets by it.
-const window = 10
-
 // Client is a provider.Provider for one organization.
 type Client struct {
 	http   *httpapi.Client
-	period time.Duration
-	clock  clock.PassiveClock
+	window provider.Window
 }
 
 var _ provider.Provider = (*Client)(nil)
@@ -39,7 +35,7 @@ var _ provider.Provider = (*Client)(nil)
 // https://api.datadoghq.eu. The Secret holds datadog_api_key and datadog_application_key.
 func New(transports *outbound.Transports, clock clock.PassiveClock) provider.Factory {
 	return func(cfg provider.Config) (provider.Provider, error) {
-		period, err := cfg.Period()
+		window, err := cfg.Window(clock)
 		if err != nil {
 			return nil, err
 		}
@@ -56,7 +52,7 @@ func New(transports *outbound.Transports, clock clock.PassiveClock) provider.Fac
 		if err != nil {
 			return nil, err
 		}
-		return &Client{http: client, period: period, clock: clock}, nil
+		return &Client{http: client, window: window}, nil
 	}
 }
 
@@ -73,14 +69,14 @@ type series struct {
 	Pointlist [][]httpapi.Number `json:"pointlist"`
 }
 
-// Query returns the value of the newest complete bucket of the only series. The bucket that is being filled says too little, and one
-// that ended longer ago than an interval of the metric says nothing about now.
+// Query returns the value of the newest complete bucket of the only series. Datadog chooses the length of buckets by the window. The
+// bucket that is being filled says too little, and one that ended longer ago than an interval of the metric says nothing about now.
 func (c *Client) Query(ctx context.Context, query string) (float64, error) {
-	now := c.clock.Now()
+	from, now := c.window.Now()
 	var a answer
 	err := c.http.Get(ctx, "/api/v1/query", url.Values{
 		"query": {strings.TrimSpace(query)},
-		"from":  {strconv.FormatInt(now.Add(-window*c.period).Unix(), 10)},
+		"from":  {strconv.FormatInt(from.Unix(), 10)},
 		"to":    {strconv.FormatInt(now.Unix(), 10)},
 	}, &a)
 	switch {
@@ -98,7 +94,7 @@ func (c *Client) Query(ctx context.Context, query string) (float64, error) {
 
 func (c *Client) newest(s series, now time.Time) (float64, error) {
 	bucket := time.Duration(s.Interval * float64(time.Second))
-	oldest := now.Add(-max(c.period, bucket))
+	oldest := now.Add(-max(c.window.Period, bucket))
 	for i := len(s.Pointlist) - 1; i >= 0; i-- {
 		point := s.Pointlist[i]
 		if len(point) != 2 {

@@ -20,14 +20,10 @@ import (
 // Type is the name of this back-end in spec.provider.type.
 const Type = "dynatrace"
 
-// window is how many intervals of the metric a query covers, as in Flagger.
-const window = 10
-
 // Client is a provider.Provider for one environment.
 type Client struct {
 	http   *httpapi.Client
-	period time.Duration
-	clock  clock.PassiveClock
+	window provider.Window
 }
 
 var _ provider.Provider = (*Client)(nil)
@@ -36,7 +32,7 @@ var _ provider.Provider = (*Client)(nil)
 // dynatrace_token, an access token that may read metrics.
 func New(transports *outbound.Transports, clock clock.PassiveClock) provider.Factory {
 	return func(cfg provider.Config) (provider.Provider, error) {
-		period, err := cfg.Period()
+		window, err := cfg.Window(clock)
 		if err != nil {
 			return nil, err
 		}
@@ -53,7 +49,7 @@ func New(transports *outbound.Transports, clock clock.PassiveClock) provider.Fac
 		if err != nil {
 			return nil, err
 		}
-		return &Client{http: client, period: period, clock: clock}, nil
+		return &Client{http: client, window: window}, nil
 	}
 }
 
@@ -72,8 +68,8 @@ func (c *Client) Query(ctx context.Context, query string) (float64, error) {
 		return 0, fmt.Errorf("%w: it looks like DQL, and Dynatrace is asked by metric selectors, such as builtin:service.errors.total.rate",
 			provider.ErrInvalidQuery)
 	}
-	to := c.clock.Now().Round(time.Second)
-	from := to.Add(-window * c.period)
+	from, to := c.window.Now()
+	from, to = from.Round(time.Second), to.Round(time.Second)
 	var a answer
 	err := c.http.Get(ctx, "/api/v2/metrics/query", url.Values{
 		"metricSelector": {strings.TrimSpace(query)},
@@ -96,9 +92,7 @@ func (c *Client) Query(ctx context.Context, query string) (float64, error) {
 
 // isDQL tells queries of the newer language, which begin with a command and its arguments. A selector begins with the key of a metric
 // or a parenthesis.
-func isDQL(query string) bool {
-	return regexp.MustCompile(`^\s*(fetch|timeseries|data|metrics|smartscapeNodes)\s+\w`).MatchString(query)
-}
+var isDQL = regexp.MustCompile(`^\s*(fetch|timeseries|data|metrics|smartscapeNodes)\s+\w`).MatchString
 
 // Online lists one metric.
 func (c *Client) Online(ctx context.Context) error {

@@ -48,7 +48,7 @@ func New(transports *outbound.Transports, kube *rest.Config) provider.Factory {
 			return nil, fmt.Errorf("client of the External Metrics API at %s: %w", address.Host, err)
 		}
 		return &Client{&httpapi.Client{
-			Server:    httpapi.Server{Name: "External Metrics API", Host: address.Host, Secrets: []string{base.BearerToken}},
+			Server:    outbound.Server{Name: "External Metrics API", Host: address.Host, Secrets: []string{base.BearerToken}},
 			Address:   address,
 			Transport: &guard{host: address.Host, base: transports.Around(transport)},
 		}}, nil
@@ -122,7 +122,7 @@ func parse(query string) (namespace, metric string, selector labels.Selector, er
 // Online asks for a metric that need not exist.
 func (c *Client) Online(ctx context.Context) error {
 	_, err := c.first(ctx, "kube-system", "dummy-metric", labels.Everything())
-	var status *httpapi.StatusError
+	var status *outbound.StatusError
 	if errors.Is(err, provider.ErrNoValues) || errors.As(err, &status) && status.Code == http.StatusNotFound && isStatus(status.Body) {
 		return nil
 	}

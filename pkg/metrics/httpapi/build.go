@@ -31,7 +31,7 @@ func Build(t *outbound.Transports, cfg provider.Config, o Options) (*Client, err
 		return nil, err
 	}
 	return &Client{
-		Server:    Server{Name: o.Name, Host: address.Host, Secrets: o.Secrets},
+		Server:    outbound.Server{Name: o.Name, Host: address.Host, Secrets: o.Secrets},
 		Address:   address,
 		Transport: t.To(outbound.Destination{Host: address.Host, Headers: o.Headers, Authorize: o.Authorize, SkipVerify: o.SkipVerify}),
 	}, nil

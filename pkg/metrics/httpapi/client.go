@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,21 +10,20 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-)
 
-// quoted is how much of the body of an error is shown, in bytes.
-const quoted = 200
+	"flagger.app/flagger/pkg/outbound"
+)
 
 // Client asks one server for JSON.
 type Client struct {
-	Server
+	outbound.Server
 	// Address is where the paths of requests begin.
 	Address *url.URL
 	// Transport sends the requests. Build makes one.
 	Transport http.RoundTripper
 }
 
-// Get sends GET and decodes the answer into result. Any status but 200 is a *StatusError.
+// Get sends GET and decodes the answer into result. Any status but 200 is an *outbound.StatusError.
 func (c *Client) Get(ctx context.Context, path string, query url.Values, result any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url(path, query), http.NoBody)
 	if err != nil {
@@ -61,7 +59,7 @@ func (c *Client) do(req *http.Request, result any) error {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		return c.refused(resp)
+		return c.RefusedBy(resp)
 	}
 	if err := json.NewDecoder(resp.Body).Decode(result); err != nil {
 		return c.NotUnderstood(err)
@@ -69,106 +67,10 @@ func (c *Client) do(req *http.Request, result any) error {
 	return nil
 }
 
-// Server words the errors of one server.
-type Server struct {
-	// Name is what users call the back-end.
-	Name string
-	// Host is the server's, with its port where the address has one.
-	Host string
-	// Secrets never appear in an error, even if the server repeats them in its answer.
-	Secrets []string
-}
-
-// StatusError is the answer of a server that refused a request.
-type StatusError struct {
-	// Name and Host tell the back-end, Body is the start of its answer.
-	Name, Host, Body string
-	// Code is the HTTP status.
-	Code int
-	// raw is more of the body.
-	raw []byte
-}
-
-// Decode reads the answer, JSON, of which a few thousand bytes are kept.
-func (e *StatusError) Decode(into any) error { return json.Unmarshal(e.raw, into) }
-
-// Saying is the error with another text instead of the body.
-func (s *Server) Saying(e *StatusError, text string) *StatusError {
-	told := *e
-	told.Body = s.quote(text)
-	return &told
-}
-
-// Error names back-end, status and the start of the body.
-func (e *StatusError) Error() string {
-	return fmt.Sprintf("%s at %s answered %d %s: %s", e.Name, e.Host, e.Code, http.StatusText(e.Code), cmp.Or(e.Body, "(no text)"))
-}
-
-// Refused is the error for an answer with a status that is none of success.
-func (s *Server) Refused(code int, body string) error {
-	return &StatusError{Name: s.Name, Host: s.Host, Code: code, Body: s.quote(body), raw: []byte(body)}
-}
-
-var errNotUnderstood = errors.New("an answer that is not understood")
-
-// NotUnderstood is the error for an answer that is not what the back-end documents.
-func (s *Server) NotUnderstood(err error) error {
-	return fmt.Errorf("%s at %s gave %w: %w", s.Name, s.Host, errNotUnderstood, &brief{text: s.quote(err.Error()), err: err})
-}
-
-// Failed is the error for a conversation that broke off.
-func (s *Server) Failed(err error) error {
-	return fmt.Errorf("%s at %s failed: %w", s.Name, s.Host, &brief{text: s.quote(err.Error()), err: err})
-}
-
-// Explain says what went wrong in terms of the server that was asked.
-func (s *Server) Explain(ctx context.Context, err error) error {
-	// The url.Error around the cause repeats method, address and the whole query.
-	var urlError *url.Error
-	unreachable := errors.As(err, &urlError)
-	if unreachable {
-		err = urlError.Err
-	}
-	var status *StatusError
-	switch {
-	case err == nil, errors.As(err, &status), errors.Is(err, errNotUnderstood):
-		return err
-	case ctx.Err() != nil:
-		return fmt.Errorf("%s at %s gave no answer in time: %w", s.Name, s.Host, ctx.Err())
-	case unreachable:
-		return fmt.Errorf("%s at %s is unreachable: %w", s.Name, s.Host, &brief{text: s.quote(err.Error()), err: err})
-	default:
-		return err
-	}
-}
-
-// quote is the start of a text in one line, without secrets.
-func (s *Server) quote(text string) string {
-	for _, secret := range s.Secrets {
-		if secret = strings.TrimSpace(secret); secret != "" {
-			text = strings.NewReplacer(secret, "***", url.QueryEscape(secret), "***").Replace(text)
-		}
-	}
-	text = strings.Join(strings.Fields(text), " ")
-	if len(text) > quoted {
-		text = strings.ToValidUTF8(text[:quoted], "") + "…"
-	}
-	return text
-}
-
-// brief is an error whose own text may be long, or hold what must not be shown.
-type brief struct {
-	text string
-	err  error
-}
-
-func (b *brief) Error() string { return b.text }
-func (b *brief) Unwrap() error { return b.err }
-
-// Strict makes a *StatusError of any answer that is none of success, which clients of others word in as many ways as there are, and
+// Strict makes an *outbound.StatusError of any answer that is none of success, which clients of others word in as many ways as there are, and
 // refuses pages of HTML, as a proxy sends them that wants users to sign in.
 type Strict struct {
-	Server
+	outbound.Server
 	Base http.RoundTripper
 }
 
@@ -189,14 +91,8 @@ func (s *Strict) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		err = s.NotUnderstood(errors.New("it is a page of HTML"))
 	} else {
-		err = s.refused(resp)
+		err = s.RefusedBy(resp)
 	}
 	_ = resp.Body.Close()
 	return nil, err
-}
-
-// refused is the error for an answer. One that can't be read is shown as far as it can be.
-func (s *Server) refused(resp *http.Response) error {
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 16*quoted))
-	return s.Refused(resp.StatusCode, string(body))
 }

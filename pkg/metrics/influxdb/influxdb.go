@@ -25,7 +25,7 @@ const timeout = 15 * time.Second
 
 // Client is a provider.Provider for one organization on one server.
 type Client struct {
-	server httpapi.Server
+	server outbound.Server
 	query  api.QueryAPI
 }
 
@@ -51,7 +51,7 @@ func New(transports *outbound.Transports) provider.Factory {
 		if keys[0] != "" {
 			to.Authorize = httpapi.Header("Authorization", "Token "+keys[0])
 		}
-		server := httpapi.Server{Name: "InfluxDB", Host: address.Host, Secrets: keys[:1]}
+		server := outbound.Server{Name: "InfluxDB", Host: address.Host, Secrets: keys[:1]}
 		strict := &httpapi.Strict{Server: server, Base: transports.To(to)}
 		options := influxdb2.DefaultOptions().SetHTTPClient(&http.Client{Transport: strict})
 		return &Client{
@@ -103,7 +103,7 @@ func (c *Client) Online(ctx context.Context) error {
 }
 
 func (c *Client) explain(ctx context.Context, err error) error {
-	var status *httpapi.StatusError
+	var status *outbound.StatusError
 	var urlError *url.Error
 	switch {
 	case errors.As(err, &status) && status.Code == http.StatusBadRequest:

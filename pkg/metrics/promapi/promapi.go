@@ -13,6 +13,7 @@ import (
 
 	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 // answer is that of /api/v1/query, https://prometheus.io/docs/prometheus/latest/querying/api/#instant-queries.
@@ -70,7 +71,7 @@ func isMistake(errorType string) bool { return errorType == "bad_data" || errorT
 
 // explain shows the error in an answer instead of the JSON around it.
 func explain(c *httpapi.Client, err error) error {
-	var status *httpapi.StatusError
+	var status *outbound.StatusError
 	var a answer
 	if !errors.As(err, &status) || status.Decode(&a) != nil || a.Error == "" {
 		return err

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/utils/clock"
+
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
 
@@ -71,6 +73,28 @@ func (c Config) Period() (time.Duration, error) {
 		return 0, fmt.Errorf("interval %q of the metric is no duration: %s", c.Interval, remedy)
 	}
 	return period, nil
+}
+
+// windowLength is how many intervals of the metric a Window covers, as in Flagger.
+const windowLength = 10
+
+// Window is the time that a query is about, for back-ends that send it: the last ten intervals of the metric.
+type Window struct {
+	// Period is the interval of the metric.
+	Period time.Duration
+	clock  clock.PassiveClock
+}
+
+// Window ends now, whenever it is asked.
+func (c Config) Window(clock clock.PassiveClock) (Window, error) {
+	period, err := c.Period()
+	return Window{period, clock}, err
+}
+
+// Now is its beginning and end.
+func (w Window) Now() (from, to time.Time) {
+	to = w.clock.Now()
+	return to.Add(-windowLength * w.Period), to
 }
 
 // Keys are the values of keys of the Secret, in their order, without the line breaks that editors leave at the end. The error names

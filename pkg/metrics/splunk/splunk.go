@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/gorilla/websocket"
 	"github.com/signalfx/signalflow-client-go/v2/signalflow"
@@ -24,20 +23,15 @@ import (
 // Type is the name of this back-end in spec.provider.type.
 const Type = "splunk"
 
-const (
-	// window is how many intervals of the metric a program computes, as in Flagger.
-	window = 10
-	// maxMessage is the most of one message that is read, in bytes.
-	maxMessage = 1 << 20
-)
+// maxMessage is the most of one message that is read, in bytes.
+const maxMessage = 1 << 20
 
 // Client is a provider.Provider for one organization.
 type Client struct {
 	http   *httpapi.Client
 	stream string
 	token  string
-	period time.Duration
-	clock  clock.PassiveClock
+	window provider.Window
 }
 
 var _ provider.Provider = (*Client)(nil)
@@ -46,7 +40,7 @@ var _ provider.Provider = (*Client)(nil)
 // sf_token_key, an access token.
 func New(transports *outbound.Transports, clock clock.PassiveClock) provider.Factory {
 	return func(cfg provider.Config) (provider.Provider, error) {
-		period, err := cfg.Period()
+		window, err := cfg.Window(clock)
 		if err != nil {
 			return nil, err
 		}
@@ -63,7 +57,7 @@ func New(transports *outbound.Transports, clock clock.PassiveClock) provider.Fac
 		if err != nil {
 			return nil, err
 		}
-		return &Client{http: client, stream: streamOf(client.Address), token: keys[0], period: period, clock: clock}, nil
+		return &Client{http: client, stream: streamOf(client.Address), token: keys[0], window: window}, nil
 	}
 }
 
@@ -75,7 +69,7 @@ func streamOf(address *url.URL) string {
 
 // Query runs a program over the last ten intervals of the metric. It must publish one time series, whose last value is returned.
 func (c *Client) Query(ctx context.Context, query string) (float64, error) {
-	now := c.clock.Now()
+	from, now := c.window.Now()
 	conn, err := c.dial(ctx)
 	if err != nil {
 		return 0, err
@@ -85,7 +79,7 @@ func (c *Client) Query(ctx context.Context, query string) (float64, error) {
 	defer func() { stop(); _ = conn.Close() }()
 	r := &run{client: c, conn: conn, channel: "flagger", series: map[idtool.ID]bool{}, err: provider.ErrNoValues}
 	err = r.execute(&signalflow.ExecuteRequest{
-		Program: query, Channel: r.channel, Start: now.Add(-window * c.period), Stop: now, Immediate: true,
+		Program: query, Channel: r.channel, Start: from, Stop: now, Immediate: true,
 	})
 	switch {
 	case err == nil:

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"net/http"
 
-	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/outbound"
 )
 
 // isMistake tells an error about the query: INVALID_ARGUMENT has status 400.
 func isMistake(err error) bool {
-	var status *httpapi.StatusError
+	var status *outbound.StatusError
 	return errors.As(err, &status) && status.Code == http.StatusBadRequest
 }
 
