@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -238,5 +239,18 @@ func TestProxyLeadsToTheReceiver(t *testing.T) {
 	}
 	if posts := proxy.got(); len(posts) != 1 || posts[0].path != "http://chat.example/hook" {
 		t.Errorf("the proxy got %v", posts)
+	}
+}
+
+// Whoever may write an AlertProvider chooses its address, and that of its proxy.
+func TestLinkLocalAddressesAreRefused(t *testing.T) {
+	for name, r := range map[string]Receiver{
+		"address": {Type: "webhook", Address: "http://169.254.169.254/latest/meta-data"},
+		"IPv6":    {Type: "webhook", Address: "http://[fd00:ec2::254]/latest"},
+		"proxy":   {Type: "webhook", Address: "http://alerts.test/", Proxy: "http://169.254.169.254"},
+	} {
+		if err := sender().Send(t.Context(), r, sample(v1beta1.SeverityInfo)); !errors.Is(err, outbound.ErrLinkLocal) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -1,5 +1,5 @@
 // Package outbound is what the operator reaches other servers by: one pool of connections, bounded answers, credentials that only
-// their own server gets to see, and another try at a server that is busy.
+// their own server gets to see, no link-local addresses, and another try at a server that is busy.
 package outbound
 
 import (
@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -37,7 +36,7 @@ type Transports struct {
 
 // NewTransports returns Transports without connections. The clock measures the pauses between tries.
 func NewTransports(clock clock.Clock) *Transports {
-	return &Transports{verify: transport(false), skip: transport(true), clock: clock, proxies: map[string]*http.Transport{}}
+	return &Transports{verify: NewTransport(false), skip: NewTransport(true), clock: clock, proxies: map[string]*http.Transport{}}
 }
 
 // To returns what sends requests to a server. A request to another host, as after a redirect, gets neither its headers nor its
@@ -53,19 +52,18 @@ func (t *Transports) To(to Destination) http.RoundTripper {
 	return &Retrier{Base: &decorator{base: base, Destination: to}, Clock: t.clock}
 }
 
-func transport(skipVerify bool) *http.Transport {
+// NewTransport returns a transport with connections of its own, to all addresses but those that are link-local.
+func NewTransport(skipVerify bool) *http.Transport {
 	return &http.Transport{
-		Proxy: http.ProxyFromEnvironment,
-		DialContext: (&net.Dialer{
-			Timeout:   5 * time.Second,
-			KeepAlive: 30 * time.Second,
-		}).DialContext,
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         Dialer().DialContext,
 		ForceAttemptHTTP2:   true,
-		TLSHandshakeTimeout: 5 * time.Second,
+		TLSHandshakeTimeout: 10 * time.Second,
+		MaxIdleConns:        256,
 		// The default of 2 would open a new connection for most queries of a busy operator.
 		MaxIdleConnsPerHost: 32,
 		IdleConnTimeout:     90 * time.Second,
-		//nolint:gosec // spec.provider.insecureSkipVerify is the user's decision.
+		//nolint:gosec // insecureSkipVerify of a template and disableTLS of a webhook are the user's decision.
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: skipVerify},
 	}
 }
@@ -84,7 +82,7 @@ func (t *Transports) via(proxy *url.URL) http.RoundTripper {
 		}
 		clear(t.proxies)
 	}
-	made := transport(false)
+	made := NewTransport(false)
 	made.Proxy = http.ProxyURL(proxy)
 	t.proxies[key] = made
 	return made

@@ -74,6 +74,7 @@ func Run(t *testing.T, b *Backend) {
 	t.Run("a server that wants a long pause is not waited for", b.longPause)
 	t.Run("a server that hangs", b.hangs)
 	t.Run("a server that is gone", b.gone)
+	t.Run("link-local addresses", b.LinkLocal)
 	t.Run("a long answer", b.long)
 	t.Run("a redirect takes no credentials elsewhere", b.redirect)
 	t.Run("certificates", b.certificates)
@@ -304,6 +305,18 @@ func (b *Backend) gone(t *testing.T) {
 		b.secretsAreKept(t, err)
 		if err == nil || !strings.Contains(err.Error(), "connection refused") || !strings.Contains(err.Error(), "is unreachable") {
 			t.Errorf("%s: error %v", what, err)
+		}
+	}
+}
+
+// LinkLocal plays the addresses at which clouds serve credentials.
+func (b *Backend) LinkLocal(t *testing.T) {
+	for _, host := range []string{"169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "[fd00:ec2::254]"} {
+		p := b.Provider(t, b.Config("http://"+host), &Clock{})
+		for what, err := range map[string]error{"Query": second(p.Query(t.Context(), b.Query)), "Online": p.Online(t.Context())} {
+			if !errors.Is(err, outbound.ErrLinkLocal) {
+				t.Errorf("%s of %s: error %v", what, host, err)
+			}
 		}
 	}
 }

@@ -21,6 +21,9 @@ import (
 // Type is the name of this back-end in spec.provider.type.
 const Type = "externalmetrics"
 
+// name is what errors call it.
+const name = "External Metrics API"
+
 // Client is a provider.Provider for one API server.
 type Client struct{ http *httpapi.Client }
 
@@ -31,28 +34,53 @@ var _ provider.Provider = (*Client)(nil)
 // operator's token to a server of their own. Kube may be nil outside of a cluster.
 func New(transports *outbound.Transports, kube *rest.Config) provider.Factory {
 	return func(cfg provider.Config) (provider.Provider, error) {
-		base, err := baseOf(cfg, kube)
+		token := strings.TrimSpace(string(cfg.Credentials["token"]))
+		build := ownServer
+		if cfg.Spec.Address != "" {
+			build = otherServer
+		}
+		client, err := build(transports, cfg, kube, token)
 		if err != nil {
 			return nil, err
 		}
-		if token := strings.TrimSpace(string(cfg.Credentials["token"])); token != "" {
-			// A file would win.
-			base.BearerToken, base.BearerTokenFile = token, ""
-		}
-		address, _, err := rest.DefaultServerUrlFor(base)
-		if err != nil {
-			return nil, fmt.Errorf("address of the API server: %w", err)
-		}
-		transport, err := rest.TransportFor(base)
-		if err != nil {
-			return nil, fmt.Errorf("client of the External Metrics API at %s: %w", address.Host, err)
-		}
-		return &Client{&httpapi.Client{
-			Server:    outbound.Server{Name: "External Metrics API", Host: address.Host, Secrets: []string{base.BearerToken}},
-			Address:   address,
-			Transport: &guard{host: address.Host, base: transports.Around(transport)},
-		}}, nil
+		return &Client{client}, nil
 	}
+}
+
+func otherServer(transports *outbound.Transports, cfg provider.Config, _ *rest.Config, token string) (*httpapi.Client, error) {
+	o := httpapi.Options{Name: name, Example: "https://metrics-adapter.monitoring:6443", SkipVerify: cfg.Spec.InsecureSkipVerify}
+	if token != "" {
+		o.Authorize, o.Secrets = httpapi.Header("Authorization", "Bearer "+token), []string{token}
+	}
+	return httpapi.Build(transports, cfg, o)
+}
+
+func ownServer(transports *outbound.Transports, cfg provider.Config, kube *rest.Config, token string) (*httpapi.Client, error) {
+	if kube == nil {
+		return nil, errors.New("address is empty, and the operator has no API server to ask instead: set it")
+	}
+	base := rest.CopyConfig(kube)
+	if cfg.Spec.InsecureSkipVerify {
+		// Kubernetes refuses a configuration that has both.
+		base.Insecure, base.CAFile, base.CAData = true, "", nil
+	}
+	if token != "" {
+		// A file would win.
+		base.BearerToken, base.BearerTokenFile = token, ""
+	}
+	address, _, err := rest.DefaultServerUrlFor(base)
+	if err != nil {
+		return nil, fmt.Errorf("address of the API server: %w", err)
+	}
+	transport, err := rest.TransportFor(base)
+	if err != nil {
+		return nil, fmt.Errorf("client of the %s at %s: %w", name, address.Host, err)
+	}
+	return &httpapi.Client{
+		Server:    outbound.Server{Name: name, Host: address.Host, Secrets: []string{base.BearerToken}},
+		Address:   address,
+		Transport: &guard{host: address.Host, base: transports.Around(transport)},
+	}, nil
 }
 
 // guard follows no redirect to another host: the transport of client-go would send the token there.
@@ -66,28 +94,6 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("it sends elsewhere, to %s", req.URL.Host)
 	}
 	return g.base.RoundTrip(req)
-}
-
-func baseOf(cfg provider.Config, kube *rest.Config) (*rest.Config, error) {
-	if cfg.Spec.Address == "" {
-		if kube == nil {
-			return nil, errors.New("address is empty, and the operator has no API server to ask instead: set it")
-		}
-		base := rest.CopyConfig(kube)
-		if cfg.Spec.InsecureSkipVerify {
-			// Kubernetes refuses a configuration that has both.
-			base.Insecure, base.CAFile, base.CAData = true, "", nil
-		}
-		return base, nil
-	}
-	address, err := outbound.ParseAddress(cfg.Spec.Address, "https://metrics-adapter.monitoring:6443")
-	if err != nil {
-		return nil, err
-	}
-	return &rest.Config{
-		Host:            address.String(),
-		TLSClientConfig: rest.TLSClientConfig{Insecure: cfg.Spec.InsecureSkipVerify},
-	}, nil
 }
 
 // Query takes [<namespace>/]<metric>[?labelSelector=<selector>], by default in the namespace default, and returns the first value.

@@ -94,7 +94,7 @@ func (c *Client) Query(ctx context.Context, query string) (float64, error) {
 // dial opens the connection that programs run by. The client of the service would do it, and run the program. But a program with a
 // mistake leaves a lock of that client taken for ever, and its goroutines with it.
 func (c *Client) dial(ctx context.Context) (*websocket.Conn, error) {
-	dialer := websocket.Dialer{Proxy: http.ProxyFromEnvironment}
+	dialer := websocket.Dialer{Proxy: http.ProxyFromEnvironment, NetDialContext: outbound.Dialer().DialContext}
 	conn, resp, err := dialer.DialContext(ctx, c.stream+"/connect", nil)
 	if resp != nil {
 		defer func() { _ = resp.Body.Close() }()

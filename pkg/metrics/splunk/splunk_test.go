@@ -34,6 +34,8 @@ func backend() *conformance.Backend {
 	}
 }
 
+func TestLinkLocalAddressesAreRefused(t *testing.T) { backend().LinkLocal(t) }
+
 // point is a value of a time series: a float64, an int64, or nil.
 type point struct {
 	series int64

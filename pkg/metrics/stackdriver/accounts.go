@@ -36,15 +36,17 @@ type account struct {
 // accounts keeps one account for each key, by its checksum, and one without a key: the identity of the operator.
 type accounts struct {
 	transports *outbound.Transports
-	tokens     *http.Client
-	mu         sync.Mutex
-	known      map[[sha256.Size]byte]*account
+	// tokens fetches those for keys, which say themselves where to; own fetches the operator's, which may be at a link-local address.
+	tokens, own *http.Client
+	mu          sync.Mutex
+	known       map[[sha256.Size]byte]*account
 }
 
 func newAccounts(transports *outbound.Transports) *accounts {
 	return &accounts{
 		transports: transports,
 		tokens:     &http.Client{Transport: transports.To(outbound.Destination{}), Timeout: tokenTimeout},
+		own:        &http.Client{Timeout: tokenTimeout},
 		known:      map[[sha256.Size]byte]*account{},
 	}
 }
@@ -102,7 +104,11 @@ func (a *accounts) account(ctx context.Context, key []byte) (*account, error) {
 		return who, nil
 	}
 	// Tokens outlive the query that fetches the first, so the context that they are fetched in must, too.
-	fetching := context.WithValue(context.WithoutCancel(ctx), oauth2.HTTPClient, a.tokens)
+	client := a.tokens
+	if len(key) == 0 {
+		client = a.own
+	}
+	fetching := context.WithValue(context.WithoutCancel(ctx), oauth2.HTTPClient, client)
 	who, err := a.load(fetching, key)
 	if err != nil {
 		return nil, err
