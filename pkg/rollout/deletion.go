@@ -131,7 +131,7 @@ func (p *pass) tookOver() bool {
 func (p *pass) mayHaveTakenOver() bool {
 	record := p.c.Status.Rollout
 	lost := p.inPhase("") || record == nil || record.Target == nil
-	return lost && p.f.Primary.Exists || p.f.Problem == nil && !p.f.Reverted
+	return lost && p.f.Primary.Exists || !p.f.Reverted && (p.f.Problem == nil || p.f.Primary.Exists)
 }
 
 func (p *pass) beginTermination() {
@@ -198,6 +198,12 @@ func (p *pass) targetReturned() bool {
 		// It had pods, and its autoscaler took them away for want of work.
 		return true
 	}
+	if p.takenDownAgain() {
+		if !p.due() {
+			return false
+		}
+		p.st.NextCheckAt = micro(p.f.Now.Add(p.interval()))
+	}
 	if p.lacksPods() || fewer || p.f.Scaler.PreviousPaused {
 		p.do(RestoreTarget{})
 		return false
@@ -205,8 +211,16 @@ func (p *pass) targetReturned() bool {
 	return t.Health.State == Ready
 }
 
+// takenDownAgain is whether the autoscaler takes the pods away that the target gets and that do not get ready. It gets them once in an
+// interval then, until somebody mends it.
+func (p *pass) takenDownAgain() bool { return p.takenDown() && !p.f.Now.Before(p.returnDeadline()) }
+
 // waitForTarget tells what keeps a deletion from going on.
 func (p *pass) waitForTarget() {
+	if p.takenDownAgain() && p.healthReason() == ReasonCanaryNotReady {
+		p.keepHealth = true
+		return
+	}
 	h, deadline := p.f.Target.Health, p.returnDeadline()
 	reason := h.Reason
 	if (h.State != Stuck || !p.reportedInStage(h)) && p.f.Now.Before(deadline) {

@@ -90,6 +90,9 @@ func TestDeletion(t *testing.T) {
 		"a primary that was lost during bootstrap, and then a fault in the spec": {v1beta1.CanaryPhaseInitializing,
 			[]edit{deleted, stage(stageCopying), problem(Problem{Reason: ReasonInvalidSpec, Message: "x"})},
 			want{rule: "terminating", phase: terminating, stage: stageReturning, actions: []Action{RestoreTarget{}}, says: []string{"Terminating canary podinfo.test"}}},
+		"a bootstrap after a status was lost, and then a fault in the spec": {v1beta1.CanaryPhaseInitializing,
+			[]edit{deleted, neverLed, stage(stageCopying), problem(Problem{Reason: ReasonInvalidSpec, Message: "x"})},
+			want{rule: "terminating", phase: terminating, stage: stageReturning, actions: []Action{RestoreTarget{}}, says: []string{"Terminating canary podinfo.test"}}},
 		"a primary that is made for the first time": {v1beta1.CanaryPhaseInitializing, []edit{deleted, neverLed, stage(stageCopying), func(f *Facts) { f.Reverted = true }},
 			want{rule: "terminating", phase: terminated, says: []string{"Terminating canary podinfo.test", "Terminated canary podinfo.test"}}},
 		"nothing was taken over": {"", []edit{deleted, neverLed, func(f *Facts) { f.Reverted, f.Primary.Exists = true, false }},
@@ -188,6 +191,23 @@ func TestDeletionWithAutoscaler(t *testing.T) {
 	if want := []Action{RevertRouting{}}; !reflect.DeepEqual(d.Actions, want) {
 		t.Errorf("actions %#v, want %#v", d.Actions, want)
 	}
+}
+
+// A target that does not get ready gets the pods that its autoscaler takes away once in an interval, and nobody is told of each.
+func TestDeletionDoesNotFightAnAutoscaler(t *testing.T) {
+	told := health(ReasonCanaryNotReady, "does not get ready", now.Add(-time.Hour))
+	idle := func(f *Facts) { f.Scaler.AdmitsZero, f.Scaler.Pausable = true, true }
+	late := []edit{handingBack(stageReturning, time.Hour), noPods, idle, told}
+	d := Decide(facts(v1beta1.CanaryPhaseTerminating, late...))
+	check(t, d, want{rule: "terminating", stage: stageReturning, actions: []Action{RestoreTarget{}}, reason: ReasonCanaryNotReady})
+	next := d.Status.Rollout.NextCheckAt
+	if next == nil || !next.After(now) {
+		t.Fatalf("next try at %v", next)
+	}
+	f := facts(v1beta1.CanaryPhaseTerminating, append(late, status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = next }))...)
+	check(t, Decide(f), want{rule: "terminating", stage: stageReturning, reason: ReasonCanaryNotReady, wake: next.Time})
+	f.Now = next.Time
+	check(t, Decide(f), want{rule: "terminating", stage: stageReturning, actions: []Action{RestoreTarget{}}, reason: ReasonCanaryNotReady})
 }
 
 // A deletion that another operator began has no record of ours.

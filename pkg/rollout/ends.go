@@ -343,7 +343,7 @@ func (p *pass) rollBack() {
 
 // giveUpTraffic leads all traffic to the primary if that can take it, and reports whether it did.
 func (p *pass) giveUpTraffic() bool {
-	able := p.f.Primary.Available > 0 && (!p.canaryServes() || p.f.Primary.Health.State == Ready)
+	able := p.primaryAnswers() && (!p.canaryServes() || p.f.Primary.Health.State == Ready)
 	if p.next.CanaryWeight == 0 || able {
 		p.routeToPrimary()
 		return true
@@ -397,6 +397,9 @@ func (p *pass) holdCanary() {
 // finishRollback takes a rejected canary back that had to go on serving after its run, as retreat would have done.
 func (p *pass) finishRollback() {
 	switch {
+	case p.canaryServes() && p.f.Primary.Health.State != Ready && p.saysStale():
+		// What was told before the command is true again.
+		p.fail(ReasonPrimaryNotReady, "%s", p.primaryUnready(p.f.Primary.Health.Reason))
 	case p.canaryServes() && p.f.Primary.Health.State != Ready:
 		p.keepHealth = true
 	case p.canaryServes():

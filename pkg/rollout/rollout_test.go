@@ -252,6 +252,15 @@ func TestDecide(t *testing.T) {
 		"and is written until it is so": {
 			facts(progressing, running(0), func(f *Facts) { f.Problem, f.Routes.CanaryWeight = invalid, 10; unready(&f.Target, Waiting, 0) }),
 			want{rule: "blocked", actions: []Action{EnsureRoutes{}}, says: []string{"spec.analysis"}}},
+		"nor is written when the primary Service leads to other pods": {
+			facts(progressing, running(0), func(f *Facts) { f.Problem, f.Routes.CanaryWeight, f.Services.PrimaryUnfound = invalid, 10, true }),
+			want{rule: "blocked", says: []string{"spec.analysis"}}},
+		"unless nobody else has pods": {
+			facts(progressing, running(0), func(f *Facts) {
+				f.Problem, f.Routes.CanaryWeight, f.Services.PrimaryUnfound = invalid, 10, true
+				unready(&f.Target, Waiting, 0)
+			}),
+			want{rule: "blocked", actions: []Action{EnsureRoutes{}}, says: []string{"spec.analysis"}}},
 		"a primary without pods gets nothing for a fault in the spec": {
 			facts(progressing, running(10), func(f *Facts) {
 				f.Problem = invalid
@@ -375,6 +384,12 @@ func TestDecide(t *testing.T) {
 		"A-03 a rejected canary goes on serving": {
 			facts(failed, rejected, func(f *Facts) { unready(&f.Primary, Stuck, 0) }),
 			want{rule: "settled", phase: failed, weight: 100, reason: ReasonNoReadyCapacity}},
+		"A-03 and is not healthy after a suspension, as long as the primary is not ready": {
+			facts(failed, rejected, func(f *Facts) {
+				condition(&f.Canary.Status, v1beta1.HealthyType).Reason = string(ReasonSuspended)
+				unready(&f.Primary, Waiting, 0)
+			}),
+			want{rule: "settled", phase: failed, weight: 100, reason: ReasonPrimaryNotReady, says: []string{"podinfo-primary.test not ready: "}}},
 		"until the primary is ready": {
 			facts(failed, rejected), want{rule: "settled", phase: failed, actions: []Action{EnsureRoutes{}}, says: []string{"is ready again, routing all traffic to primary"}}},
 		"then it is drained": {

@@ -41,7 +41,10 @@ func (w *World) observe() rollout.Facts {
 		Problem:  problem,
 		Target:   w.target.workload(w.now, w.deadline()),
 		Primary:  primary,
-		Services: rollout.ServicesFact{BackendsInPlace: w.backends && w.backendsBy == w.selectors(), ApexInPlace: w.apex && w.apexBy == w.selectedByApex()},
+		Services: rollout.ServicesFact{
+			BackendsInPlace: w.backends && w.backendsBy == w.selectors(), ApexInPlace: w.apex && w.apexBy == w.selectedByApex(),
+			PrimaryUnfound: !w.backends || w.backendsBy.primary != w.selectors().primary,
+		},
 		Routes: rollout.RoutesFact{
 			Known: w.routes, InPlace: w.routes && w.routed == want,
 			Settled: w.settled(), Silent: w.silent, Reason: "not accepted",

@@ -9,10 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/yaml"
@@ -46,7 +48,7 @@ type warnings struct{ texts []string }
 func (w *warnings) HandleWarningHeader(_ int, _, text string) { w.texts = append(w.texts, text) }
 
 // deletionWarnings deletes the Canary, or only tries, and returns what the client is warned of.
-func (t *team) deletionWarnings(options metav1.DeleteOptions) []string {
+func (t *team) deletionWarnings(name string, options metav1.DeleteOptions) []string {
 	t.Helper()
 	config, err := clientcmd.BuildConfigFromFlags("", os.Getenv("KUBECONFIG"))
 	t.must(err)
@@ -54,7 +56,7 @@ func (t *team) deletionWarnings(options metav1.DeleteOptions) []string {
 	config.WarningHandler = rest.WarningHandler(seen)
 	client, err := flagger.NewForConfig(config)
 	t.must(err)
-	t.must(client.FlaggerV1beta1().Canaries(t.ns).Delete(t.Context(), "podinfo", options))
+	t.must(client.FlaggerV1beta1().Canaries(t.ns).Delete(t.Context(), name, options))
 	return seen.texts
 }
 
@@ -67,7 +69,7 @@ func TestDeletionIsWarnedOf(tt *testing.T) {
 	t.available("podinfo")
 	t.create(canary())
 	dryRun := metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}
-	if got := t.deletionWarnings(dryRun); len(got) > 0 {
+	if got := t.deletionWarnings("podinfo", dryRun); len(got) > 0 {
 		t.Errorf("warned of one that does not serve: %q", got)
 	}
 	t.operate()
@@ -76,7 +78,7 @@ func TestDeletionIsWarnedOf(tt *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var got []string
-	for got = t.deletionWarnings(dryRun); len(got) == 0 && ctx.Err() == nil; got = t.deletionWarnings(dryRun) {
+	for got = t.deletionWarnings("podinfo", dryRun); len(got) == 0 && ctx.Err() == nil; got = t.deletionWarnings("podinfo", dryRun) {
 		letPass(200 * time.Millisecond)
 	}
 	remedy := "kubectl -n " + t.ns + ` patch canary podinfo --type merge -p '{"spec":{"revertOnDeletion":true}}'`
@@ -86,14 +88,44 @@ func TestDeletionIsWarnedOf(tt *testing.T) {
 	t.Logf("%s", got[0])
 
 	t.edit(func(s *v1beta1.CanarySpec) { s.RevertOnDeletion = true })
-	if got := t.deletionWarnings(dryRun); len(got) > 0 {
+	if got := t.deletionWarnings("podinfo", dryRun); len(got) > 0 {
 		t.Errorf("warned of one that is given back: %q", got)
 	}
 	t.until("the finalizer", func(c *v1beta1.Canary) bool { return len(c.Finalizers) == 1 })
 	t.edit(func(s *v1beta1.CanarySpec) { s.RevertOnDeletion = false })
 	t.until("no finalizer", func(c *v1beta1.Canary) bool { return len(c.Finalizers) == 0 })
-	if got := t.deletionWarnings(metav1.DeleteOptions{}); len(got) != 1 {
+	if got := t.deletionWarnings("podinfo", metav1.DeleteOptions{}); len(got) != 1 {
 		t.Errorf("the deletion was warned of %q", got)
+	}
+}
+
+// TestDeletionWithoutLossIsNotWarnedOf deletes Canaries whose target or primary is the user's own and stays as it is.
+func TestDeletionWithoutLossIsNotWarnedOf(tt *testing.T) {
+	tt.Parallel()
+	t := newTeam(tt)
+	t.applyWarning()
+	lossy, service, own := canary(), canary(), canary()
+	service.Name, service.Spec.TargetRef = "service", v1beta1.LocalObjectReference{APIVersion: "v1", Kind: "Service", Name: "podinfo"}
+	own.Name, own.Spec.PrimaryRef = "own", &v1beta1.LocalObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "podinfo-stable"}
+	own.Spec.RouteRef = &v1beta1.LocalObjectReference{APIVersion: "networking.istio.io/v1", Kind: "VirtualService", Name: "podinfo"}
+	own.Spec.Service.PrimaryName, own.Spec.Service.CanaryName = "podinfo-stable", "podinfo"
+	canaries := t.flagger.FlaggerV1beta1().Canaries(t.ns)
+	warned := map[string]int{}
+	for _, c := range []*v1beta1.Canary{lossy, service, own} {
+		t.create(c)
+		_, err := canaries.Patch(t.Context(), c.Name, types.MergePatchType, []byte(`{"status":{"phase":"Succeeded"}}`), metav1.PatchOptions{}, "status")
+		t.must(err)
+	}
+	// A policy is in force some time after it was created.
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for warned["podinfo"] == 0 && ctx.Err() == nil {
+		for _, name := range []string{"podinfo", "service", "own"} {
+			warned[name] = len(t.deletionWarnings(name, metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}))
+		}
+	}
+	if diff := cmp.Diff(map[string]int{"podinfo": 1, "service": 0, "own": 0}, warned); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
 	}
 }
 

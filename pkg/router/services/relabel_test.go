@@ -37,6 +37,26 @@ func TestServicesFollowEachSide(t *testing.T) {
 	expect(replaced, next, next, map[string]any{"name": "podinfo"})
 }
 
+// What is led to a primary Service that selects other pods, or that is gone, reaches nobody.
+func TestPrimaryUnfound(t *testing.T) {
+	w := newWorld(t)
+	w.apply()
+	expect := func(in services.Input, want bool) {
+		t.Helper()
+		got, err := services.PrimaryUnfound(w.canary, in, w.store)
+		if err != nil || got != want {
+			t.Errorf("unfound %t, %v, want %t", got, err, want)
+		}
+	}
+	expect(services.Input{Label: "app", Value: "podinfo"}, false)
+	expect(relabeled(), false)
+	replaced := relabeled()
+	replaced.Primary = services.Selector{}
+	expect(replaced, true)
+	w.canary.Spec.TargetRef.Kind = "Service"
+	expect(replaced, false)
+}
+
 // A Service of the user that leads to a primary which is gone is no original, and one that selected pods of the former target is given
 // back so that it leads to the present one.
 func TestServiceIsGivenBackToATargetMadeAnew(t *testing.T) {

@@ -5,8 +5,23 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
 )
+
+// PrimaryUnfound is whether the primary Service is missing or selects other pods than the primary has, where it is ours to select them.
+func PrimaryUnfound(c *v1beta1.Canary, in Input, live router.Live) (bool, error) {
+	if !Managed(c) {
+		return false, nil
+	}
+	_, ref, _ := Refs(c)
+	selector, err := SelectorOf(ref, live)
+	if err != nil {
+		return false, err
+	}
+	by := in.primary()
+	return selector[by.Label] != by.Value, nil
+}
 
 // SelectorOf is what a Service selects, nothing while it does not exist.
 func SelectorOf(ref router.Ref, live router.Live) (map[string]any, error) {
