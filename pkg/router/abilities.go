@@ -26,6 +26,9 @@ func CheckAbilities(c *v1beta1.Canary, a Abilities) []*FieldError {
 	if IsTCP(c) && a.Routes {
 		faults = append(faults, checkTCP(analysis)...)
 	}
+	if a.RE2 {
+		faults = append(faults, checkRegex(c)...)
+	}
 	return faults
 }
 

@@ -261,11 +261,12 @@ func TestForgetsDeletedObjects(t *testing.T) {
 func TestCheckAbilities(t *testing.T) {
 	everything := router.Abilities{
 		Routes: true, Weights: true, Mirror: true, MirrorWeight: true, Match: true, CanaryMatch: true,
-		SessionAffinity: true, PrimaryCookie: true, TCP: true,
+		SessionAffinity: true, PrimaryCookie: true, TCP: true, RE2: true,
 	}
 	nothing := router.Abilities{Routes: true, Weights: true}
 	kubernetes := router.Abilities{TCP: true}
-	limited := everything
+	limited, pcre := everything, everything
+	pcre.RE2 = false
 	limited.MirrorWeight, limited.PrimaryCookie = false, false
 	match := func(c *v1beta1.Canary) { c.Spec.Analysis.Match = []v1beta1.AnalysisMatch{{}} }
 	mirror := func(c *v1beta1.Canary) { c.Spec.Analysis.Mirror, c.Spec.Analysis.MirrorWeight = true, 10 }
@@ -274,6 +275,13 @@ func TestCheckAbilities(t *testing.T) {
 	}
 	always := func(c *v1beta1.Canary) { c.Spec.Analysis.CanaryMatch = []v1beta1.AnalysisMatch{{}} }
 	tcp := func(c *v1beta1.Canary) { c.Spec.Service.AppProtocol = "TCP" }
+	// The look-ahead is that of an A/B test which many have copied from the time when Envoy took it.
+	regex := func(c *v1beta1.Canary) {
+		ahead := map[string]v1beta1.StringMatch{"user-agent": {Regex: "^(?!.*Chrome).*Safari.*"}, "cookie": {Regex: "^(.*?;)?(canary=always)(;.*)?$"}}
+		c.Spec.Analysis.Match = []v1beta1.AnalysisMatch{{Headers: ahead}}
+		c.Spec.Analysis.CanaryMatch = []v1beta1.AnalysisMatch{{QueryParams: map[string]v1beta1.StringMatch{"q": {Regex: `(a)\1`}}}}
+		c.Spec.Service.Match = []v1beta1.HTTPMatchRequest{{URI: &v1beta1.StringMatch{Prefix: "/("}}, {URI: &v1beta1.StringMatch{Regex: "/("}}}
+	}
 	all := func(c *v1beta1.Canary) { match(c); mirror(c); affinity(c); tcp(c) }
 	tests := map[string]struct {
 		can   router.Abilities
@@ -295,6 +303,10 @@ func TestCheckAbilities(t *testing.T) {
 		"tcp":                 {nothing, tcp, []string{"spec.service.appProtocol"}},
 		"kubernetes tcp":      {kubernetes, tcp, nil},
 		"20 tcp with the lot": {everything, all, []string{"spec.analysis.match", "spec.analysis.mirror", "spec.analysis.sessionAffinity"}},
+		"regular expressions": {everything, regex, []string{
+			"spec.analysis.canaryMatch[0].queryParams[q].regex", "spec.analysis.match[0].headers[user-agent].regex", "spec.service.match[1].uri.regex",
+		}},
+		"regular expressions of PCRE": {pcre, regex, nil},
 		"21 old analysis": {nothing, func(c *v1beta1.Canary) {
 			match(c)
 			c.Spec.CanaryAnalysis, c.Spec.Analysis = c.Spec.Analysis, nil

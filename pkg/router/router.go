@@ -154,6 +154,9 @@ type Abilities struct {
 	// analysis.mirrorWeight, analysis.match, analysis.canaryMatch, analysis.sessionAffinity, its primaryCookieName and
 	// service.appProtocol: tcp.
 	Mirror, MirrorWeight, Match, CanaryMatch, SessionAffinity, PrimaryCookie, TCP bool
+	// RE2 is set when regular expressions have to be in the syntax of RE2 (https://github.com/google/re2/wiki/Syntax), as in Envoy and
+	// in proxies written in Go. Others take that of PCRE, or differ by the implementation.
+	RE2 bool
 	// ReportsSettled is set when Read knows whether a route has been taken over. Otherwise whoever relies on a
 	// route waits for the propagation delay.
 	ReportsSettled bool

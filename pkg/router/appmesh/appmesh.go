@@ -50,7 +50,7 @@ type Base struct {
 
 // Abilities: weights, and A/B matches on headers.
 func (Base) Abilities() router.Abilities {
-	return router.Abilities{Routes: true, Weights: true, Match: true}
+	return router.Abilities{Routes: true, Weights: true, Match: true, RE2: true}
 }
 
 // Ref names an object.

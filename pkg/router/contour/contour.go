@@ -35,7 +35,7 @@ func New(options Options) *Provider { return &Provider{options: options} }
 
 // Abilities: weights, A/B matches on headers and query parameters, and copies of all requests or of a share.
 func (*Provider) Abilities() router.Abilities {
-	return router.Abilities{Routes: true, Weights: true, Match: true, CanaryMatch: true, Mirror: true, MirrorWeight: true}
+	return router.Abilities{Routes: true, Weights: true, Match: true, RE2: true, CanaryMatch: true, Mirror: true, MirrorWeight: true}
 }
 
 // Resources is HTTPProxy.

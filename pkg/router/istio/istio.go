@@ -43,6 +43,7 @@ func (*Provider) Abilities() router.Abilities {
 		CanaryMatch:     true,
 		SessionAffinity: true,
 		PrimaryCookie:   true,
+		RE2:             true,
 		TCP:             true,
 	}
 }

@@ -35,7 +35,7 @@ func New() Provider { return Provider{} }
 
 // Abilities: weights, and A/B matches on headers.
 func (Provider) Abilities() router.Abilities {
-	return router.Abilities{Routes: true, Weights: true, Match: true}
+	return router.Abilities{Routes: true, Weights: true, Match: true, RE2: true}
 }
 
 // Resources is TrafficRoute.

@@ -43,7 +43,7 @@ func New(options Options) *Provider { return &Provider{options: options} }
 
 // Abilities: weights, and A/B tests.
 func (*Provider) Abilities() router.Abilities {
-	return router.Abilities{Routes: true, Weights: true, Match: true}
+	return router.Abilities{Routes: true, Weights: true, Match: true, RE2: true}
 }
 
 // Resources is Ingress.

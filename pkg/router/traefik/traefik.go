@@ -29,7 +29,7 @@ func New(options Options) *Provider { return &Provider{options: options} }
 
 // Abilities: weights, and A/B matches on headers and query parameters.
 func (*Provider) Abilities() router.Abilities {
-	return router.Abilities{Routes: true, Weights: true, Match: true}
+	return router.Abilities{Routes: true, Weights: true, Match: true, RE2: true}
 }
 
 // Resources is TraefikService and IngressRoute.
