@@ -64,3 +64,28 @@ func checkTemplate(t *testing.T, name, text string) {
 		t.Errorf("%s: query %q, %v", name, query, err)
 	}
 }
+
+// The page names the flags and keys that there are.
+func TestSettingsOfPrometheus(t *testing.T) {
+	page, err := os.ReadFile("metrics-backends/prometheus.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags, err := os.ReadFile("flags.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := regexp.MustCompile("(?m)^\\| `(-metrics-server[a-z-]*)` \\|")
+	var described, existing []string
+	for _, row := range of.FindAllStringSubmatch(string(page), -1) {
+		described = append(described, row[1])
+	}
+	for _, row := range of.FindAllStringSubmatch(string(flags), -1) {
+		existing = append(existing, row[1])
+	}
+	slices.Sort(described)
+	slices.Sort(existing)
+	if !slices.Equal(described, existing) {
+		t.Errorf("the page has %q, flags.md has %q", described, existing)
+	}
+}

@@ -7,7 +7,10 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
+
+	"flagger.app/flagger/pkg/metrics"
 )
 
 // options are the flags of the operator.
@@ -16,7 +19,7 @@ type options struct {
 	qps, burst                                int
 	timeout                                   time.Duration
 
-	metricsServer       string
+	metrics             serverOptions
 	controlLoopInterval time.Duration
 	minAnalysisInterval time.Duration
 	propagationDelay    time.Duration
@@ -39,6 +42,12 @@ type options struct {
 	configTracking, noCrossNamespaceRefs                        bool
 
 	election electionOptions
+}
+
+// serverOptions are those of the Prometheus of all Canaries that name no other.
+type serverOptions struct {
+	address, secret, headers, region string
+	skipVerify                       bool
 }
 
 type slackOptions struct{ url, token, proxyURL, user, channel string }
@@ -67,6 +76,7 @@ func newFlagSet(o *options, output io.Writer) *flag.FlagSet {
 	fs.SetOutput(output)
 	o.bindCluster(fs)
 	o.bindLoop(fs)
+	o.bindMetrics(fs)
 	o.bindOutput(fs)
 	o.bindRollouts(fs)
 	o.bindElection(fs)
@@ -113,13 +123,21 @@ func (o *options) bindCluster(fs *flag.FlagSet) {
 }
 
 func (o *options) bindLoop(fs *flag.FlagSet) {
-	fs.StringVar(&o.metricsServer, "metrics-server", "http://prometheus:9090", "Prometheus URL.")
 	fs.DurationVar(&o.controlLoopInterval, "control-loop-interval", 10*time.Second, "Accepted for compatibility and without effect: changes are acted on when they happen.")
 	fs.DurationVar(&o.minAnalysisInterval, "min-analysis-interval", 10*time.Second, "Least time between two analysis steps. A shorter spec.analysis.interval is raised to it.")
 	fs.DurationVar(&o.propagationDelay, "route-propagation-delay", 3*time.Second, "Time that a change of routes needs to reach every proxy, for providers that don't report it, and that new pods need to be found by them.")
 	fs.BoolVar(&o.revertOnDeletion, "revert-on-deletion", false, "Value of spec.revertOnDeletion for Canaries that do not set it: give the traffic back to the target before a Canary is deleted.")
 	fs.IntVar(&o.threadiness, "threadiness", 2, "Number of Canaries that are worked on at the same time. Waiting for webhooks and metrics does not count.")
 	fs.IntVar(&o.maxRollouts, "max-concurrent-rollouts", 0, "Number of rollouts that are under way at the same time, suspended ones included. More wait for their turn, first come first served. 0 means no limit.")
+}
+
+func (o *options) bindMetrics(fs *flag.FlagSet) {
+	m := &o.metrics
+	fs.StringVar(&m.address, "metrics-server", "http://prometheus:9090", "Prometheus URL.")
+	fs.StringVar(&m.secret, "metrics-server-secret", "", "Secret, as namespace/name, with what -metrics-server is asked by: token, or username and password; headers; ca.crt; tls.crt and tls.key. A change of it takes effect within 10s.")
+	fs.StringVar(&m.headers, "metrics-server-headers", "", "Comma-separated list of headers for -metrics-server, as in X-Scope-OrgID=team-a.")
+	fs.StringVar(&m.region, "metrics-server-region", "", "Region of Amazon Managed Service for Prometheus. Requests to -metrics-server are signed for it with the operator's identity.")
+	fs.BoolVar(&m.skipVerify, "metrics-server-insecure-skip-verify", false, "Accept any certificate of -metrics-server.")
 }
 
 func (o *options) bindOutput(fs *flag.FlagSet) {
@@ -178,6 +196,29 @@ func parse(args []string, lookup func(string) (string, bool), output io.Writer) 
 	return o, o.check()
 }
 
+// server is what the flags say about the Prometheus of all Canaries that name no other.
+func (m *serverOptions) server() (metrics.Server, error) {
+	s := metrics.Server{Address: m.address, SkipVerify: m.skipVerify, Region: m.region}
+	if m.secret != "" {
+		namespace, name, ok := strings.Cut(m.secret, "/")
+		if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
+			return s, fmt.Errorf("-metrics-server-secret %q is not like namespace/name", m.secret)
+		}
+		s.Secret = types.NamespacedName{Namespace: namespace, Name: name}
+	}
+	for _, header := range list(m.headers) {
+		name, value, ok := strings.Cut(header, "=")
+		if name, value = strings.TrimSpace(name), strings.TrimSpace(value); !ok || name == "" || value == "" {
+			return s, fmt.Errorf("-metrics-server-headers has an entry that is not like X-Scope-OrgID=team-a")
+		}
+		if s.Headers == nil {
+			s.Headers = map[string][]string{}
+		}
+		s.Headers[name] = append(s.Headers[name], value)
+	}
+	return s, nil
+}
+
 func (o *options) check() error {
 	for name, value := range map[string]time.Duration{
 		"control-loop-interval": o.controlLoopInterval,
@@ -197,7 +238,8 @@ func (o *options) check() error {
 	if o.maxRollouts < 0 {
 		return fmt.Errorf("-max-concurrent-rollouts must not be negative; 0 means no limit")
 	}
-	return nil
+	_, err := o.metrics.server()
+	return err
 }
 
 // list splits a comma-separated flag.

@@ -13,7 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
+
+	"flagger.app/flagger/pkg/metrics"
 )
 
 var update = flag.Bool("update", false, "write docs/flags.md")
@@ -26,7 +32,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, pair := range map[string][2]any{
-		"metrics-server":                 {o.metricsServer, "http://prometheus:9090"},
+		"metrics-server":                 {o.metrics.address, "http://prometheus:9090"},
 		"mesh-provider":                  {o.meshProvider, "istio"},
 		"port":                           {o.port, "8080"},
 		"threadiness":                    {o.threadiness, 2},
@@ -177,5 +183,39 @@ func TestErrorOutsideOfAClusterNamesTheFlag(t *testing.T) {
 	_, err := connect(&options{})
 	if err == nil || !strings.Contains(err.Error(), "set -kubeconfig") || strings.Contains(err.Error(), `""`) {
 		t.Errorf("error %v", err)
+	}
+}
+
+func TestMetricsServer(t *testing.T) {
+	o, err := parse([]string{
+		"-metrics-server=https://mimir/prometheus", "-metrics-server-secret=monitoring/mimir",
+		"-metrics-server-headers=X-Scope-OrgID=team-a|team-b, X-Source=flagger", "-metrics-server-region=eu-central-1", "-metrics-server-insecure-skip-verify",
+	}, noEnvironment, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := o.metrics.server()
+	want := metrics.Server{
+		Address: "https://mimir/prometheus", Secret: types.NamespacedName{Namespace: "monitoring", Name: "mimir"}, Region: "eu-central-1", SkipVerify: true,
+		Headers: map[string][]string{"X-Scope-OrgID": {"team-a|team-b"}, "X-Source": {"flagger"}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Error(err, diff)
+	}
+	for _, arg := range []string{"-metrics-server-secret=mimir", "-metrics-server-secret=a/b/c", "-metrics-server-secret=/x", "-metrics-server-headers=hunter2", "-metrics-server-headers=X-Key=hunter2,=hunter2"} {
+		if _, err := parse([]string{arg}, noEnvironment, io.Discard); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", arg, err)
+		}
+	}
+}
+
+// The address of the metrics server may hold a password, and its errors what the Secret holds.
+func TestLogKeepsThePasswordOfTheMetricsServer(t *testing.T) {
+	for _, address := range []string{"http://user:hunter2@127.0.0.1:1", "ftp://user:hunter2@host", "http://user:hunter2@[::1"} {
+		core, logs := observer.New(zap.DebugLevel)
+		checkMetricsServer(t.Context(), &metrics.Evaluator{Server: metrics.Server{Address: address}}, zap.New(core))
+		if lines := logs.All(); len(lines) != 1 || lines[0].Level != zap.ErrorLevel || strings.Contains(lines[0].Message, "hunter2") {
+			t.Errorf("%s: %v", address, lines)
+		}
 	}
 }

@@ -15,13 +15,10 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 
-	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/client/informers/externalversions"
 	"flagger.app/flagger/pkg/controller"
 	"flagger.app/flagger/pkg/hook"
 	"flagger.app/flagger/pkg/metrics"
-	"flagger.app/flagger/pkg/metrics/prometheus"
-	"flagger.app/flagger/pkg/metrics/provider"
 	"flagger.app/flagger/pkg/notify"
 	"flagger.app/flagger/pkg/rollout"
 	"flagger.app/flagger/pkg/router/registry"
@@ -39,7 +36,7 @@ type operator struct {
 	recorder   *telemetry.Recorder
 	factory    externalversions.SharedInformerFactory
 	lists      map[string]cache.InformerSynced
-	backends   metrics.Registry
+	evaluator  *metrics.Evaluator
 	controller *controller.Controller
 }
 
@@ -74,7 +71,6 @@ func newOperator(o *options, c *clients, log *zap.Logger, providers controller.P
 		clients:  c,
 		log:      log,
 		recorder: telemetry.New(version.Version, o.meshProvider),
-		backends: metrics.NewRegistry(clock.RealClock{}, metrics.Cluster{Config: c.config, Dynamic: c.main.Dynamic}),
 		factory:  externalversions.NewSharedInformerFactoryWithOptions(c.flagger, 0, externalversions.WithNamespace(o.namespace)),
 	}
 	found := op.factory.Flagger().V1beta1().MetricTemplates()
@@ -82,17 +78,20 @@ func newOperator(o *options, c *clients, log *zap.Logger, providers controller.P
 		"metrictemplates": found.Informer().HasSynced,
 		"alertproviders":  op.factory.Flagger().V1beta1().AlertProviders().Informer().HasSynced,
 	}
-	evaluator := &metrics.Evaluator{
-		DefaultAddress:       o.metricsServer,
+	metricsServer, err := o.metrics.server()
+	if err != nil {
+		return nil, err
+	}
+	op.evaluator = &metrics.Evaluator{
+		Server:               metricsServer,
 		FlagProvider:         o.meshProvider,
 		NoCrossNamespaceRefs: o.noCrossNamespaceRefs,
 		Templates:            templates{found.Lister()},
 		Secrets:              secrets{c.kube},
 		Knative:              knativeServices{c.main.Dynamic},
-		Registry:             op.backends,
+		Registry:             metrics.NewRegistry(clock.RealClock{}, metrics.Cluster{Config: c.config, Dynamic: c.main.Dynamic}),
 	}
-	var err error
-	op.controller, err = controller.New(config(o, c, log, providers, op.recorder, evaluator, op.notifier()))
+	op.controller, err = controller.New(config(o, c, log, providers, op.recorder, op.evaluator, op.notifier()))
 	return op, err
 }
 
@@ -102,7 +101,7 @@ func (op *operator) run(ctx context.Context) error {
 	var wait sync.WaitGroup
 	op.factory.StartWithContext(ctx)
 	wait.Go(func() { op.controller.Watch(ctx) })
-	wait.Go(func() { checkMetricsServer(ctx, op.options, op.backends, op.log) })
+	wait.Go(func() { checkMetricsServer(ctx, op.evaluator, op.log) })
 	wait.Go(func() {
 		err := server.ListenAndServe(ctx, ":"+op.options.port, server.Options{Metrics: op.recorder.Handler(), Ready: op.ready})
 		if err != nil {
@@ -191,16 +190,10 @@ func (op *operator) ready() error {
 }
 
 // checkMetricsServer tells early about a wrong -metrics-server. It stops nothing: Canaries may use another one.
-func checkMetricsServer(ctx context.Context, o *options, backends metrics.Registry, log *zap.Logger) {
-	p, err := backends.New(provider.Config{
-		Spec: v1beta1.MetricTemplateProvider{Type: prometheus.Type, Address: o.metricsServer},
-	})
-	if err == nil {
-		err = p.Online(ctx)
-	}
-	if err != nil {
-		log.Sugar().Errorf("Metrics server %s unreachable %v", o.metricsServer, err)
+func checkMetricsServer(ctx context.Context, e *metrics.Evaluator, log *zap.Logger) {
+	if err := e.CheckServer(ctx); err != nil {
+		log.Sugar().Errorf("Metrics server %s unreachable %v", metrics.Redacted(e.Server.Address), err)
 		return
 	}
-	log.Sugar().Infof("Connected to metrics server %s", o.metricsServer)
+	log.Sugar().Infof("Connected to metrics server %s", metrics.Redacted(e.Server.Address))
 }

@@ -53,7 +53,7 @@ func (e *Evaluator) online(ctx context.Context, p Provider) error {
 }
 
 func (e *Evaluator) checkServer(ctx context.Context, c *v1beta1.Canary) error {
-	p, field, err := e.metricsServer(c)
+	p, field, err := e.metricsServer(ctx, c)
 	if err != nil {
 		return err
 	}

@@ -36,9 +36,8 @@ type KnativeServices interface {
 
 // Evaluator reads the metrics of Canaries. It is safe for concurrent use and must not be copied.
 type Evaluator struct {
-	// DefaultAddress is the flag -metrics-server: the Prometheus of built-in metrics and inline queries for Canaries
-	// without spec.metricsServer.
-	DefaultAddress string
+	// Server is asked where neither the Canary nor a template names another.
+	Server Server
 	// FlagProvider is the flag -mesh-provider.
 	FlagProvider string
 	// NoCrossNamespaceRefs is the flag of that name: templates outside of the namespace of the Canary are refused.
@@ -52,8 +51,11 @@ type Evaluator struct {
 	Registry Registry
 	// Limit is how long one query may take, but for back-ends that have a limit of their own. Default: Timeout.
 	Limit time.Duration
+	// Clock measures the age of what is remembered. Default: the real one.
+	Clock clock.PassiveClock
 
-	once sync.Once
+	once   sync.Once
+	secret remembered
 }
 
 func (e *Evaluator) registry() Registry {

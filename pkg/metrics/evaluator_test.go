@@ -129,7 +129,7 @@ func ref(namespace, name string) *v1beta1.CrossNamespaceObjectReference {
 }
 
 func (s store) evaluator(address string) *Evaluator {
-	return &Evaluator{DefaultAddress: address, FlagProvider: "istio", Templates: s, Secrets: s, Knative: s, Limit: 5 * time.Minute}
+	return &Evaluator{Server: Server{Address: address}, FlagProvider: "istio", Templates: s, Secrets: s, Knative: s, Limit: 5 * time.Minute}
 }
 
 func TestRead(t *testing.T) {
@@ -271,7 +271,7 @@ func TestErrorsNameFieldAndRemedy(t *testing.T) {
 		"flag":             {v1beta1.CanaryMetric{Name: "request-success-rate"}, nil, analysis.Failed, []string{"connection refused", "-metrics-server", "spec.metricsServer"}},
 		"spec":             {v1beta1.CanaryMetric{Name: "x", Query: "up"}, func(c *v1beta1.Canary, _ *Evaluator) { c.Spec.MetricsServer = down.URL }, analysis.Failed, []string{"unreachable", "address in spec.metricsServer"}},
 		"template":         {v1beta1.CanaryMetric{Name: "x", TemplateRef: ref("", "down")}, nil, analysis.Failed, []string{"unreachable", "spec.provider.address of MetricTemplate test/down"}},
-		"flag is no URL":   {v1beta1.CanaryMetric{Name: "request-duration"}, func(_ *v1beta1.Canary, e *Evaluator) { e.DefaultAddress = "prometheus:9090" }, analysis.Unusable, []string{"Error building Prometheus client for", "-metrics-server"}},
+		"flag is no URL":   {v1beta1.CanaryMetric{Name: "request-duration"}, func(_ *v1beta1.Canary, e *Evaluator) { e.Server.Address = "prometheus:9090" }, analysis.Unusable, []string{"Error building Prometheus client for", "-metrics-server"}},
 		"spec is no URL":   {v1beta1.CanaryMetric{Name: "x", Query: "up"}, func(c *v1beta1.Canary, _ *Evaluator) { c.Spec.MetricsServer = "http://u:pass@[" }, analysis.Unusable, []string{"Error building Prometheus client for", "spec.metricsServer"}},
 		"inline render":    {v1beta1.CanaryMetric{Name: "x", Query: "{{ variables.x }}"}, nil, analysis.Unusable, []string{"Metric query failed for x", "spec.analysis.metrics[0].query", `no entry for key "x"`}},
 		"template render":  {v1beta1.CanaryMetric{Name: "x", TemplateRef: ref("", "render")}, nil, analysis.Unusable, []string{"Metric template render.test query render error", `no entry for key "x"`}},

@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
-	"flagger.app/flagger/pkg/metrics/prometheus"
 	"flagger.app/flagger/pkg/metrics/provider"
 )
 
@@ -67,9 +65,9 @@ func (q question) remedy(err error) string {
 func (e *Evaluator) question(ctx context.Context, c *v1beta1.Canary, t task) (question, error) {
 	switch t.source {
 	case analysis.SuccessRate, analysis.Duration:
-		return e.builtIn(c, t)
+		return e.builtIn(ctx, c, t)
 	case analysis.Inline:
-		return e.inline(c, t)
+		return e.inline(ctx, c, t)
 	case analysis.Template:
 		return e.template(ctx, c, t)
 	default:
@@ -77,7 +75,7 @@ func (e *Evaluator) question(ctx context.Context, c *v1beta1.Canary, t task) (qu
 	}
 }
 
-func (e *Evaluator) builtIn(c *v1beta1.Canary, t task) (question, error) {
+func (e *Evaluator) builtIn(ctx context.Context, c *v1beta1.Canary, t task) (question, error) {
 	name := ObserverName(e.FlagProvider, c)
 	o, err := observerFor(name)
 	if err != nil {
@@ -94,18 +92,18 @@ func (e *Evaluator) builtIn(c *v1beta1.Canary, t task) (question, error) {
 	if q.query, err = render(text, builtInFunctions(t.vars)); err != nil {
 		return question{}, fmt.Errorf("Metric query failed for %s: %w", t.metric.Name, err)
 	}
-	q.provider, q.addressField, err = e.metricsServer(c)
+	q.provider, q.addressField, err = e.metricsServer(ctx, c)
 	return q, err
 }
 
-func (e *Evaluator) inline(c *v1beta1.Canary, t task) (question, error) {
+func (e *Evaluator) inline(ctx context.Context, c *v1beta1.Canary, t task) (question, error) {
 	field := fmt.Sprintf("%s.metrics[%d].query", analysisField(c), t.index)
 	text, err := Render(t.metric.Query, t.vars)
 	if err != nil {
 		return question{}, fmt.Errorf("Metric query failed for %s: %s: %w", t.metric.Name, field, err)
 	}
 	q := question{query: text, scale: 1, queryField: field}
-	q.provider, q.addressField, err = e.metricsServer(c)
+	q.provider, q.addressField, err = e.metricsServer(ctx, c)
 	return q, err
 }
 
@@ -114,30 +112,6 @@ func analysisField(c *v1beta1.Canary) string {
 		return "spec.canaryAnalysis"
 	}
 	return "spec.analysis"
-}
-
-// metricsServer is the Prometheus of built-in metrics and inline queries, and the field that its address comes from.
-func (e *Evaluator) metricsServer(c *v1beta1.Canary) (Provider, string, error) {
-	address, field := e.DefaultAddress, "the operator's flag -metrics-server (or set spec.metricsServer)"
-	if c.Spec.MetricsServer != "" {
-		address, field = c.Spec.MetricsServer, "spec.metricsServer"
-	}
-	p, err := e.registry().New(provider.Config{
-		Spec: v1beta1.MetricTemplateProvider{Type: prometheus.Type, Address: address},
-	})
-	if err != nil {
-		return nil, field, fmt.Errorf("Error building Prometheus client for %s %w; correct %s", redacted(address), err, field)
-	}
-	return p, field, nil
-}
-
-// redacted hides a password; what is no URL is not shown at all, because nobody knows where a password would be in it.
-func redacted(address string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		return "this address:"
-	}
-	return u.Redacted()
 }
 
 // template finds the MetricTemplate, builds its provider and renders its query.

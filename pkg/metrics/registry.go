@@ -56,7 +56,7 @@ func NewRegistry(clock clock.Clock, cluster Cluster) Registry {
 		influxdb.Type:        influxdb.New(transports),
 		keptn.Type:           keptn.New(cluster.Dynamic, clock),
 		newrelic.Type:        newrelic.New(transports),
-		prometheus.Type:      prometheus.New(transports),
+		prometheus.Type:      prometheus.New(transports, clock),
 		splunk.Type:          splunk.New(transports, clock),
 		stackdriver.Type:     stackdriver.New(transports),
 	}

@@ -58,10 +58,11 @@ func (s *Sender) post(ctx context.Context, m message, to outbound.Destination, k
 	if key != "" {
 		req.Header.Set(HeaderIdempotencyKey, key)
 	}
-	to.Authorize = func(r *http.Request) {
+	to.Authorize = func(r *http.Request) error {
 		if m.sign != nil {
 			m.sign(r.Header, body)
 		}
+		return nil
 	}
 	resp, err := (&http.Client{Transport: s.Transports.To(to)}).Do(req)
 	if err != nil {

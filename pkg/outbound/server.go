@@ -71,6 +71,11 @@ func (s *Server) Failed(err error) error {
 	return fmt.Errorf("%s at %s failed: %w", s.Name, s.Host, &brief{text: s.quote(err.Error()), err: err})
 }
 
+// credentialsError is why a request could not be given its credentials.
+type credentialsError struct{ error }
+
+func (e *credentialsError) Unwrap() error { return e.error }
+
 // Explain says what went wrong in terms of the server that was asked.
 func (s *Server) Explain(ctx context.Context, err error) error {
 	// The url.Error around the cause repeats method, address and the whole query.
@@ -80,7 +85,10 @@ func (s *Server) Explain(ctx context.Context, err error) error {
 		err = urlError.Err
 	}
 	var status *StatusError
+	var credentials *credentialsError
 	switch {
+	case errors.As(err, &credentials):
+		return fmt.Errorf("%s at %s can't be asked: %w", s.Name, s.Host, &brief{text: s.quote(err.Error()), err: err})
 	case err == nil, errors.As(err, &status), errors.Is(err, errNotUnderstood):
 		return err
 	case ctx.Err() != nil:

@@ -3,6 +3,7 @@
 package outbound
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -22,21 +23,28 @@ const maxBody = 8 << 20
 // ErrTooLong is what reading an answer of more than 8 MiB ends with.
 var ErrTooLong = errors.New("the answer is longer than 8 MiB: the query returns too much, aggregate it to one value")
 
-// maxProxies bounds how many proxies keep their connections.
-const maxProxies = 16
+// maxRoutes bounds how many ways to servers keep their connections.
+const maxRoutes = 16
 
 // Transports keep connections. A transport keeps them per host, so two of them, with and without verification of certificates, serve
-// all servers that no proxy of their own leads to. They are safe for concurrent use.
+// all servers that neither a proxy of their own nor certificates of their own lead to. They are safe for concurrent use.
 type Transports struct {
 	verify, skip http.RoundTripper
 	clock        clock.Clock
 	mu           sync.Mutex
-	proxies      map[string]*http.Transport
+	others       map[route]*http.Transport
+}
+
+// route is what connections are made by.
+type route struct {
+	proxy string
+	skip  bool
+	tls   [sha256.Size]byte
 }
 
 // NewTransports returns Transports without connections. The clock measures the pauses between tries.
 func NewTransports(clock clock.Clock) *Transports {
-	return &Transports{verify: NewTransport(false), skip: NewTransport(true), clock: clock, proxies: map[string]*http.Transport{}}
+	return &Transports{verify: NewTransport(false), skip: NewTransport(true), clock: clock, others: map[route]*http.Transport{}}
 }
 
 // To returns what sends requests to a server. A request to another host, as after a redirect, gets neither its headers nor its
@@ -44,8 +52,8 @@ func NewTransports(clock clock.Clock) *Transports {
 func (t *Transports) To(to Destination) http.RoundTripper {
 	base := t.verify
 	switch {
-	case to.Proxy != nil:
-		base = t.via(to.Proxy)
+	case to.Proxy != nil || to.TLS != nil:
+		base = t.by(to)
 	case to.SkipVerify:
 		base = t.skip
 	}
@@ -68,23 +76,34 @@ func NewTransport(skipVerify bool) *http.Transport {
 	}
 }
 
-// via returns the transport of a proxy.
-func (t *Transports) via(proxy *url.URL) http.RoundTripper {
+// by returns the transport of a proxy and certificates.
+func (t *Transports) by(to Destination) http.RoundTripper {
+	key := route{skip: to.SkipVerify}
+	if to.Proxy != nil {
+		key.proxy = to.Proxy.String()
+	}
+	if to.TLS != nil {
+		key.tls = to.TLS.id
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	key := proxy.String()
-	if known := t.proxies[key]; known != nil {
+	if known := t.others[key]; known != nil {
 		return known
 	}
-	if len(t.proxies) >= maxProxies {
-		for _, old := range t.proxies {
+	if len(t.others) >= maxRoutes {
+		for _, old := range t.others {
 			old.CloseIdleConnections()
 		}
-		clear(t.proxies)
+		clear(t.others)
 	}
-	made := NewTransport(false)
-	made.Proxy = http.ProxyURL(proxy)
-	t.proxies[key] = made
+	made := NewTransport(to.SkipVerify)
+	if to.Proxy != nil {
+		made.Proxy = http.ProxyURL(to.Proxy)
+	}
+	if to.TLS != nil {
+		made.TLSClientConfig.RootCAs, made.TLSClientConfig.Certificates = to.TLS.authorities, to.TLS.certificates
+	}
+	t.others[key] = made
 	return made
 }
 
@@ -99,10 +118,12 @@ type Destination struct {
 	Host string
 	// Headers replace those of the request. Host is the name in the request line of HTTP.
 	Headers map[string][]string
-	// Authorize adds the credentials. Nil adds none.
-	Authorize func(*http.Request)
-	// SkipVerify accepts any certificate. It has no effect behind a Proxy.
+	// Authorize adds the credentials. Nil adds none. Its error is that of the request.
+	Authorize func(*http.Request) error
+	// SkipVerify accepts any certificate.
 	SkipVerify bool
+	// TLS is nil for the authorities of the system and no certificate of our own.
+	TLS *TLS
 	// Proxy leads to the server. Default: the one of the environment variables HTTPS_PROXY and HTTP_PROXY.
 	Proxy *url.URL
 }
@@ -123,7 +144,9 @@ func (d *decorator) RoundTrip(req *http.Request) (*http.Response, error) {
 			req.Host = host
 		}
 		if d.Authorize != nil {
-			d.Authorize(req)
+			if err := d.Authorize(req); err != nil {
+				return nil, &credentialsError{err}
+			}
 		}
 	}
 	resp, err := d.base.RoundTrip(req)

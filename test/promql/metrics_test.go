@@ -226,7 +226,7 @@ func readingsOf(t *testing.T, observer string, of export, db *teststorage.TestSt
 		{Name: v1beta1.MetricRequestSuccessRate, Interval: "1m", ThresholdRange: &v1beta1.CanaryThresholdRange{Min: &minimum}},
 		{Name: v1beta1.MetricRequestDuration, Interval: "1m", ThresholdRange: &v1beta1.CanaryThresholdRange{Max: &maximum}},
 	}}
-	e := &metrics.Evaluator{DefaultAddress: server.URL, FlagProvider: c.Spec.Provider, Knative: revision("podinfo-00002")}
+	e := &metrics.Evaluator{Server: metrics.Server{Address: server.URL}, FlagProvider: c.Spec.Provider, Knative: revision("podinfo-00002")}
 	readings := e.Read(t.Context(), c)
 	for _, r := range readings {
 		if r.State == analysis.Failed || r.State == analysis.Unusable {

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"strings"
 
@@ -32,7 +31,7 @@ func New(transports *outbound.Transports) provider.Factory {
 			if err != nil {
 				return nil, err
 			}
-			o.Authorize = func(r *http.Request) { r.SetBasicAuth(keys[0], keys[1]) }
+			o.Authorize = httpapi.Basic(keys[0], keys[1])
 			o.Secrets = keys
 		}
 		client, err := httpapi.Build(transports, cfg, o)

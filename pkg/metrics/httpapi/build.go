@@ -16,12 +16,14 @@ type Options struct {
 	Example, Default string
 	// Headers replace those of each request.
 	Headers map[string][]string
-	// Authorize adds the credentials.
-	Authorize func(*http.Request)
+	// Authorize adds the credentials. Its error is that of the request.
+	Authorize func(*http.Request) error
 	// Secrets never appear in an error.
 	Secrets []string
 	// SkipVerify accepts any certificate.
 	SkipVerify bool
+	// TLS is nil for the authorities of the system and no certificate of our own.
+	TLS *outbound.TLS
 }
 
 // Build makes the Client for the address of a template.
@@ -31,17 +33,28 @@ func Build(t *outbound.Transports, cfg provider.Config, o Options) (*Client, err
 		return nil, err
 	}
 	return &Client{
-		Server:    outbound.Server{Name: o.Name, Host: address.Host, Secrets: o.Secrets},
-		Address:   address,
-		Transport: t.To(outbound.Destination{Host: address.Host, Headers: o.Headers, Authorize: o.Authorize, SkipVerify: o.SkipVerify}),
+		Server:  outbound.Server{Name: o.Name, Host: address.Host, Secrets: o.Secrets},
+		Address: address,
+		Transport: t.To(outbound.Destination{
+			Host: address.Host, Headers: o.Headers, Authorize: o.Authorize, SkipVerify: o.SkipVerify, TLS: o.TLS,
+		}),
 	}, nil
 }
 
 // Header returns what adds headers, given as names and values in turn, to a request.
-func Header(pairs ...string) func(*http.Request) {
-	return func(r *http.Request) {
+func Header(pairs ...string) func(*http.Request) error {
+	return func(r *http.Request) error {
 		for i := 0; i+1 < len(pairs); i += 2 {
 			r.Header.Set(pairs[i], pairs[i+1])
 		}
+		return nil
+	}
+}
+
+// Basic returns what adds a name and a password to a request.
+func Basic(username, password string) func(*http.Request) error {
+	return func(r *http.Request) error {
+		r.SetBasicAuth(username, password)
+		return nil
 	}
 }

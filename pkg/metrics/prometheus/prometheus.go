@@ -4,9 +4,11 @@ package prometheus
 import (
 	"context"
 	"fmt"
-	"net/http"
-	"strings"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"k8s.io/utils/clock"
+
+	"flagger.app/flagger/pkg/metrics/googletoken"
 	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/promapi"
 	"flagger.app/flagger/pkg/metrics/provider"
@@ -22,44 +24,33 @@ type Client struct{ http *httpapi.Client }
 var _ provider.Provider = (*Client)(nil)
 
 // New returns the Factory of Clients that share their connections. The address of a Client is that of the server with an optional
-// path before /api/v1; its query string is dropped. Credentials hold token, or username and password.
-func New(transports *outbound.Transports) provider.Factory {
+// path before /api/v1; its query string is dropped. See access for the keys of the Secret. With a region the requests are signed for
+// Amazon, with the identity that the AWS SDK finds for the operator; those to Google carry a token.
+func New(transports *outbound.Transports, clock clock.PassiveClock) provider.Factory {
+	return newFactory(transports, clock, googleHost)
+}
+
+func newFactory(transports *outbound.Transports, clock clock.PassiveClock, google string) provider.Factory {
+	identities := &identities{clock: clock, google: googletoken.New(transports), googleHost: google, regions: map[string]aws.CredentialsProvider{}}
 	return func(cfg provider.Config) (provider.Provider, error) {
-		authorize, secrets, err := authorization(cfg)
+		a, err := accessOf(cfg, identities)
 		if err != nil {
 			return nil, err
 		}
 		client, err := httpapi.Build(transports, cfg, httpapi.Options{
 			Name:       "prometheus",
 			Example:    "http://prometheus:9090",
-			Headers:    cfg.Spec.Headers,
-			Authorize:  authorize,
-			Secrets:    secrets,
+			Headers:    a.headers,
+			Authorize:  a.authorize,
+			Secrets:    a.secrets,
 			SkipVerify: cfg.Spec.InsecureSkipVerify,
+			TLS:        a.tls,
 		})
 		if err != nil {
 			return nil, err
 		}
 		return &Client{client}, nil
 	}
-}
-
-// authorization returns what adds the credentials to a request, nil without a secretRef, and what must not be shown.
-func authorization(cfg provider.Config) (func(*http.Request), []string, error) {
-	if cfg.Spec.SecretRef == nil {
-		return nil, nil, nil
-	}
-	if token, ok := cfg.Credentials["token"]; ok {
-		text := strings.TrimSpace(string(token))
-		return httpapi.Header("Authorization", "Bearer "+text), []string{text}, nil
-	}
-	username, hasUser := cfg.Credentials["username"]
-	password, hasPassword := cfg.Credentials["password"]
-	if !hasUser || !hasPassword {
-		return nil, nil, fmt.Errorf("secret %s has neither the key token nor the keys username and password: add them, or remove provider.secretRef",
-			cfg.Spec.SecretRef.Name)
-	}
-	return func(r *http.Request) { r.SetBasicAuth(string(username), string(password)) }, []string{string(password)}, nil
 }
 
 // Query sends the query by GET to <address>/api/v1/query. Of several series the last counts, as in Flagger. See promapi.Query for

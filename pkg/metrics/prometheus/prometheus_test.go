@@ -40,12 +40,14 @@ func answering(t *testing.T, status int, body string) (*httptest.Server, func() 
 	}
 }
 
-func factory() provider.Factory { return New(outbound.NewTransports(&conformance.Clock{})) }
+func factory() provider.Factory {
+	return New(outbound.NewTransports(&conformance.Clock{}), &conformance.Clock{})
+}
 
 func TestConformance(t *testing.T) {
 	conformance.Run(t, &conformance.Backend{
 		Type: Type, Name: "prometheus", Query: "up", Strings: true, SkipsVerify: true, Optional: true,
-		New:         func(t *outbound.Transports, _ clock.Clock) provider.Factory { return New(t) },
+		New:         func(t *outbound.Transports, c clock.Clock) provider.Factory { return New(t, c) },
 		Credentials: map[string]string{"token": "prom-secret"},
 		Value: func(json string) string {
 			return `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1700000000.123,` + json + `]}]}}`

@@ -5,12 +5,14 @@
 package stackdriver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/url"
 	"regexp"
 
+	"flagger.app/flagger/pkg/metrics/googletoken"
 	"flagger.app/flagger/pkg/metrics/httpapi"
 	"flagger.app/flagger/pkg/metrics/promapi"
 	"flagger.app/flagger/pkg/metrics/provider"
@@ -43,7 +45,7 @@ func New(transports *outbound.Transports) provider.Factory {
 }
 
 func newFactory(transports *outbound.Transports, endpoint func(provider.Config) string) provider.Factory {
-	accounts := newAccounts(transports)
+	c := &connector{accounts: googletoken.New(transports), transports: transports}
 	return func(cfg provider.Config) (provider.Provider, error) {
 		var project string
 		if cfg.Spec.SecretRef != nil {
@@ -54,14 +56,36 @@ func newFactory(transports *outbound.Transports, endpoint func(provider.Config) 
 			project = keys[0]
 		}
 		key := cfg.Credentials["serviceAccountKey"]
-		if err := check(key); err != nil {
+		if err := googletoken.Check(key); err != nil {
 			return nil, fmt.Errorf("key serviceAccountKey of the Secret: %w", err)
 		}
 		cfg.Spec.Address = endpoint(cfg)
 		return &Client{connect: func(ctx context.Context) (*connection, error) {
-			return accounts.connect(ctx, cfg, key, project)
+			return c.connect(ctx, cfg, key, project)
 		}}, nil
 	}
+}
+
+type connector struct {
+	accounts   *googletoken.Accounts
+	transports *outbound.Transports
+}
+
+func (c *connector) connect(ctx context.Context, cfg provider.Config, key []byte, project string) (*connection, error) {
+	token, own, err := c.accounts.Token(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	if project = cmp.Or(project, own); project == "" {
+		return nil, errors.New("the project is unknown: set provider.secretRef to a Secret with the key project")
+	}
+	client, err := httpapi.Build(c.transports, cfg, httpapi.Options{
+		Name:      "Google Cloud Monitoring",
+		Example:   endpoint,
+		Authorize: httpapi.Header("Authorization", token.Type()+" "+token.AccessToken),
+		Secrets:   []string{token.AccessToken},
+	})
+	return &connection{Client: client, project: project}, err
 }
 
 // isMQL tells the two languages apart: in MQL a query begins with fetch, or with definitions or braces before that.

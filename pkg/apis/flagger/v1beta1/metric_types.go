@@ -65,7 +65,7 @@ type MetricTemplateProvider struct {
 	// +optional
 	SecretRef *corev1.LocalObjectReference `json:"secretRef,omitempty"`
 
-	// Region of the back-end (type cloudwatch).
+	// Region of the back-end (type cloudwatch), or the one to sign requests to Amazon for (type prometheus).
 	// +optional
 	Region string `json:"region,omitempty"`
 

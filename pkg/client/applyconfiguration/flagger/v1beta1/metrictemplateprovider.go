@@ -19,7 +19,7 @@ type MetricTemplateProviderApplyConfiguration struct {
 	Headers map[string][]string `json:"headers,omitempty"`
 	// SecretRef names the Secret, in the namespace of the template, with the credentials.
 	SecretRef *v1.LocalObjectReference `json:"secretRef,omitempty"`
-	// Region of the back-end (type cloudwatch).
+	// Region of the back-end (type cloudwatch), or the one to sign requests to Amazon for (type prometheus).
 	Region *string `json:"region,omitempty"`
 	// InsecureSkipVerify accepts any certificate of the back-end.
 	InsecureSkipVerify *bool `json:"insecureSkipVerify,omitempty"`

@@ -1,4 +1,6 @@
-package stackdriver
+// Package googletoken fetches the tokens that Google Cloud Monitoring is asked with, for the key of a service account or for the
+// identity of the operator.
+package googletoken
 
 import (
 	"context"
@@ -12,8 +14,6 @@ import (
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/google"
 
-	"flagger.app/flagger/pkg/metrics/httpapi"
-	"flagger.app/flagger/pkg/metrics/provider"
 	"flagger.app/flagger/pkg/outbound"
 )
 
@@ -33,26 +33,25 @@ type account struct {
 	project string
 }
 
-// accounts keeps one account for each key, by its checksum, and one without a key: the identity of the operator.
-type accounts struct {
-	transports *outbound.Transports
+// Accounts keeps one account for each key, by its checksum, and one without a key: the identity of the operator.
+type Accounts struct {
 	// tokens fetches those for keys, which say themselves where to; own fetches the operator's, which may be at a link-local address.
 	tokens, own *http.Client
 	mu          sync.Mutex
 	known       map[[sha256.Size]byte]*account
 }
 
-func newAccounts(transports *outbound.Transports) *accounts {
-	return &accounts{
-		transports: transports,
-		tokens:     &http.Client{Transport: transports.To(outbound.Destination{}), Timeout: tokenTimeout},
-		own:        &http.Client{Timeout: tokenTimeout},
-		known:      map[[sha256.Size]byte]*account{},
+// New returns Accounts without tokens.
+func New(transports *outbound.Transports) *Accounts {
+	return &Accounts{
+		tokens: &http.Client{Transport: transports.To(outbound.Destination{}), Timeout: tokenTimeout},
+		own:    &http.Client{Timeout: tokenTimeout},
+		known:  map[[sha256.Size]byte]*account{},
 	}
 }
 
-// check reads a key, which may be absent.
-func check(key []byte) error {
+// Check reads a key, which may be absent. Errors don't quote it.
+func Check(key []byte) error {
 	if len(key) == 0 {
 		return nil
 	}
@@ -63,28 +62,16 @@ func check(key []byte) error {
 	return nil
 }
 
-func (a *accounts) connect(ctx context.Context, cfg provider.Config, key []byte, project string) (*connection, error) {
+// Token is a fresh one, and the project that its account belongs to, which may be unknown.
+func (a *Accounts) Token(ctx context.Context, key []byte) (token *oauth2.Token, project string, err error) {
 	who, err := a.account(ctx, key)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	if project == "" {
-		project = who.project
+	if token, err = who.tokens.Token(); err != nil {
+		return nil, who.project, fmt.Errorf("no token of Google: %w", brief(err))
 	}
-	if project == "" {
-		return nil, errors.New("the project is unknown: set provider.secretRef to a Secret with the key project")
-	}
-	token, err := who.tokens.Token()
-	if err != nil {
-		return nil, fmt.Errorf("no token of Google for project %s: %w", project, brief(err))
-	}
-	client, err := httpapi.Build(a.transports, cfg, httpapi.Options{
-		Name:      "Google Cloud Monitoring",
-		Example:   endpoint,
-		Authorize: token.SetAuthHeader,
-		Secrets:   []string{token.AccessToken},
-	})
-	return &connection{Client: client, project: project}, err
+	return token, who.project, nil
 }
 
 // brief leaves out what the token server answered, which may repeat the assertion that was sent.
@@ -96,7 +83,7 @@ func brief(err error) error {
 	return err
 }
 
-func (a *accounts) account(ctx context.Context, key []byte) (*account, error) {
+func (a *Accounts) account(ctx context.Context, key []byte) (*account, error) {
 	id := sha256.Sum256(key)
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -120,7 +107,7 @@ func (a *accounts) account(ctx context.Context, key []byte) (*account, error) {
 	return who, nil
 }
 
-func (a *accounts) load(ctx context.Context, key []byte) (*account, error) {
+func (a *Accounts) load(ctx context.Context, key []byte) (*account, error) {
 	if len(key) > 0 {
 		config, err := google.JWTConfigFromJSON(key, scope)
 		if err != nil {
