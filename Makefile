@@ -23,10 +23,10 @@ SHARED := CGO_ENABLED=0 GOFLAGS='-trimpath -buildvcs=false'
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: bin/flagger ## Build the operator into bin/
+build: bin/flagger bin/loadtester ## Build the operator and the load tester into bin/
 
-bin/flagger: FORCE
-	$(SHARED) go build -ldflags '$(LDFLAGS)' -o $@ ./cmd/flagger
+bin/flagger bin/loadtester: FORCE
+	$(SHARED) go build -ldflags '$(LDFLAGS)' -o $@ ./cmd/$(@F)
 
 $(TESTBED): FORCE
 	$(SHARED) go -C hack/testbed build -o $(CURDIR)/$@ ./cmd/testbed

@@ -3,20 +3,18 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"runtime/debug"
-	"syscall"
 
 	"go.uber.org/zap"
 	"k8s.io/klog/v2"
 
 	"github.com/go-logr/zapr"
 
+	"flagger.app/flagger/pkg/process"
 	"flagger.app/flagger/pkg/version"
 )
 
@@ -35,7 +33,7 @@ func main() {
 		fmt.Printf("Flagger version %s revision  %s\n", version.Version, version.Revision)
 		return
 	}
-	log, err := newLogger(o.logLevel, o.zapEncoding)
+	log, err := process.NewLogger(o.logLevel, o.zapEncoding)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
@@ -48,7 +46,7 @@ func main() {
 		debug.SetMemoryLimit(limit)
 		log.Info("memory is limited by the container", zap.Int64("runtimeBytes", limit))
 	}
-	err = run(untilSignal(), o, log)
+	err = run(process.UntilSignal(), o, log)
 	if err != nil {
 		log.Error("stopped", zap.Error(err))
 	}
@@ -57,18 +55,4 @@ func main() {
 	if err != nil {
 		os.Exit(1)
 	}
-}
-
-// untilSignal returns a context that ends at the first SIGINT or SIGTERM. The second one ends the process.
-func untilSignal() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-signals
-		cancel()
-		<-signals
-		os.Exit(1)
-	}()
-	return ctx
 }

@@ -5,8 +5,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-
-	"go.uber.org/zap/zapcore"
 )
 
 // The tests start the program itself: this process, told to be it.
@@ -64,19 +62,5 @@ func TestUnreachableAPIServerIsFatal(t *testing.T) {
 	out, err := program(t, "-mesh-provider=kubernetes", "-master=http://127.0.0.1:1").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "-kubeconfig") {
 		t.Errorf("%v: %s", err, out)
-	}
-}
-
-func TestLogLevels(t *testing.T) {
-	for name, want := range map[string]zapcore.Level{
-		"debug": zapcore.DebugLevel, "info": zapcore.InfoLevel, "warn": zapcore.WarnLevel, "error": zapcore.ErrorLevel,
-		"fatal": zapcore.FatalLevel, "panic": zapcore.PanicLevel, "warning": zapcore.InfoLevel, "": zapcore.InfoLevel,
-	} {
-		if got := levelOf(name); got != want {
-			t.Errorf("%q is %s, want %s", name, got, want)
-		}
-	}
-	if _, err := newLogger("info", "xml"); err == nil || !strings.Contains(err.Error(), "-zap-encoding") {
-		t.Errorf("got %v", err)
 	}
 }

@@ -1,7 +1,8 @@
-// Package server serves the metrics and the health of the operator over HTTP.
+// Package server serves the metrics and the health of a program over HTTP.
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,19 +11,24 @@ import (
 	"time"
 )
 
-// Grace is how long requests may take to end after a stop.
+// Grace is how long requests may take to end after a stop, where the options say nothing else.
 const Grace = 3 * time.Second
 
 // Options are what the server serves.
 type Options struct {
 	// Metrics answers /metrics.
 	Metrics http.Handler
-	// Ready answers /readyz: nil means ready, an error says why not. Without it the operator is ready at once.
+	// Ready answers /readyz: nil means ready, an error says why not. Without it the program is ready at once.
 	Ready func() error
+	// Others answers every other path. Without it there is none. A request has 5 seconds to arrive and a minute to be answered,
+	// unless the handler lifts these deadlines.
+	Others http.Handler
+	// Grace is how long requests may take to end after a stop. Default: 3 seconds.
+	Grace time.Duration
 }
 
-// Handler serves /metrics, /healthz and /readyz and nothing else. It has its own mux: on that of net/http, profilers and
-// debug pages of linked libraries would appear by themselves.
+// Handler serves /metrics, /healthz and /readyz, and nothing else unless the options say so. It has its own mux: on that of
+// net/http, profilers and debug pages of linked libraries would appear by themselves.
 func Handler(o Options) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", o.Metrics)
@@ -38,6 +44,9 @@ func Handler(o Options) http.Handler {
 		}
 		text(w, http.StatusOK, "OK")
 	})
+	if o.Others != nil {
+		mux.Handle("/", o.Others)
+	}
 	return mux
 }
 
@@ -49,12 +58,10 @@ func text(w http.ResponseWriter, status int, body string) {
 	_, _ = w.Write([]byte(body))
 }
 
-// Serve serves until ctx ends, then lets requests end for up to Grace and returns nil. It takes over the listener.
+// Serve serves until ctx ends, then lets requests end for up to the grace of the options and returns nil. It takes over the
+// listener.
 func Serve(ctx context.Context, listener net.Listener, o Options) error {
-	return serve(ctx, listener, o, Grace)
-}
-
-func serve(ctx context.Context, listener net.Listener, o Options, wait time.Duration) error {
+	wait := cmp.Or(o.Grace, Grace)
 	server := &http.Server{
 		Handler:           Handler(o),
 		ReadTimeout:       5 * time.Second,

@@ -68,7 +68,9 @@ func TestStopLetsRequestsEnd(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	served, answered := make(chan error, 1), make(chan string, 1)
-	go func() { served <- serve(ctx, listener, Options{Metrics: http.HandlerFunc(slow)}, 5*time.Minute) }()
+	go func() {
+		served <- Serve(ctx, listener, Options{Metrics: http.HandlerFunc(slow), Grace: 5 * time.Minute})
+	}()
 	go func() {
 		resp, err := http.Get("http://" + listener.Addr().String() + "/metrics")
 		if err != nil {
@@ -108,10 +110,10 @@ func TestStopDoesNotWaitForEver(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() {
-		served <- serve(ctx, listener, Options{Metrics: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		served <- Serve(ctx, listener, Options{Grace: 10 * time.Millisecond, Metrics: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 			close(arrived)
 			<-release
-		})}, 10*time.Millisecond)
+		})})
 	}()
 	go func() {
 		if resp, err := http.Get("http://" + listener.Addr().String() + "/metrics"); err == nil {

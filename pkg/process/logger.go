@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"fmt"
@@ -7,8 +7,8 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// newLogger returns a logger to stderr. Of lines with the same text it keeps the first 100 and then every 100th per second.
-func newLogger(level, encoding string) (*zap.Logger, error) {
+// NewLogger returns a logger to stderr for the values of -log-level and -zap-encoding. Of lines with the same text it keeps the first 100 and then every 100th per second.
+func NewLogger(level, encoding string) (*zap.Logger, error) {
 	if encoding != "json" && encoding != "console" {
 		return nil, fmt.Errorf("-zap-encoding must be json or console, not %q", encoding)
 	}
@@ -42,7 +42,7 @@ func levelOf(name string) zapcore.Level {
 	switch name {
 	case "debug":
 		return zapcore.DebugLevel
-	case "warn":
+	case "warn", "warning":
 		return zapcore.WarnLevel
 	case "error":
 		return zapcore.ErrorLevel
