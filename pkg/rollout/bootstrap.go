@@ -116,7 +116,9 @@ func (p *pass) primaryMade() bool {
 		}
 		return false
 	}
-	p.st.Stage = stageRouting
+	if p.st.Stage == stageCopying {
+		p.enter(v1beta1.CanaryPhaseInitializing, stageRouting)
+	}
 	return p.f.Services.BackendsInPlace
 }
 
@@ -134,7 +136,7 @@ func (p *pass) leadToPrimary() {
 	if !p.f.Services.ApexInPlace {
 		p.do(EnsureApexService{})
 	}
-	if p.f.Provider.Routes && !p.f.Routes.InPlace {
+	if p.f.Provider.Routes && !p.f.Routes.InPlace && p.primaryFound() {
 		p.do(EnsureRoutes{})
 	}
 	if !p.drained() {

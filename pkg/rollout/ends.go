@@ -43,14 +43,14 @@ func promoting(p *pass) bool {
 		p.clocks().Change = nil
 	}
 	p.leaveUnfitCanary()
-	if p.primaryCameUp() && p.primaryFound() {
+	if p.primaryCameUp() && p.primaryFit() {
 		p.leadBack()
 	}
 	return true
 }
 
-// primaryFound is whether a primary may get requests: its Service selects its pods, and proxies that sent it none have heard of them.
-func (p *pass) primaryFound() bool {
+// primaryFit is whether a promoted primary may get requests: its Service selects its pods, and proxies that sent it none have heard of them.
+func (p *pass) primaryFit() bool {
 	if !p.f.Services.BackendsInPlace {
 		// The Service of a primary that was made anew still has to select its pods.
 		p.st.NextCheckAt = nil
@@ -59,13 +59,7 @@ func (p *pass) primaryFound() bool {
 		}
 		return false
 	}
-	if p.next.CanaryWeight < 100 {
-		return true
-	}
-	if p.st.NextCheckAt == nil && p.letProxiesFind() {
-		return false
-	}
-	return p.due()
+	return p.next.CanaryWeight < 100 || p.primaryFound()
 }
 
 // leaveUnfitCanary takes traffic off a canary that died, that became a revision which has passed no check, or whose requests
@@ -400,7 +394,7 @@ func (p *pass) finishRollback() {
 	case p.canaryServes() && p.f.Primary.Health.State != Ready && p.saysStale():
 		// What was told before the command is true again.
 		p.fail(ReasonPrimaryNotReady, "%s", p.primaryUnready(p.f.Primary.Health.Reason))
-	case p.canaryServes() && p.f.Primary.Health.State != Ready:
+	case p.canaryServes() && (p.f.Primary.Health.State != Ready || !p.primaryFound()):
 		p.keepHealth = true
 	case p.canaryServes():
 		p.normal("%s is ready again, routing all traffic to primary", p.primaryName())

@@ -40,6 +40,7 @@ func (p *pass) finish(rule string) Decision {
 	p.settleTransition()
 	p.settleContract()
 	p.settleClocks()
+	p.settleFound()
 	p.settleDrain()
 	p.settleQuestions()
 	p.settleOutbox(rule)

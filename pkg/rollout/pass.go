@@ -65,6 +65,8 @@ type pass struct {
 	heard, unheard bool
 	// refused are rollback hooks that let the rollout go on, which is not told yet.
 	refused []string
+	// findsPrimary is set when the pass waits until proxies have found the primary.
+	findsPrimary bool
 	// frozen stops the repair of drifted objects.
 	frozen bool
 	// kept leaves Flagger's fields of the status as they are.

@@ -102,6 +102,13 @@ func clocks(c v1beta1.UnreadySince) edit {
 	return func(f *Facts) { f.Canary.Status.Rollout.UnreadySince = &c }
 }
 
+// found is a primary that was first seen ready so many seconds ago, while that is waited for.
+func found(ago int) edit {
+	return func(f *Facts) {
+		f.Canary.Status.Rollout.PrimaryReadySince = micro(now.Add(-time.Duration(ago) * time.Second))
+	}
+}
+
 func unready(w *Workload, state HealthState, available int32) {
 	w.Health = Health{State: state, Reason: "waiting for rollout to finish: 0 out of 2 new replicas have been updated"}
 	w.Available = available
@@ -391,7 +398,10 @@ func TestDecide(t *testing.T) {
 			}),
 			want{rule: "settled", phase: failed, weight: 100, reason: ReasonPrimaryNotReady, says: []string{"podinfo-primary.test not ready: "}}},
 		"until the primary is ready": {
-			facts(failed, rejected), want{rule: "settled", phase: failed, actions: []Action{EnsureRoutes{}}, says: []string{"is ready again, routing all traffic to primary"}}},
+			facts(failed, rejected, found(3)),
+			want{rule: "settled", phase: failed, actions: []Action{EnsureRoutes{}}, says: []string{"is ready again, routing all traffic to primary"}}},
+		"B3 and the proxies have found it": {
+			facts(failed, rejected), want{rule: "settled", phase: failed, stage: stageRollback, weight: 100, wake: now.Add(3 * time.Second)}},
 		"then it is drained": {
 			facts(failed, stage(stageRollback)), want{rule: "settled", phase: failed, stage: stageRollback, wake: now.Add(30 * time.Second)}},
 		"and loses its pods": {
@@ -780,9 +790,12 @@ func TestDecideRunning(t *testing.T) {
 			facts(promotingTo, running(100), func(f *Facts) { f.Primary.Copy = "v2:2" }),
 			want{rule: "promoting", phase: promotingTo, weight: 100, wake: now.Add(3 * time.Second)}},
 		"B3 and gets them all after that": {
-			facts(promotingTo, running(100), func(f *Facts) { f.Primary.Copy = "v2:2" },
-				status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = micro(now) })),
+			facts(promotingTo, running(100), found(3), func(f *Facts) { f.Primary.Copy = "v2:2" }),
 			want{rule: "promoting", phase: finalisingP, actions: []Action{EnsureRoutes{}}, says: []string{"Routing all traffic to primary"}}},
+		"B3 whatever else was waited for before": {
+			facts(promotingTo, running(100), func(f *Facts) { f.Primary.Copy = "v2:2" },
+				status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = micro(now.Add(-time.Minute)) })),
+			want{rule: "promoting", phase: promotingTo, weight: 100, wake: now.Add(3 * time.Second)}},
 		"A-24 a stepwise promotion without weight ends": {
 			facts(promotingTo, running(0), func(f *Facts) { f.Primary.Copy = "v2:2" }, spec(func(s *v1beta1.CanarySpec) { s.Analysis.StepWeightPromotion = 10 })),
 			want{rule: "promoting", phase: finalisingP, says: []string{"Routing all traffic to primary"}}},
@@ -897,8 +910,26 @@ func TestBootstrap(t *testing.T) {
 			facts(initializing, underway(stageCopying), func(f *Facts) { unready(&f.Primary, Stuck, 0) }),
 			want{rule: "bootstrap", phase: initializing, reason: ReasonPrimaryNotReady, says: []string{"podinfo-primary.test not ready"}}},
 		"A-05 traffic moves before pods go": {
-			facts(initializing, underway(stageCopying), func(f *Facts) { f.Services.ApexInPlace = false; f.Routes = RoutesFact{} }),
+			facts(initializing, underway(stageRouting), found(3), unmoved),
 			want{rule: "bootstrap", phase: initializing, stage: stageRouting, actions: []Action{EnsureApexService{}, EnsureRoutes{}}}},
+		"B3 no request goes to a primary that proxies may not know yet": {
+			facts(initializing, underway(stageCopying), unmoved),
+			want{rule: "bootstrap", phase: initializing, stage: stageRouting, actions: []Action{EnsureApexService{}}, wake: now.Add(3 * time.Second)}},
+		"B3 nor before the proxies have had the time": {
+			facts(initializing, underway(stageRouting), found(2), unmoved),
+			want{rule: "bootstrap", phase: initializing, stage: stageRouting, actions: []Action{EnsureApexService{}}, wake: now.Add(time.Second)}},
+		"B3 nor by a clock that was set back": {
+			facts(initializing, underway(stageRouting), found(-60), unmoved),
+			want{rule: "bootstrap", phase: initializing, stage: stageRouting, actions: []Action{EnsureApexService{}}, wake: now.Add(3 * time.Second)}},
+		"B3 pods that come back are found anew": {
+			facts(initializing, underway(stageRouting), found(3), unmoved, func(f *Facts) { unready(&f.Primary, Waiting, 0) }),
+			want{rule: "bootstrap", phase: initializing, stage: stageRouting, reason: ReasonPrimaryNotReady, says: []string{"not ready"}}},
+		"B3 routes that lead there already wait for nothing": {
+			facts(initializing, underway(stageRouting), func(f *Facts) { f.Services.ApexInPlace = false }),
+			want{rule: "bootstrap", phase: initializing, stage: stageRouting, actions: []Action{EnsureApexService{}}}},
+		"B3 nor does a Service that has no routes": {
+			facts(initializing, underway(stageCopying), unmoved, func(f *Facts) { f.Provider = ProviderFact{Name: "kubernetes"} }),
+			want{rule: "bootstrap", phase: initializing, stage: stageRouting, actions: []Action{EnsureApexService{}}}},
 		"drained": {
 			facts(initializing, underway(stageRouting), status(func(s *v1beta1.CanaryStatus) { s.Rollout.CanaryDrainedAt = micro(now.Add(-30 * time.Second)) })),
 			want{rule: "bootstrap", phase: initializing, actions: []Action{ScaleTargetToZero{}}}},
@@ -914,7 +945,7 @@ func TestBootstrap(t *testing.T) {
 			facts(initializing, underway(stageRouting), named(PortUnknown), unmoved, health(ReasonPrimaryNotReady, "x", now)),
 			want{rule: "bootstrap", phase: initializing, stage: stageRouting, reason: ReasonPrimaryNotReady}},
 		"a name that the primary turns out to have": {
-			facts(initializing, underway(stageRouting), named(PortServed), unmoved, health(ReasonPrimaryNotReady, "x", now)),
+			facts(initializing, underway(stageRouting), named(PortServed), found(3), unmoved, health(ReasonPrimaryNotReady, "x", now)),
 			want{rule: "bootstrap", phase: initializing, stage: stageRouting, reason: ReasonPortNotDeclared,
 				actions: []Action{EnsureApexService{}, EnsureRoutes{}}}},
 		"a name that is lost meanwhile keeps the target": {

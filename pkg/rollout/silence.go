@@ -52,12 +52,17 @@ func (p *pass) watchDenied() {
 	}
 }
 
-// routesDue is when a route that was written at the beginning of the stage is expected to be in force.
+// routesDue is when a route that was written at the beginning of the stage is expected to be in force. Those of a bootstrap are written
+// when its stage is as old as that.
 func (p *pass) routesDue() time.Time {
 	if p.st.StageStartedAt == nil {
 		return p.f.Now
 	}
-	return p.st.StageStartedAt.Add(p.f.Settings.PropagationDelay)
+	delay := p.f.Settings.PropagationDelay
+	if p.inPhase(v1beta1.CanaryPhaseInitializing) {
+		delay *= 2
+	}
+	return p.st.StageStartedAt.Add(delay)
 }
 
 // unreported says that nobody reports on the routes. It is empty when somebody does, or may be about to do so for the first time.

@@ -74,6 +74,26 @@ func (p *pass) letProxiesFind() bool {
 	return true
 }
 
+// primaryFound is whether proxies have had the time to find a ready primary that is about to get its first requests. The record of since when
+// holds only from one pass that asks for it to the next: pods that came back meanwhile have to be found anew.
+func (p *pass) primaryFound() bool {
+	if !p.f.Provider.Routes {
+		return true
+	}
+	if p.f.Primary.Available == 0 || !p.f.Services.BackendsInPlace {
+		return false
+	}
+	p.findsPrimary = true
+	return p.elapsed(&p.st.PrimaryReadySince, p.f.Settings.PropagationDelay)
+}
+
+// settleFound drops that record when nobody waits.
+func (p *pass) settleFound() {
+	if !p.findsPrimary {
+		p.st.PrimaryReadySince = nil
+	}
+}
+
 // planPreRollout puts the first check on record before it is begun, so that its number stays the same whatever is told
 // meanwhile.
 func (p *pass) planPreRollout() bool {

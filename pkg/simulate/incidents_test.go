@@ -181,7 +181,8 @@ func TestA03_RejectedCanaryServesNoLongerThanItHasTo(t *testing.T) {
 	w.mendPrimary()
 	w.primary.recover(w.now)
 	w.settleCluster()
-	w.Run(time.Minute)
+	// Proxies find the primary first, and the canary stays for an interval after that.
+	w.Run(2 * time.Minute)
 	serves(t, w, "v2")
 	if w.target.replicas != 0 || w.Status().Phase != failed || count(w.Events, "Canary failed!") != ends {
 		t.Errorf("phase %s, the rejected revision has %d pods", w.Status().Phase, w.target.replicas)

@@ -72,6 +72,27 @@ func (w *World) checkTraffic(t rollout.TrafficState) {
 	}
 }
 
+// checkFound demands that proxies have had the time to find a primary which is to get its first requests while the target can have them:
+// those of a bootstrap, and those after a time in which the canary had all. A rollback, and a canary that died or became another revision,
+// are in a hurry.
+func (w *World) checkFound(f *rollout.Facts, d *rollout.Decision) {
+	a, phase, under := f.Canary.GetAnalysis(), f.Canary.Status.Phase, d.Status.Rollout
+	if under == nil || under.Target == nil || !slices.Contains(d.Actions, rollout.Action(rollout.EnsureRoutes{})) {
+		return
+	}
+	first := phase == v1beta1.CanaryPhaseInitializing && !f.Routes.Known
+	all := rollout.Traffic(a, &f.Canary.Status) == rollout.TrafficState{CanaryWeight: 100}
+	back := all && !rollout.Traffic(a, &d.Status).SendsToCanary()
+	progressing := phase == v1beta1.CanaryPhaseProgressing || d.Status.Phase == v1beta1.CanaryPhaseProgressing
+	hurry := progressing || under.Target.Fingerprint != f.Target.Revision.Fingerprint
+	if !first && (!back || hurry) || f.Target.Available == 0 || f.Primary.Available == 0 {
+		return
+	}
+	if seen := w.now.Sub(w.primarySince); seen < f.Settings.PropagationDelay {
+		w.violate(1, "requests led to a primary that was seen ready for no longer than %s", seen)
+	}
+}
+
 // checkStop demands that no request goes to a primary whose last ready pod is about to be taken away, where the canary can have
 // them. The proxies need their time to follow. A bootstrap has no canary that passed an analysis.
 func (w *World) checkStop(fingerprint string) {
@@ -132,6 +153,7 @@ func (w *World) checkQuestion(f *rollout.Facts, n rollout.NeedHooks) {
 // checkDecision holds a decision against the invariants 5 and 7.
 func (w *World) checkDecision(f *rollout.Facts, d *rollout.Decision) {
 	old, next := &f.Canary.Status, &d.Status
+	w.checkFound(f, d)
 	for _, n := range d.Needs {
 		if !slices.Contains(d.Standing, n.ID()) {
 			w.violate(6, "rule %s asks for %s and forgets it", d.Rule, n.ID())

@@ -62,6 +62,18 @@ func (w *World) observe() rollout.Facts {
 	return f
 }
 
+// trackPrimary keeps the time since when the primary has been seen to serve. A problem may hide from the rules that it does not, and a
+// status that could not be written is a sight that is lost.
+func (w *World) trackPrimary(f *rollout.Facts) {
+	record := w.canary.Status.Rollout
+	lost := f.Problem != nil || record != nil && record.PrimaryReadySince != nil
+	if serves := f.Primary.Available > 0 && f.Services.BackendsInPlace; !serves && !lost {
+		w.primarySince = time.Time{}
+	} else if serves && w.primarySince.IsZero() {
+		w.primarySince = w.now
+	}
+}
+
 func (w *World) observedPrimary() rollout.Workload {
 	primary := w.primary.workload(w.now, w.deadline())
 	primary.Copy, primary.CopyRecorded = w.primary.originOf(&w.target), w.primary.exists && w.primary.template == w.primary.written
@@ -88,6 +100,7 @@ func (w *World) Pass() bool {
 		w.opts.Adapt(&f)
 	}
 	stale := w.makeStale(&f)
+	w.trackPrimary(&f)
 	d := rollout.Resolve(&f, w.answers())
 	w.checkAnswers(&f)
 	w.lastRule = d.Rule
@@ -95,6 +108,7 @@ func (w *World) Pass() bool {
 	w.checkDecision(&f, &d)
 	told := w.delivered
 	wrote, err := w.carryOut(&f, &d)
+	w.trackPrimary(&f)
 	switch {
 	case errors.Is(err, errKilled):
 		w.Kill()

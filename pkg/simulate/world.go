@@ -77,6 +77,8 @@ type World struct {
 	scaler autoscaler
 	// zeroSince is since when neither the apex Service nor a route leads to the target.
 	zeroSince time.Time
+	// primarySince is since when the operator has seen the Service of the primary lead to a ready pod.
+	primarySince time.Time
 	// allSince is since when all requests are led to the target.
 	allSince time.Time
 	// served is whether anything led to the pods that the target has now.

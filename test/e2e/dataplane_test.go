@@ -26,16 +26,14 @@ const planeVariable = "DATAPLANE"
 
 // dataPlanes lists those that the tests know. The same cases hold for each.
 func dataPlanes() []*dataPlane {
-	traefik := gatewayAPIPlane("traefik-gatewayapi", "default", "traefik", "10.244.255.1:81", "10.244.255.1:8003/metrics",
-		ability{header: true, cookie: true, beside: true})
-	traefik.lateToFind = true
 	return append([]*dataPlane{
 		contourPlane(),
 		skipperPlane(),
 		gatewayAPIPlane("gatewayapi", "default", "gatewayapi", "10.244.255.1:8080", "10.244.255.1:8006/stats/prometheus",
 			ability{header: true, cookie: true, beside: true, affinity: true, mirror: true}),
 		traefikPlane(),
-		traefik,
+		gatewayAPIPlane("traefik-gatewayapi", "default", "traefik", "10.244.255.1:81", "10.244.255.1:8003/metrics",
+			ability{header: true, cookie: true, beside: true}),
 	}, istioPlanes()...)
 }
 
@@ -64,9 +62,6 @@ type dataPlane struct {
 	spec func(c *v1beta1.Canary, host string)
 	// takesOver is whether the route of the operator is that of the user, who gets it back.
 	takesOver bool
-	// lateToFind is whether a route that was just taken over may lead to pods which the data plane has not found yet: the operator
-	// waits for them to be ready, and not until it has. Requests begin after the take-over then.
-	lateToFind bool
 	// able is what beside weights the data plane does for a Canary.
 	able ability
 	// route is what the operator leads requests by.

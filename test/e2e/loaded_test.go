@@ -47,9 +47,7 @@ func (l *loaded) begin() {
 		return
 	}
 	l.behind()
-	if !l.plane.lateToFind {
-		l.load = l.loadTo(l.plane.address, l.host)
-	}
+	l.load = l.loadTo(l.plane.address, l.host)
 }
 
 // operates starts an operator. It waits for the data plane as long as an installed one does.
@@ -84,9 +82,6 @@ func (l *loaded) onboard(edits ...func(*v1beta1.Canary)) {
 	l.settled(v1beta1.CanaryPhaseInitialized)
 	if l.plane != nil {
 		l.leadToCanary()
-	}
-	if l.load == nil {
-		l.load = l.loadTo(l.plane.address, l.host)
 	}
 	l.rests(v1)
 }

@@ -77,6 +77,12 @@ type RolloutStatus struct {
 	// +optional
 	CanaryIdle bool `json:"canaryIdle,omitempty"`
 
+	// PrimaryReadySince is since when a primary that is about to get its first requests has been
+	// seen ready behind its Service. It gets them when the propagation delay has passed since then:
+	// proxies hear of pods as late as of routes.
+	// +optional
+	PrimaryReadySince *metav1.MicroTime `json:"primaryReadySince,omitempty"`
+
 	// Mirror says that requests are to be copied to the canary.
 	// +optional
 	Mirror bool `json:"mirror,omitempty"`

@@ -1480,6 +1480,10 @@ func (in *RolloutStatus) DeepCopyInto(out *RolloutStatus) {
 		in, out := &in.CanaryDrainedAt, &out.CanaryDrainedAt
 		*out = (*in).DeepCopy()
 	}
+	if in.PrimaryReadySince != nil {
+		in, out := &in.PrimaryReadySince, &out.PrimaryReadySince
+		*out = (*in).DeepCopy()
+	}
 	if in.Routing != nil {
 		in, out := &in.Routing, &out.Routing
 		*out = make([]RoutingRef, len(*in))

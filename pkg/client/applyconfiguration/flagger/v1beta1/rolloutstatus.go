@@ -44,6 +44,10 @@ type RolloutStatusApplyConfiguration struct {
 	CanaryDrainedAt *v1.MicroTime `json:"canaryDrainedAt,omitempty"`
 	// CanaryIdle is set as long as no request was led to the pods of the target in this run.
 	CanaryIdle *bool `json:"canaryIdle,omitempty"`
+	// PrimaryReadySince is since when a primary that is about to get its first requests has been
+	// seen ready behind its Service. It gets them when the propagation delay has passed since then:
+	// proxies hear of pods as late as of routes.
+	PrimaryReadySince *v1.MicroTime `json:"primaryReadySince,omitempty"`
 	// Mirror says that requests are to be copied to the canary.
 	Mirror *bool `json:"mirror,omitempty"`
 	// Audience says which requests the canary weight is a share of: all, or matched for those
@@ -176,6 +180,14 @@ func (b *RolloutStatusApplyConfiguration) WithCanaryDrainedAt(value v1.MicroTime
 // If called multiple times, the CanaryIdle field is set to the value of the last call.
 func (b *RolloutStatusApplyConfiguration) WithCanaryIdle(value bool) *RolloutStatusApplyConfiguration {
 	b.CanaryIdle = &value
+	return b
+}
+
+// WithPrimaryReadySince sets the PrimaryReadySince field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PrimaryReadySince field is set to the value of the last call.
+func (b *RolloutStatusApplyConfiguration) WithPrimaryReadySince(value v1.MicroTime) *RolloutStatusApplyConfiguration {
+	b.PrimaryReadySince = &value
 	return b
 }
 
