@@ -1,4 +1,5 @@
-// Command loadtester runs what the webhooks of Canaries ask for: load, tests, and gates that people open and close.
+// Command loadtester runs what the webhooks of Canaries ask for: load, tests, and gates that people open and close. Called as hey
+// or ghz, or with that as its first argument, it is that tool.
 package main
 
 import (
@@ -25,6 +26,9 @@ import (
 const grace = time.Minute
 
 func main() {
+	if run, args := toolOf(os.Args); run != nil {
+		os.Exit(run(process.UntilSignal(), args, os.Stdout, os.Stderr))
+	}
 	o, err := parse(os.Args[1:], os.Stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -58,6 +62,11 @@ func main() {
 // run serves until ctx ends.
 func run(ctx context.Context, o *options, log *zap.Logger) error {
 	log.Info("starting load tester", zap.String("version", version.Version), zap.String("revision", version.Revision), zap.String("port", o.port))
+	if remove, err := installTools(); err != nil {
+		log.Warn("hey and ghz are not built in", zap.Error(err))
+	} else {
+		defer remove()
+	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	tester, err := loadtester.New(loadtester.Options{
