@@ -22,7 +22,7 @@ func (op *operator) notifier() notify.Notifier {
 		NoCrossNamespaceRefs: op.options.noCrossNamespaceRefs,
 		Providers:            alertProviders{op.factory.Flagger().V1beta1().AlertProviders().Lister()},
 		Secrets:              secrets{op.clients.kube},
-		Sender:               &notify.Sender{Transports: outbound.NewTransports(clock.RealClock{})},
+		Sender:               &notify.Sender{Transports: outbound.NewTransports(clock.RealClock{}), Threads: notify.NewThreads()},
 	}
 }
 

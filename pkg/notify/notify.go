@@ -30,6 +30,8 @@ type Alert struct {
 	Wanted []v1beta1.CanaryAlert
 	// Key is the same when an alert is sent again after a crash.
 	Key string
+	// Rollout names the rollout of the Canary that the alert belongs to. Receivers that know threads show its alerts in one.
+	Rollout string
 	// Time is when the alert was made.
 	Time time.Time
 }

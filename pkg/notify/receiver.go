@@ -22,6 +22,9 @@ type Receiver struct {
 	Channel, Username string
 	// Proxy is the URL of an HTTP proxy. Default: that of the environment.
 	Proxy string
+
+	// thread is the message that the next one answers.
+	thread string
 }
 
 const (
@@ -50,7 +53,7 @@ func formats() map[string]format {
 		"gchat":        gchat,
 		"msteams":      msteams,
 		"rocket":       rocket,
-		"slack":        slack,
+		slackType:      slack,
 		"webhook":      webhook,
 	}
 }

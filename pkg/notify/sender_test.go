@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -252,5 +253,91 @@ func TestLinkLocalAddressesAreRefused(t *testing.T) {
 		if err := sender().Send(t.Context(), r, sample(v1beta1.SeverityInfo)); !errors.Is(err, outbound.ErrLinkLocal) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// slackRoom answers a bot as Slack does, with what each message is called. Answers to the message called deleted are refused.
+func slackRoom(t *testing.T, deleted string) (*room, func() []slackMessage) {
+	t.Helper()
+	var n atomic.Int64
+	var r *room
+	r = newRoom(t, func(w http.ResponseWriter, _ *http.Request) {
+		posts := r.got()
+		var m slackMessage
+		_ = json.Unmarshal(posts[len(posts)-1].body, &m)
+		if deleted != "" && m.ThreadTS == deleted {
+			_, _ = io.WriteString(w, `{"ok":false,"error":"cannot_reply_to_message"}`)
+			return
+		}
+		_, _ = fmt.Fprintf(w, `{"ok":true,"channel":"C1","ts":"%d.0","message":{}}`, n.Add(1))
+	})
+	return r, func() []slackMessage {
+		posts := r.got()
+		messages := make([]slackMessage, len(posts))
+		for i := range posts {
+			if err := json.Unmarshal(posts[i].body, &messages[i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return messages
+	}
+}
+
+// What is told of one revision is one thread, and what fails is seen in the channel as well.
+func TestThreads(t *testing.T) {
+	r, posted := slackRoom(t, "")
+	s, bot := sender(), Receiver{Type: "slack", Address: r.URL, Token: "t", Channel: "releases"}
+	s.Threads = NewThreads()
+	other := bot
+	other.Channel = "others"
+	anybody := bot
+	anybody.Token = ""
+	for _, step := range []struct {
+		to       Receiver
+		rollout  string
+		severity v1beta1.AlertSeverity
+		want     string
+		seen     bool
+	}{
+		{bot, "v2", v1beta1.SeverityInfo, "", false},
+		{bot, "v2", v1beta1.SeverityWarn, "1.0", false},
+		{other, "v2", v1beta1.SeverityError, "", false},
+		{bot, "v2", v1beta1.SeverityError, "1.0", true},
+		{bot, "v3", v1beta1.SeverityInfo, "", false},
+		{bot, "v3", v1beta1.SeverityInfo, "5.0", false},
+		{anybody, "v3", v1beta1.SeverityInfo, "", false},
+		{bot, "", v1beta1.SeverityInfo, "", false},
+	} {
+		a := sample(step.severity)
+		a.Rollout = step.rollout
+		if err := s.Send(t.Context(), step.to, a); err != nil {
+			t.Fatal(err)
+		}
+		all := posted()
+		if m := all[len(all)-1]; m.ThreadTS != step.want || m.ReplyBroadcast != step.seen {
+			t.Errorf("message %d to %s about %q answers %q, shown %t, want %q, %t",
+				len(all), step.to.Channel, step.rollout, m.ThreadTS, m.ReplyBroadcast, step.want, step.seen)
+		}
+	}
+}
+
+// An alert whose thread is gone is a message of its own, and the next ones answer that.
+func TestThreadThatIsGone(t *testing.T) {
+	r, posted := slackRoom(t, "1.0")
+	s := sender()
+	s.Threads = NewThreads()
+	a := sample(v1beta1.SeverityInfo)
+	a.Rollout = "v2"
+	for range 3 {
+		if err := s.Send(t.Context(), Receiver{Type: "slack", Address: r.URL, Token: "t"}, a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var answered []string
+	for _, m := range posted() {
+		answered = append(answered, m.ThreadTS)
+	}
+	if want := []string{"", "1.0", "", "2.0"}; !slices.Equal(answered, want) {
+		t.Errorf("messages answer %q, want %q", answered, want)
 	}
 }

@@ -18,6 +18,11 @@ type slackMessage struct {
 	IconURL     string            `json:"icon_url"`
 	IconEmoji   string            `json:"icon_emoji"`
 	Attachments []slackAttachment `json:"attachments"`
+
+	// ThreadTS is the message of a bot that this one answers, ReplyBroadcast shows the answer in the channel as well,
+	// https://api.slack.com/methods/chat.postMessage.
+	ThreadTS       string `json:"thread_ts,omitempty"`
+	ReplyBroadcast bool   `json:"reply_broadcast,omitempty"`
 }
 
 type slackAttachment struct {
@@ -45,8 +50,13 @@ func slackBody(r Receiver, a Alert, good, bad string) slackMessage {
 	return slackMessage{Channel: r.Channel, Username: r.Username, IconEmoji: ":rocket:", Attachments: []slackAttachment{attachment}}
 }
 
+const slackType = "slack"
+
 func slack(r Receiver, address *url.URL, a Alert) (message, error) {
-	m := message{address: address, body: slackBody(r, a, "good", "danger")}
+	body := slackBody(r, a, "good", "danger")
+	// What failed must not hide in a thread.
+	body.ThreadTS, body.ReplyBroadcast = r.thread, r.thread != "" && a.Severity == v1beta1.SeverityError
+	m := message{address: address, body: body}
 	if r.Token != "" {
 		m.sign = func(header http.Header, _ []byte) { header.Set("Authorization", "Bearer "+r.Token) }
 		m.check = checkSlack

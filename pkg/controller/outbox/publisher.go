@@ -271,7 +271,7 @@ func (p *Publisher) tellReceivers(ctx context.Context, box *outbox, c *v1beta1.C
 // alert sends the alert of a notice. Who should have got it and did not may be told by an event.
 func (p *Publisher) alert(ctx context.Context, c *v1beta1.Canary, n *v1beta1.Notice) {
 	a := notify.NewAlert(c, n.Alert.Severity, n.Alert.Message, p.cfg.ClusterName, n.Alert.Details)
-	a.Key, a.Time = keyOfNotice(c, n), p.cfg.Clock.Now()
+	a.Key, a.Rollout, a.Time = keyOfNotice(c, n), n.Revision, p.cfg.Clock.Now()
 	err := p.cfg.Notifier.Notify(ctx, a)
 	if err == nil || ctx.Err() != nil {
 		return
