@@ -1,0 +1,175 @@
+package charts
+
+// flaggerContract are all values of Flagger's own chart, with the values that its users give them.
+const flaggerContract = `
+image: {repository: ghcr.io/fluxcd/flagger, tag: 1.44.0, pullPolicy: IfNotPresent, pullSecret: registry}
+annotations: {team: delivery}
+deploymentLabels: {tier: control}
+podAnnotations: {prometheus.io/scrape: "true", linkerd.io/inject: disabled}
+podLabels: {sidecar: none}
+podPriorityClassName: system-cluster-critical
+logLevel: debug
+metricsServer: http://prometheus.monitoring:9090
+meshProvider: istio
+namespace: ""
+selectorLabels: app,service
+configTracking: {enabled: true}
+ingressAnnotationsPrefix: custom.ingress.kubernetes.io
+ingressClass: contour
+includeLabelPrefix: app.kubernetes.io
+threadiness: 4
+eventWebhook: https://events.example.com/flagger
+clusterName: production
+noCrossNamespaceRefs: true
+kubeconfigQPS: "200"
+kubeconfigBurst: 400
+slack: {user: ship, channel: releases, url: https://hooks.slack.com/services/1, proxy: null, proxyUrl: http://proxy:3128}
+msteams: {url: https://example.webhook.office.com/1, proxyUrl: http://proxy:3128}
+env:
+- name: SLACK_URL
+  valueFrom: {secretKeyRef: {name: slack, key: url}}
+leaderElection: {enabled: true, replicaCount: 2}
+serviceAccount: {create: true, name: delivery, annotations: {iam.gke.io/gcp-service-account: delivery@example.com}}
+rbac: {create: true, pspEnabled: false}
+crd: {create: false}
+linkerdAuthPolicy: {create: true, namespace: linkerd-viz}
+securityContext: {enabled: true, context: {readOnlyRootFilesystem: true, runAsUser: 10001}}
+resources: {limits: {memory: 1Gi, cpu: 1}, requests: {memory: 64Mi, cpu: 10m}}
+nodeSelector: {kubernetes.io/os: linux}
+tolerations: [{key: control, operator: Exists}]
+affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: []}}
+serviceMonitor: {enabled: true, honorLabels: true, namespace: monitoring, labels: {release: prometheus}}
+podMonitor: {enabled: true, namespace: monitoring, interval: 30s, additionalLabels: {release: prometheus}, honorLabels: true}
+podDisruptionBudget: {enabled: true, minAvailable: 1}
+prometheus: {install: false, image: "docker.io/prom/prometheus:v2.41.0", pullSecret: null, retention: 2h, securityContext: {enabled: false, context: {runAsUser: 10001}}}
+controlplane: {kubeconfig: {secretName: mesh, key: kubeconfig}}
+additionalVolumes: [{name: ca, configMap: {name: ca}}]
+additionalVolumeMounts: [{name: ca, mountPath: /etc/ca}]
+nameOverride: ""
+fullnameOverride: ""
+`
+
+// flaggerSets are values whose renders are in testdata, from where a test of the operator sends them to a real API server.
+var flaggerSets = map[string]string{
+	"default":  ``,
+	"contract": flaggerContract,
+	"available": `
+meshProvider: gatewayapi:v1
+leaderElection: {replicaCount: 2}
+podPriorityClassName: system-cluster-critical
+podDisruptionBudget: {enabled: true}
+networkPolicy:
+  enabled: true
+  from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]
+  egress: [{}]
+deletionWarning: {enabled: true, action: Deny}
+revertOnDeletion: true
+maxConcurrentRollouts: 5
+`,
+	"elected": `
+namespace: shop
+meshProvider: istio
+leaderElection: {enabled: true}
+`,
+	"namespaced": `
+namespace: shop
+meshProvider: contour
+rbac: {providers: [kuma, nginx]}
+prometheus: {install: true, pullSecret: registry}
+`,
+	"prometheus": `
+meshProvider: appmesh:v1beta2
+prometheus: {install: true}
+`,
+	"openshift": `
+meshProvider: kubernetes
+securityContext: {enabled: false}
+configTracking: {enabled: false}
+`,
+}
+
+// loadtesterContract are all values of Flagger's own chart, with the values that its users give them.
+const loadtesterContract = `
+replicaCount: 1
+image: {repository: ghcr.io/fluxcd/flagger-loadtester, tag: 0.38.0, pullPolicy: IfNotPresent, pullSecret: registry}
+podLabels: {sidecar: none}
+podAnnotations: {prometheus.io/scrape: "true", appmesh.k8s.aws/ports: "8080"}
+podPriorityClassName: system-cluster-critical
+logLevel: warning
+cmd: {timeout: 2h30m, namespaceRegexp: "^shop-"}
+env: [{name: HELM_DRIVER, value: secret}]
+service: {type: ClusterIP, port: 8080}
+resources: {requests: {cpu: 10m, memory: 64Mi}}
+volumes: [{name: scripts, configMap: {name: scripts}}]
+volumeMounts: [{name: scripts, mountPath: /home/app/scripts}]
+nodeSelector: {kubernetes.io/os: linux}
+tolerations: [{key: control, operator: Exists}]
+affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: []}}
+rbac:
+  create: true
+  scope: cluster
+  rules: [{apiGroups: [""], resources: [pods], verbs: [list, get]}]
+  serviceAccountAnnotations: {iam.gke.io/gcp-service-account: tester@example.com}
+serviceAccountName: ""
+meshName: ""
+backends: []
+appmesh: {enabled: false, backends: [podinfo, podinfo-canary]}
+istio: {enabled: true, host: tester.example.com, gateway: {enabled: true}, tls: {enabled: true, httpsRedirect: true}}
+securityContext: {enabled: true, context: {readOnlyRootFilesystem: true, runAsUser: 100, runAsGroup: 101}}
+podSecurityContext: {enabled: true, context: {fsGroup: 101, fsGroupChangePolicy: OnRootMismatch}}
+podDisruptionBudget: {enabled: true, minAvailable: 1}
+nameOverride: ""
+fullnameOverride: ""
+`
+
+// podinfoContract are all values of Flagger's own chart, with the values that its users give them.
+const podinfoContract = `
+image: {repository: ghcr.io/stefanprodan/podinfo, tag: 6.1.3, pullPolicy: IfNotPresent}
+podAnnotations: {linkerd.io/inject: enabled}
+service: {enabled: false, type: ClusterIP, port: 9898}
+hpa: {enabled: true, minReplicas: 2, maxReplicas: 4, cpu: 80, memory: 512Mi}
+canary:
+  enabled: true
+  istioTLS: DISABLE
+  istioIngress: {enabled: true, gateway: istio-system/public-gateway, host: podinfo.example.com}
+  analysis: {interval: 15s, threshold: 10, maxWeight: 50, stepWeight: 5}
+  thresholds: {successRate: 99, latency: 500}
+  loadtest: {enabled: true, url: "http://flagger-loadtester.test/"}
+  helmtest: {enabled: true, url: "http://flagger-helmtester.kube-system/"}
+resources: {limits: null, requests: {cpu: 100m, memory: 32Mi}}
+nodeSelector: {}
+tolerations: []
+affinity: {}
+logLevel: info
+backend: http://backend-podinfo:9898/echo
+backends: []
+message: hello
+faults: {delay: false, error: false}
+httpServer: {timeout: 30s}
+nameOverride: ""
+fullnameOverride: ""
+`
+
+// sets are values by chart and name. Their renders are in testdata, from where a test of the operator sends them to a real API server.
+var sets = map[string]map[string]string{
+	"flagger": flaggerSets,
+	"loadtester": {
+		"default":  ``,
+		"contract": loadtesterContract,
+		"role":     `{rbac: {create: true, rules: [{apiGroups: [apps], resources: [deployments], verbs: [get]}]}, networkPolicy: {enabled: true}}`,
+		"appmesh":  `appmesh: {enabled: true}`,
+		"appmesh1": `{meshName: global, backends: [podinfo.test, podinfo-canary.test]}`,
+		"openshift": `
+securityContext: {enabled: false}
+rbac: {create: true, scope: cluster}
+serviceAccountName: tester
+`,
+	},
+	"podinfo": {
+		"default":  ``,
+		"contract": podinfoContract,
+		"service":  `{service: {enabled: true}, hpa: {enabled: false}}`,
+		"canary":   `canary: {enabled: true}`,
+		"backends": `{backend: "http://one:9898/echo", backends: ["http://two:9898/echo", "http://three:9898/echo"], faults: {delay: true, error: true}}`,
+	},
+}
