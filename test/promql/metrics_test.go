@@ -87,19 +87,27 @@ func (s scenario) together() bool {
 	return s.primary != s.canary && s.primary != requests{unseen: scrapes + 1}
 }
 
-// A canary that answers nothing but errors has never exported a series of successes.
-func TestOnlyErrors(t *testing.T) {
+// A canary that has given one kind of answer alone, errors or not, has exported a single series of requests.
+func TestASingleSeries(t *testing.T) {
 	for name, e := range exports(t) {
-		t.Run(name, func(t *testing.T) {
-			s := scenario{primary: requests{ok: 20, milliseconds: 40}, canary: requests{failed: 20, milliseconds: 40}}
-			success, _ := judged(t, name, e, store(t, e, s, func(l labels.Labels, of side) (labels.Labels, bool) {
-				code := l.Get(e.code)
-				return l, of != canary || code == "" || strings.HasPrefix(code, "5")
-			}))
-			if e.together == "" {
-				expect(t, "success rate", success, analysis.Fail, false)
-			}
-		})
+		for what, c := range map[string]struct {
+			canary requests
+			want   analysis.Outcome
+		}{
+			"errors":    {requests{failed: 20, milliseconds: 40}, analysis.Fail},
+			"successes": {requests{ok: 20, milliseconds: 40}, analysis.Pass},
+		} {
+			t.Run(name+"/"+what, func(t *testing.T) {
+				s := scenario{primary: requests{ok: 20, milliseconds: 40}, canary: c.canary}
+				success, _ := judged(t, name, e, store(t, e, s, func(l labels.Labels, of side) (labels.Labels, bool) {
+					code := l.Get(e.code)
+					return l, of != canary || code == "" || strings.HasPrefix(code, "5") == (c.want == analysis.Fail)
+				}))
+				if e.together == "" {
+					expect(t, "success rate", success, c.want, false)
+				}
+			})
+		}
 	}
 }
 
