@@ -20,6 +20,7 @@ import (
 	listers "flagger.app/flagger/pkg/client/listers/flagger/v1beta1"
 	"flagger.app/flagger/pkg/controller"
 	"flagger.app/flagger/pkg/router/knative"
+	"flagger.app/flagger/pkg/telemetry"
 	"flagger.app/flagger/pkg/version"
 )
 
@@ -38,8 +39,8 @@ type clients struct {
 	separateMesh bool
 }
 
-func connect(o *options) (*clients, error) {
-	cfg, err := restConfig(o, o.kubeconfig)
+func connect(o *options, recorder *telemetry.Recorder) (*clients, error) {
+	cfg, err := restConfig(o, o.kubeconfig, recorder)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +55,7 @@ func connect(o *options) (*clients, error) {
 		return nil, err
 	}
 	if o.kubeconfigServiceMesh != "" {
-		if err := c.connectMesh(o, cfg.Host); err != nil {
+		if err := c.connectMesh(o, cfg.Host, recorder); err != nil {
 			return nil, err
 		}
 	}
@@ -62,8 +63,8 @@ func connect(o *options) (*clients, error) {
 	return c, err
 }
 
-func (c *clients) connectMesh(o *options, mainHost string) error {
-	cfg, err := restConfig(o, o.kubeconfigServiceMesh)
+func (c *clients) connectMesh(o *options, mainHost string, recorder *telemetry.Recorder) error {
+	cfg, err := restConfig(o, o.kubeconfigServiceMesh, recorder)
 	if err != nil {
 		return err
 	}
@@ -79,7 +80,7 @@ func (c *clients) connectMesh(o *options, mainHost string) error {
 	return nil
 }
 
-func restConfig(o *options, kubeconfig string) (*rest.Config, error) {
+func restConfig(o *options, kubeconfig string, recorder *telemetry.Recorder) (*rest.Config, error) {
 	cfg, err := loadConfig(o.master, kubeconfig)
 	if errors.Is(err, rest.ErrNotInCluster) {
 		return nil, fmt.Errorf("this is no pod of a cluster: %w: set -kubeconfig to the path of a kubeconfig", err)
@@ -89,7 +90,9 @@ func restConfig(o *options, kubeconfig string) (*rest.Config, error) {
 	}
 	cfg.QPS, cfg.Burst = float32(o.qps), o.burst
 	cfg.UserAgent = "flagger/" + version.Version
-	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return patient{next, o.timeout, clock.RealClock{}} })
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return recorder.Calls(patient{next, o.timeout, clock.RealClock{}}, clock.RealClock{})
+	})
 	return cfg, nil
 }
 

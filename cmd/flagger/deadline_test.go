@@ -13,6 +13,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
+
+	"flagger.app/flagger/pkg/telemetry"
 )
 
 // mute is a server that begins its answers and never ends them; to /silent it does not even begin. It says when it was asked.
@@ -162,7 +164,8 @@ func TestWritesKeepTheirDeadline(t *testing.T) {
 func TestEveryClientHasTheLimit(t *testing.T) {
 	server, _ := mute(t)
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
-	c, err := connect(&options{master: server.URL, timeout: 20 * time.Millisecond, election: electionOptions{renewDeadline: time.Hour}})
+	recorder := telemetry.New("test", "istio")
+	c, err := connect(&options{master: server.URL, timeout: 20 * time.Millisecond, election: electionOptions{renewDeadline: time.Hour}}, recorder)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,5 +175,11 @@ func TestEveryClientHasTheLimit(t *testing.T) {
 		if _, err := client.Get().AbsPath("/silent").DoRaw(t.Context()); err == nil || !strings.Contains(err.Error(), "-kubeconfig-timeout") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	w := httptest.NewRecorder()
+	recorder.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	host := strings.TrimPrefix(server.URL, "http://")
+	if want := `rest_client_requests_total{code="error",host="` + host + `",method="GET"} 3`; !strings.Contains(w.Body.String(), want) {
+		t.Errorf("no %s", want)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
+	"flagger.app/flagger/pkg/hook"
 	"flagger.app/flagger/pkg/metrics"
 )
 
@@ -36,6 +37,7 @@ type options struct {
 	msteams teamsOptions
 
 	eventWebhook, clusterName string
+	eventFormat               string
 
 	namespace, meshProvider, includeLabelPrefix, selectorLabels string
 	ingressAnnotationsPrefix, ingressClass                      string
@@ -154,6 +156,7 @@ func (o *options) bindOutput(fs *flag.FlagSet) {
 	fs.StringVar(&o.msteams.url, "msteams-url", "", "MS Teams incoming webhook URL.")
 	fs.StringVar(&o.msteams.proxyURL, "msteams-proxy-url", "", "MS Teams proxy URL.")
 	fs.StringVar(&o.eventWebhook, "event-webhook", "", "Webhook for the events of Canaries that have no webhook of type event.")
+	fs.StringVar(&o.eventFormat, "event-webhook-format", string(hook.FormatFlagger), "What webhooks of type event and -event-webhook get: flagger is the payload of all webhooks; cloudevents is CloudEvents 1.0 in JSON, cloudevents-binary the same in its binary mode.")
 	fs.StringVar(&o.clusterName, "cluster-name", "", "Cluster name to be included in alerts.")
 }
 
@@ -237,6 +240,9 @@ func (o *options) check() error {
 	}
 	if o.maxRollouts < 0 {
 		return fmt.Errorf("-max-concurrent-rollouts must not be negative; 0 means no limit")
+	}
+	if _, err := hook.ParseFormat(o.eventFormat); err != nil {
+		return fmt.Errorf("-event-webhook-format: %w", err)
 	}
 	_, err := o.metrics.server()
 	return err

@@ -20,6 +20,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"flagger.app/flagger/pkg/metrics"
+	"flagger.app/flagger/pkg/telemetry"
 )
 
 var update = flag.Bool("update", false, "write docs/flags.md")
@@ -180,7 +181,7 @@ func TestHelp(t *testing.T) {
 
 func TestErrorOutsideOfAClusterNamesTheFlag(t *testing.T) {
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
-	_, err := connect(&options{})
+	_, err := connect(&options{}, telemetry.New("test", "istio"))
 	if err == nil || !strings.Contains(err.Error(), "set -kubeconfig") || strings.Contains(err.Error(), `""`) {
 		t.Errorf("error %v", err)
 	}

@@ -44,7 +44,8 @@ type operator struct {
 func run(ctx context.Context, o *options, log *zap.Logger) error {
 	log.Info("starting flagger", zap.String("version", version.Version), zap.String("revision", version.Revision),
 		zap.String("mesh-provider", o.meshProvider), zap.String("namespace", o.namespace))
-	c, err := connect(o)
+	recorder := telemetry.New(version.Version, o.meshProvider)
+	c, err := connect(o, recorder)
 	if err != nil {
 		return err
 	}
@@ -58,19 +59,19 @@ func run(ctx context.Context, o *options, log *zap.Logger) error {
 	if err := controller.CheckServer(ctx, c.kube.Discovery(), c.main.Dynamic, o.namespace); err != nil {
 		return err
 	}
-	op, err := newOperator(o, c, log, providers)
+	op, err := newOperator(o, c, log, recorder, providers)
 	if err != nil {
 		return err
 	}
 	return op.run(ctx)
 }
 
-func newOperator(o *options, c *clients, log *zap.Logger, providers controller.Providers) (*operator, error) {
+func newOperator(o *options, c *clients, log *zap.Logger, recorder *telemetry.Recorder, providers controller.Providers) (*operator, error) {
 	op := &operator{
 		options:  o,
 		clients:  c,
 		log:      log,
-		recorder: telemetry.New(version.Version, o.meshProvider),
+		recorder: recorder,
 		factory:  externalversions.NewSharedInformerFactoryWithOptions(c.flagger, 0, externalversions.WithNamespace(o.namespace)),
 	}
 	found := op.factory.Flagger().V1beta1().MetricTemplates()
@@ -85,6 +86,7 @@ func newOperator(o *options, c *clients, log *zap.Logger, providers controller.P
 	op.evaluator = &metrics.Evaluator{
 		Server:               metricsServer,
 		FlagProvider:         o.meshProvider,
+		Asked:                recorder.Query,
 		NoCrossNamespaceRefs: o.noCrossNamespaceRefs,
 		Templates:            templates{found.Lister()},
 		Secrets:              secrets{c.kube},
@@ -123,13 +125,15 @@ func (op *operator) run(ctx context.Context) error {
 
 // config puts the controller together.
 func config(o *options, c *clients, log *zap.Logger, providers controller.Providers, recorder *telemetry.Recorder, evaluator *metrics.Evaluator, notifier notify.Notifier) controller.Config {
+	hooks := hook.NewCaller(clock.RealClock{})
+	hooks.Events = hook.Format(o.eventFormat)
 	return controller.Config{
 		Main:                 c.main,
 		Mesh:                 c.mesh,
 		Kube:                 c.kube,
 		Providers:            providers,
 		Metrics:              evaluator,
-		Hooks:                hook.NewCaller(clock.RealClock{}),
+		Hooks:                hooks,
 		Notifier:             notifier,
 		Telemetry:            recorder,
 		Clock:                clock.RealClock{},

@@ -117,10 +117,11 @@ type memory struct {
 func New(cfg Config) (*Controller, error) {
 	c := &Controller{
 		Config: cfg,
-		queue:  workqueue.NewQueue(cfg.Clock),
+		queue:  workqueue.NewMeasuredQueue(cfg.Clock, cfg.Telemetry.Queue("canaries")),
 		index:  cache.NewIndex(),
 		known:  map[string]*memory{},
 	}
+	c.Hooks = &telemetry.Hooks{Caller: cfg.Hooks, Recorder: cfg.Telemetry, Clock: cfg.Clock}
 	c.workers = workqueue.NewWorkers(c.queue, cfg.Workers)
 	c.inquiries = inquiry.New[rollout.Answer](cfg.Clock, c.queue.Add)
 	c.main = c.newSite(cfg.Main)
@@ -131,7 +132,7 @@ func New(cfg Config) (*Controller, error) {
 	}
 	c.workloads = workload.NewKinds(c.main.Client(), cfg.Workload)
 	c.publisher = outbox.New(outbox.Config{
-		Kube: cfg.Kube, Hooks: cfg.Hooks, Notifier: cfg.Notifier, Clock: cfg.Clock, Log: cfg.Log,
+		Kube: cfg.Kube, Hooks: c.Hooks, Notifier: cfg.Notifier, Clock: cfg.Clock, Log: cfg.Log, Telemetry: cfg.Telemetry,
 		EventWebhook: cfg.EventWebhook, ClusterName: cfg.Settings.ClusterName, Delivered: c.queue.Remind,
 	})
 	var err error

@@ -16,6 +16,7 @@ func (c *Controller) observeOutcomes(v *view, stored *v1beta1.Canary, d rollout.
 		return
 	}
 	c.Telemetry.Phase(stored, stored.Status.Phase)
+	c.Telemetry.Spent(stored, v.facts.Now)
 	if v.facts.Routes.Known {
 		c.Telemetry.Weights(stored, 100-v.facts.Routes.CanaryWeight, v.facts.Routes.CanaryWeight)
 	}
@@ -32,6 +33,9 @@ func (c *Controller) observeOutcomes(v *view, stored *v1beta1.Canary, d rollout.
 			c.Telemetry.Failed(stored)
 		case rollout.OutcomeAnalyzed:
 			c.Telemetry.Duration(stored, c.Clock.Since(since))
+			if v.facts.Checks.Metrics != nil {
+				c.Telemetry.Checks(stored, v.facts.Checks.Metrics.Readings)
+			}
 		}
 	}
 }

@@ -152,6 +152,7 @@ func TestB29_NumbersOfARolloutAreServedAndGo(t *testing.T) {
 			`flagger_canary_status{name="podinfo",namespace="test"} 2`,
 			`flagger_canary_phase{name="podinfo",namespace="test",phase="Failed"} 1`,
 			`flagger_canary_metric_analysis{metric="errors",name="podinfo",namespace="test"} 98`,
+			`flagger_canary_checks_total{metric="errors",name="podinfo",namespace="test",outcome="fail"} 1`,
 		}},
 	} {
 		t.Run(name, inBubble(func(t *testing.T) {
@@ -184,6 +185,11 @@ func TestB29_NumbersOfARolloutAreServedAndGo(t *testing.T) {
 			}
 			if !slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "flagger_canary_duration_seconds_count{") }) {
 				t.Errorf("no durations in %q", got)
+			}
+			if !slices.ContainsFunc(got, func(s string) bool {
+				return strings.HasPrefix(s, `flagger_canary_phase_seconds_total{name="podinfo",namespace="test",phase="Progressing",wait="none"}`)
+			}) {
+				t.Errorf("no time in the phases in %q", got)
 			}
 			if err := a.client.Tracker().Delete(canaryResource, "test", "podinfo"); err != nil {
 				t.Fatal(err)

@@ -31,6 +31,8 @@ const (
 	maxDrain = 256 << 10
 )
 
+const contentTypeJSON = "application/json"
+
 // HeaderIdempotencyKey lets receivers recognize a call they have answered before: calls are repeated after a crash.
 const HeaderIdempotencyKey = "Idempotency-Key"
 
@@ -46,6 +48,9 @@ type Result struct {
 
 // Caller calls webhooks. Its calls share connections. It is safe for concurrent use.
 type Caller struct {
+	// Events is the form of what webhooks of type event get. Default: FormatFlagger.
+	Events Format
+
 	clock        clock.Clock
 	verify, skip *http.Client
 }
@@ -98,7 +103,7 @@ func (c *Caller) Call(ctx context.Context, h v1beta1.CanaryWebhook, payload Payl
 	if err != nil {
 		return Result{Text: err.Error()}
 	}
-	body, err := json.Marshal(payload.withMetadata(h.Metadata))
+	body, header, err := c.encode(h, payload.withMetadata(h.Metadata), idempotencyKey)
 	if err != nil {
 		return Result{Text: fmt.Sprintf("webhook %s: payload: %v", h.Name, err)}
 	}
@@ -106,13 +111,30 @@ func (c *Caller) Call(ctx context.Context, h v1beta1.CanaryWebhook, payload Payl
 		client:  c.verify,
 		url:     target,
 		body:    body,
-		key:     idempotencyKey,
+		header:  header,
 		timeout: timeout,
 	}
 	if h.DisableTLS {
 		call.client = c.skip
 	}
 	return c.repeat(ctx, call, int(h.Retries)+1)
+}
+
+// encode is the body of a call and the headers that it has.
+func (c *Caller) encode(h v1beta1.CanaryWebhook, payload Payload, key string) ([]byte, http.Header, error) {
+	data, err := json.Marshal(payload)
+	if err != nil {
+		return nil, nil, err
+	}
+	format := FormatFlagger
+	if h.GetType() == v1beta1.EventHook {
+		format = c.Events
+	}
+	body, header, err := format.encode(payload, data, key)
+	if err == nil {
+		header.Set(HeaderIdempotencyKey, headerValue(key))
+	}
+	return body, header, err
 }
 
 // timeoutOf reads the timeout of one attempt. Texts shorter than two characters can't be durations and mean the default,
@@ -169,7 +191,7 @@ type call struct {
 	client  *http.Client
 	url     *url.URL
 	body    []byte
-	key     string
+	header  http.Header
 	timeout time.Duration
 }
 
@@ -189,8 +211,7 @@ func (c *call) attempt(ctx context.Context) answer {
 	if err != nil {
 		return answer{err: err}
 	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set(HeaderIdempotencyKey, headerValue(c.key))
+	req.Header = c.header.Clone()
 	resp, err := c.client.Do(req)
 	if err != nil {
 		return answer{err: err}

@@ -18,6 +18,9 @@ type Payload struct {
 	Checksum string `json:"checksum"`
 	// Metadata is that of the webhook. Keys set here win over the webhook's.
 	Metadata map[string]string `json:"metadata,omitempty"`
+
+	// at is when an event happened.
+	at time.Time
 }
 
 // Keys of the metadata of an event.
@@ -30,6 +33,7 @@ const (
 // EventPayload completes a payload for webhooks of type event: eventType is Normal or Warning, the timestamp is sent in
 // milliseconds since 1970.
 func EventPayload(p Payload, eventType, message string, at time.Time) Payload {
+	p.at = at
 	p.Metadata = map[string]string{
 		metadataMessage:   message,
 		metadataType:      eventType,

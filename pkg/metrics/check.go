@@ -84,7 +84,7 @@ func (e *Evaluator) checkQuery(ctx context.Context, c *v1beta1.Canary, t task) e
 	if err != nil {
 		return err
 	}
-	if _, err := e.ask(ctx, q); errors.Is(err, ErrInvalidQuery) {
+	if _, err := e.ask(ctx, c, q); errors.Is(err, ErrInvalidQuery) {
 		return fmt.Errorf("Metric query failed for %s: %s", t.metric.Name, q.remedy(err))
 	}
 	return nil

@@ -51,8 +51,10 @@ type Evaluator struct {
 	Registry Registry
 	// Limit is how long one query may take, but for back-ends that have a limit of their own. Default: Timeout.
 	Limit time.Duration
-	// Clock measures the age of what is remembered. Default: the real one.
+	// Clock measures how long queries take, and the age of what is remembered. Default: the real one.
 	Clock clock.PassiveClock
+	// Asked is told of each query: the type of the back-end, what came of it, and how long it took. It may be nil.
+	Asked func(c *v1beta1.Canary, backend string, err error, took time.Duration)
 
 	once   sync.Once
 	secret remembered
@@ -69,15 +71,24 @@ func (e *Evaluator) registry() Registry {
 
 func (e *Evaluator) limit() time.Duration { return cmp.Or(e.Limit, Timeout) }
 
+func (e *Evaluator) clock() clock.PassiveClock {
+	return cmp.Or[clock.PassiveClock](e.Clock, clock.RealClock{})
+}
+
 // ask queries a back-end under its own limit, or that of all.
-func (e *Evaluator) ask(ctx context.Context, q question) (float64, error) {
+func (e *Evaluator) ask(ctx context.Context, c *v1beta1.Canary, q question) (float64, error) {
 	limit := e.limit()
 	if p, ok := q.provider.(provider.Patient); ok {
 		limit = p.Timeout()
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	return q.provider.Query(ctx, q.query)
+	since := e.clock().Now()
+	value, err := q.provider.Query(ctx, q.query)
+	if e.Asked != nil {
+		e.Asked(c, q.backend, err, e.clock().Since(since))
+	}
+	return value, err
 }
 
 // task is one evaluation of one metric.

@@ -7,13 +7,16 @@ import (
 
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/metrics/prometheus"
 	"flagger.app/flagger/pkg/metrics/provider"
 )
 
 // question is a rendered query, whom to ask, and which fields to name when it fails.
 type question struct {
 	provider Provider
-	query    string
+	// backend is the type of the provider.
+	backend string
+	query   string
 	// scale converts the answer to the unit of a reading.
 	scale float64
 	// addressField and queryField are where the user can mend the address and the query.
@@ -27,7 +30,7 @@ func (e *Evaluator) read(ctx context.Context, c *v1beta1.Canary, t task) analysi
 		return e.unusable(c, t, err)
 	}
 	r := e.reading(c, t)
-	value, err := e.ask(ctx, q)
+	value, err := e.ask(ctx, c, q)
 	switch {
 	case err == nil:
 		r.State, r.Value = analysis.Value, value*q.scale
@@ -81,7 +84,7 @@ func (e *Evaluator) builtIn(ctx context.Context, c *v1beta1.Canary, t task) (que
 	if err != nil {
 		return question{}, fmt.Errorf("Metric query failed for %s: %w", t.metric.Name, err)
 	}
-	q := question{queryField: "spec.provider, which selects the built-in query", scale: 1}
+	q := question{backend: prometheus.Type, queryField: "spec.provider, which selects the built-in query", scale: 1}
 	text := o.successRate()
 	if t.source == analysis.Duration {
 		text = o.latency
@@ -102,7 +105,7 @@ func (e *Evaluator) inline(ctx context.Context, c *v1beta1.Canary, t task) (ques
 	if err != nil {
 		return question{}, fmt.Errorf("Metric query failed for %s: %s: %w", t.metric.Name, field, err)
 	}
-	q := question{query: text, scale: 1, queryField: field}
+	q := question{backend: prometheus.Type, query: text, scale: 1, queryField: field}
 	q.provider, q.addressField, err = e.metricsServer(ctx, c)
 	return q, err
 }
@@ -127,6 +130,7 @@ func (e *Evaluator) template(ctx context.Context, c *v1beta1.Canary, t task) (qu
 	}
 	return question{
 		provider:     p,
+		backend:      found.Spec.Provider.Type,
 		query:        text,
 		scale:        1,
 		addressField: fmt.Sprintf("spec.provider.address of MetricTemplate %s/%s", found.Namespace, found.Name),

@@ -1,7 +1,6 @@
 package metrics
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -75,7 +74,7 @@ func (e *Evaluator) defaultServer(ctx context.Context) (Provider, string, error)
 	if secret := e.Server.Secret; secret.Name != "" {
 		ctx, cancel := context.WithTimeout(ctx, e.limit())
 		defer cancel()
-		data, err := e.secret.read(ctx, e.Secrets, secret, cmp.Or[clock.PassiveClock](e.Clock, clock.RealClock{}))
+		data, err := e.secret.read(ctx, e.Secrets, secret, e.clock())
 		if err != nil {
 			return nil, field, fmt.Errorf("Error building Prometheus client for %s secret %s error: %w; correct the operator's flag -metrics-server-secret",
 				Redacted(e.Server.Address), secret, err)

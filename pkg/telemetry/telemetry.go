@@ -34,6 +34,8 @@ type Recorder struct {
 	metrics map[object][]string
 	// totals are the numbers of Canaries by namespace.
 	totals map[string]int
+	// moments are how Canaries stood when that was last accounted for.
+	moments map[object]moment
 }
 
 type object struct{ namespace, name string }
@@ -54,6 +56,7 @@ func New(version, meshProvider string) *Recorder {
 		targets:  map[object]workloads{},
 		metrics:  map[object][]string{},
 		totals:   map[string]int{},
+		moments:  map[object]moment{},
 	}
 	r.vectors.gauges[nameInfo].WithLabelValues(version, meshProvider).Set(1)
 	return r
@@ -82,6 +85,7 @@ func (r *Recorder) Forget(namespace, name string) {
 	}
 	delete(r.targets, object{namespace, name})
 	delete(r.metrics, object{namespace, name})
+	delete(r.moments, object{namespace, name})
 	r.dropTarget(namespace, target)
 	r.count(namespace, -1)
 }
@@ -172,6 +176,7 @@ func (r *Recorder) Readings(c *v1beta1.Canary, readings []analysis.Reading) {
 		for _, before := range r.metrics[key] {
 			if !slices.Contains(names, before) {
 				gauge.DeleteLabelValues(target, c.Namespace, before)
+				r.vectors.counters[nameChecks].DeletePartialMatch(prometheus.Labels{"name": target, "namespace": c.Namespace, "metric": before})
 			}
 		}
 		r.metrics[key] = names

@@ -1,7 +1,10 @@
 package telemetry
 
 import (
+	"context"
+	"errors"
 	"flag"
+	"fmt"
 	"net/http/httptest"
 	"os"
 	"regexp"
@@ -12,9 +15,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	clocktesting "k8s.io/utils/clock/testing"
 
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/hook"
+	"flagger.app/flagger/pkg/metrics/provider"
 )
 
 var update = flag.Bool("update", false, "write docs/metrics.md anew")
@@ -114,6 +120,27 @@ func everything(r *Recorder, c *v1beta1.Canary) {
 	r.Duration(c, time.Second)
 	r.Succeeded(c, false)
 	r.Failed(c)
+	r.Checks(c, []analysis.Reading{{Metric: v1beta1.CanaryMetric{Name: "m"}, State: analysis.Value, Value: 1}})
+	started := time.Unix(1000, 0)
+	waiting := c.DeepCopy()
+	waiting.Status.Phase = v1beta1.CanaryPhaseWaiting
+	r.Spent(waiting, started)
+	r.Spent(c, started.Add(time.Second))
+	late(r, c)
+}
+
+// late is what may be heard of a Canary that is gone.
+func late(r *Recorder, c *v1beta1.Canary) {
+	r.Query(c, "prometheus", nil, time.Second)
+	r.Alert(c, nil)
+	hooks := &Hooks{Caller: passing{}, Recorder: r, Clock: clocktesting.NewFakePassiveClock(time.Unix(0, 0))}
+	hooks.CallAll(context.Background(), []v1beta1.CanaryWebhook{{Name: "x"}}, hook.Payload{Namespace: c.Namespace, Name: c.Name}, "key")
+}
+
+type passing struct{}
+
+func (passing) Call(_ context.Context, h v1beta1.CanaryWebhook, _ hook.Payload, _ string) hook.Result {
+	return hook.Result{Passed: h.Name != "bad"}
 }
 
 // B-29: series stayed when a Canary went, and a namespace kept its last total.
@@ -129,6 +156,7 @@ func TestB29SeriesGoWithTheCanary(t *testing.T) {
 	r.Forget("one", "b")
 	r.Forget("one", "b")
 	r.Forget("one", "never seen")
+	late(r, b)
 	if diff := cmp.Diff(before, scrape(t, r)); diff != "" {
 		t.Error(diff)
 	}
@@ -178,6 +206,80 @@ func TestB29SeriesGoWithTheMetric(t *testing.T) {
 	}
 }
 
+// The wait for people is apart from the time that a rollout takes. Nobody accounts for the time before the first look.
+func TestSpent(t *testing.T) {
+	r, now := New("1", "istio"), time.Unix(1000, 0)
+	c := canary("one", "a-canary", "a")
+	for _, step := range []struct {
+		phase v1beta1.CanaryPhase
+		told  v1beta1.HookType
+		took  time.Duration
+	}{
+		{v1beta1.CanaryPhaseProgressing, "", time.Minute},
+		{v1beta1.CanaryPhaseProgressing, v1beta1.ConfirmTrafficIncreaseHook, time.Hour},
+		{v1beta1.CanaryPhaseProgressing, "", time.Minute},
+		{v1beta1.CanaryPhaseWaitingPromotion, v1beta1.ConfirmPromotionHook, 2 * time.Hour},
+		{v1beta1.CanaryPhasePromoting, "", 30 * time.Second},
+		{v1beta1.CanaryPhaseFinalising, "", time.Second},
+		{v1beta1.CanaryPhaseSucceeded, "", 24 * time.Hour},
+		{v1beta1.CanaryPhaseWaiting, "", time.Minute},
+		{v1beta1.CanaryPhaseFailed, "", time.Minute},
+	} {
+		c.Status.Phase, c.Status.Rollout = step.phase, &v1beta1.RolloutStatus{ToldHook: step.told}
+		r.Spent(c, now)
+		now = now.Add(step.took)
+	}
+	got := slices.DeleteFunc(scrape(t, r), func(s string) bool { return !strings.HasPrefix(s, namePhaseTime) })
+	want := []string{
+		`flagger_canary_phase_seconds_total{name="a",namespace="one",phase="Finalising",wait="none"} 1`,
+		`flagger_canary_phase_seconds_total{name="a",namespace="one",phase="Progressing",wait="approval"} 3600`,
+		`flagger_canary_phase_seconds_total{name="a",namespace="one",phase="Progressing",wait="none"} 120`,
+		`flagger_canary_phase_seconds_total{name="a",namespace="one",phase="Promoting",wait="none"} 30`,
+		`flagger_canary_phase_seconds_total{name="a",namespace="one",phase="Waiting",wait="approval"} 60`,
+		`flagger_canary_phase_seconds_total{name="a",namespace="one",phase="WaitingPromotion",wait="approval"} 7200`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWhatIsAsked(t *testing.T) {
+	r := New("1", "istio")
+	c := canary("one", "a-canary", "a")
+	r.See(c)
+	for _, err := range []error{nil, nil, fmt.Errorf("x: %w", provider.ErrNoValues), errors.New("down")} {
+		r.Query(c, "datadog", err, 2*time.Second)
+		r.Alert(c, err)
+	}
+	ranged := v1beta1.CanaryMetric{Name: "errors", ThresholdRange: &v1beta1.CanaryThresholdRange{Max: new(1.0)}}
+	r.Checks(c, []analysis.Reading{
+		{Metric: ranged, Source: analysis.Inline, State: analysis.Value, Value: 1}, {Metric: ranged, Source: analysis.Inline, State: analysis.Value, Value: 2},
+		{Metric: ranged, Source: analysis.Inline, State: analysis.NoData}, {Metric: ranged, Source: analysis.Inline, State: analysis.Failed, Cause: "down"},
+	})
+	hooks := &Hooks{Caller: passing{}, Recorder: r, Clock: clocktesting.NewFakePassiveClock(time.Unix(0, 0))}
+	payload := hook.Payload{Namespace: "one", Name: "a-canary"}
+	hooks.Call(t.Context(), v1beta1.CanaryWebhook{Name: "e", Type: v1beta1.EventHook}, payload, "k")
+	hooks.CallAll(t.Context(), []v1beta1.CanaryWebhook{{Name: "good"}, {Name: "bad"}, {Name: "not called"}}, payload, "k")
+	got := strings.Join(scrape(t, r), "\n")
+	for _, want := range []string{
+		`flagger_metric_query_duration_seconds_count{name="a",namespace="one",provider="datadog",result="value"} 2`,
+		`flagger_metric_query_duration_seconds_sum{name="a",namespace="one",provider="datadog",result="no_data"} 2`,
+		`flagger_metric_query_duration_seconds_count{name="a",namespace="one",provider="datadog",result="error"} 1`,
+		`flagger_alerts_total{name="a",namespace="one",result="delivered"} 2`,
+		`flagger_alerts_total{name="a",namespace="one",result="failed"} 2`,
+		`flagger_canary_checks_total{metric="errors",name="a",namespace="one",outcome="pass"} 1`,
+		`flagger_canary_checks_total{metric="errors",name="a",namespace="one",outcome="fail"} 2`,
+		`flagger_canary_checks_total{metric="errors",name="a",namespace="one",outcome="error"} 1`,
+		`flagger_hook_duration_seconds_count{name="a",namespace="one",result="passed",type="event"} 1`,
+		`flagger_hook_duration_seconds_count{name="a",namespace="one",result="passed",type="rollout"} 1`,
+		`flagger_hook_duration_seconds_count{name="a",namespace="one",result="failed",type="rollout"} 1`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in\n%s", want, got)
+		}
+	}
+}
+
 func TestConcurrentUse(t *testing.T) {
 	r := New("1", "istio")
 	var wg sync.WaitGroup
@@ -219,7 +321,7 @@ func TestDocs(t *testing.T) {
 	if diff := cmp.Diff(Docs(), string(got)); diff != "" {
 		t.Errorf("docs/metrics.md is out of date, run go test ./pkg/telemetry -update: %s", diff)
 	}
-	names := regexp.MustCompile("(?m)^\\| `(flagger_[a-z_]+)`").FindAllStringSubmatch(string(got), -1)
+	names := regexp.MustCompile("(?m)^\\| `([a-z_]+)`").FindAllStringSubmatch(string(got), -1)
 	if len(names) != len(definitions()) {
 		t.Errorf("%d metrics are described, there are %d", len(names), len(definitions()))
 	}

@@ -18,6 +18,7 @@ import (
 	"flagger.app/flagger/pkg/fingerprint"
 	"flagger.app/flagger/pkg/hook"
 	"flagger.app/flagger/pkg/notify"
+	"flagger.app/flagger/pkg/telemetry"
 )
 
 // maxPublishing bounds how many Canaries are told about at the same time. It is high because whoever tells mostly waits for
@@ -40,6 +41,8 @@ type Config struct {
 	Notifier notify.Notifier
 	Clock    clock.WithDelayedExecution
 	Log      *zap.Logger
+	// Telemetry gets the numbers of alerts.
+	Telemetry *telemetry.Recorder
 	// EventWebhook is the URL of the flag -event-webhook, ClusterName what alerts call the cluster.
 	EventWebhook, ClusterName string
 	// Delivered is called with the key when everything in an outbox was told.
@@ -83,7 +86,7 @@ func New(cfg Config) *Publisher {
 		Events:   Events{Client: cfg.Kube, Clock: cfg.Clock},
 		cfg:      cfg,
 		log:      cfg.Log,
-		queue:    workqueue.NewQueue(cfg.Clock),
+		queue:    workqueue.NewMeasuredQueue(cfg.Clock, cfg.Telemetry.Queue("outbox")),
 		outboxes: map[string]*outbox{},
 	}
 }
@@ -273,7 +276,11 @@ func (p *Publisher) alert(ctx context.Context, c *v1beta1.Canary, n *v1beta1.Not
 	a := notify.NewAlert(c, n.Alert.Severity, n.Alert.Message, p.cfg.ClusterName, n.Alert.Details)
 	a.Key, a.Rollout, a.Time = keyOfNotice(c, n), n.Revision, p.cfg.Clock.Now()
 	err := p.cfg.Notifier.Notify(ctx, a)
-	if err == nil || ctx.Err() != nil {
+	if ctx.Err() != nil {
+		return
+	}
+	p.cfg.Telemetry.Alert(c, err)
+	if err == nil {
 		return
 	}
 	text := strings.Join(strings.Split(err.Error(), "\n"), "; ")

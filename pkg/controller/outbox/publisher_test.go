@@ -3,7 +3,9 @@ package outbox
 import (
 	"context"
 	"errors"
+	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +19,7 @@ import (
 	"flagger.app/flagger/pkg/fingerprint"
 	"flagger.app/flagger/pkg/hook/hooktest"
 	"flagger.app/flagger/pkg/notify"
+	"flagger.app/flagger/pkg/telemetry"
 )
 
 // teller is a publisher at work and what it told.
@@ -46,7 +49,7 @@ func newTeller(t *testing.T, eventWebhook string) *teller {
 	t.Helper()
 	tell := &teller{kube: kubefake.NewClientset(), notifier: &alerts{}, calls: &hooktest.Recorder{}, delivered: make(chan struct{}, 100)}
 	tell.Publisher = New(Config{
-		Kube: tell.kube, Hooks: tell.calls, Notifier: tell.notifier, Log: zap.NewNop(), EventWebhook: eventWebhook,
+		Kube: tell.kube, Hooks: tell.calls, Notifier: tell.notifier, Log: zap.NewNop(), EventWebhook: eventWebhook, Telemetry: telemetry.New("test", "istio"),
 		Clock:     clocktesting.NewFakeClock(time.Unix(1_000_000, 0)),
 		Delivered: func(string) { tell.delivered <- struct{}{} },
 	})
@@ -250,10 +253,18 @@ func TestLastWordsOfADeletedCanaryAreTold(t *testing.T) {
 func TestAlertThatFailsIsNoObstacle(t *testing.T) {
 	tell := newTeller(t, "")
 	tell.cfg.Notifier = failingNotifier{}
+	named := canaryWithOutbox(nil)
+	named.Spec.TargetRef.Name = "podinfo"
+	tell.cfg.Telemetry.See(named)
 	tell.tell(t, canaryWithOutbox(nil, v1beta1.Notice{Type: "Normal", Message: "one", Alert: &v1beta1.NoticeAlert{Severity: v1beta1.SeverityInfo, Message: "alert"}}))
 	want := `Warning Alert "alert" was not delivered: no receiver; none at all`
 	if got := tell.messages(t); !slices.Contains(got, want) {
 		t.Errorf("events %q, want %q", got, want)
+	}
+	w := httptest.NewRecorder()
+	tell.cfg.Telemetry.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if want := `flagger_alerts_total{name="podinfo",namespace="test",result="failed"} 1`; !strings.Contains(w.Body.String(), want) {
+		t.Errorf("no %s", want)
 	}
 }
 

@@ -38,11 +38,35 @@ type Queue struct {
 	mu       sync.Mutex
 	wakes    map[string]clock.Timer
 	failures map[string]int
+
+	meter Meter
+	// taken is when the keys at work were handed out.
+	taken map[string]time.Time
 }
 
 // NewQueue returns an empty queue on the given clock.
-func NewQueue(c clock.WithDelayedExecution) *Queue {
-	open := &pending{Queue: workqueue.DefaultQueue[string]()}
+func NewQueue(c clock.WithDelayedExecution) *Queue { return NewMeasuredQueue(c, unmeasured{}) }
+
+// Meter is told what becomes of the keys of a queue. That of client-go would need a goroutine for each queue.
+type Meter interface {
+	// Queued is called when a key begins to wait for a worker, Taken when one has got it, Done when its work has ended, and
+	// Retried when that has failed.
+	Queued()
+	Taken(waited time.Duration)
+	Done(took time.Duration)
+	Retried()
+}
+
+type unmeasured struct{}
+
+func (unmeasured) Queued()             {}
+func (unmeasured) Taken(time.Duration) {}
+func (unmeasured) Done(time.Duration)  {}
+func (unmeasured) Retried()            {}
+
+// NewMeasuredQueue returns an empty queue that reports to a Meter.
+func NewMeasuredQueue(c clock.WithDelayedExecution, meter Meter) *Queue {
+	open := &pending{Queue: workqueue.DefaultQueue[string](), clock: c, meter: meter, since: map[string]time.Time{}}
 	return &Queue{
 		clock:    c,
 		jitter:   addTenth,
@@ -51,6 +75,8 @@ func NewQueue(c clock.WithDelayedExecution) *Queue {
 		open:     open,
 		wakes:    map[string]clock.Timer{},
 		failures: map[string]int{},
+		meter:    meter,
+		taken:    map[string]time.Time{},
 	}
 }
 
@@ -79,10 +105,22 @@ func (q *Queue) Remind(key string) {
 }
 
 // Get hands out the next key. The second result is true when the queue was shut down.
-func (q *Queue) Get() (string, bool) { return q.ready.Get() }
+func (q *Queue) Get() (string, bool) {
+	key, ended := q.ready.Get()
+	if !ended {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.taken[key] = q.clock.Now()
+	}
+	return key, ended
+}
 
 // Done ends the pass of a key that Get handed out.
 func (q *Queue) Done(key string) {
+	q.mu.Lock()
+	q.meter.Done(q.clock.Since(q.taken[key]))
+	delete(q.taken, key)
+	q.mu.Unlock()
 	q.ready.Done(key)
 	q.open.passes.Add(-1)
 }
@@ -93,17 +131,37 @@ func (q *Queue) Len() int { return q.ready.Len() }
 // Idle is whether no key is due or at work. Len does not tell: a key that was handed out is in it no more.
 func (q *Queue) Idle() bool { return q.open.passes.Load() == 0 }
 
-// pending counts the passes that are asked for and not done.
+// pending counts the passes that are asked for and not done. The queue around it calls it under a lock.
 type pending struct {
 	workqueue.Queue[string]
 	passes atomic.Int64
+	clock  clock.PassiveClock
+	meter  Meter
+	// since is when the waiting keys began to wait.
+	since map[string]time.Time
+	// due has the times of keys that a timer is just bringing: a clock may not be asked from its own timers.
+	due sync.Map
 }
 
 // Push is called once for each time that a key will be handed out, before it is. One that is due again when it is done was
 // pushed before.
 func (p *pending) Push(key string) {
 	p.passes.Add(1)
+	p.meter.Queued()
+	if due, ok := p.due.Load(key); ok {
+		p.since[key] = due.(time.Time)
+	} else {
+		p.since[key] = p.clock.Now()
+	}
 	p.Queue.Push(key)
+}
+
+// Pop is called when a key is handed out.
+func (p *pending) Pop() string {
+	key := p.Queue.Pop()
+	p.meter.Taken(p.clock.Since(p.since[key]))
+	delete(p.since, key)
+	return key
 }
 
 // Succeeded forgets the failures of a key and sets its next pass. The time replaces any earlier one; the zero time means that
@@ -135,6 +193,7 @@ func (q *Queue) Conflicted(key string) time.Duration {
 }
 
 func (q *Queue) retry(key string, first, last time.Duration) time.Duration {
+	q.meter.Retried()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	pause := last
@@ -187,7 +246,12 @@ func (q *Queue) schedule(key string, after time.Duration) {
 		q.ready.Add(key)
 		return
 	}
-	q.wakes[key] = q.clock.AfterFunc(after, func() { q.ready.Add(key) })
+	due := q.clock.Now().Add(after)
+	q.wakes[key] = q.clock.AfterFunc(after, func() {
+		q.open.due.Store(key, due)
+		q.ready.Add(key)
+		q.open.due.Delete(key)
+	})
 }
 
 func (q *Queue) cancel(key string) {

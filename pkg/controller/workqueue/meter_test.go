@@ -1,0 +1,39 @@
+package workqueue
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	clocktesting "k8s.io/utils/clock/testing"
+)
+
+// meter writes down what it is told.
+type meter struct{ told []string }
+
+func (m *meter) Queued()               { m.told = append(m.told, "queued") }
+func (m *meter) Taken(d time.Duration) { m.told = append(m.told, fmt.Sprintf("taken after %s", d)) }
+func (m *meter) Done(d time.Duration)  { m.told = append(m.told, fmt.Sprintf("done in %s", d)) }
+func (m *meter) Retried()              { m.told = append(m.told, "retried") }
+
+// A key that comes back while it is at work waits from the end of that work on.
+func TestMeter(t *testing.T) {
+	clock, m := clocktesting.NewFakeClock(time.Unix(0, 0)), &meter{}
+	q := NewMeasuredQueue(clock, m)
+	q.Add("a")
+	clock.Step(3 * time.Second)
+	q.Add("a")
+	key, _ := q.Get()
+	clock.Step(time.Second)
+	q.Add(key)
+	clock.Step(time.Second)
+	q.Failed(key)
+	q.Done(key)
+	clock.Step(4 * time.Second)
+	q.Get()
+	want := []string{"queued", "taken after 3s", "retried", "done in 2s", "queued", "taken after 4s"}
+	if !slices.Equal(m.told, want) {
+		t.Errorf("told %q, want %q", m.told, want)
+	}
+}

@@ -1,0 +1,96 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"k8s.io/utils/clock"
+
+	"flagger.app/flagger/pkg/analysis"
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/hook"
+	"flagger.app/flagger/pkg/metrics/provider"
+)
+
+// known runs do with the name of the target of a Canary that exists. What is heard late of one that is gone, such as the answer of a
+// webhook that was told of its end, must not bring its series back.
+func (r *Recorder) known(namespace, name string, do func(target string)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if of, ok := r.targets[object{namespace, name}]; ok {
+		do(of.target)
+	}
+}
+
+// Checks counts the outcomes of an analysis step for each of its metrics.
+func (r *Recorder) Checks(c *v1beta1.Canary, readings []analysis.Reading) {
+	id := analysis.ID{Name: c.Name, Namespace: c.Namespace, Target: c.Spec.TargetRef.Name}
+	r.observe(c, func(target string) {
+		for _, reading := range readings {
+			outcome := analysis.Evaluate(id, []analysis.Reading{reading}).Outcome
+			r.vectors.counters[nameChecks].WithLabelValues(target, c.Namespace, reading.Metric.Name, string(outcome)).Inc()
+		}
+	})
+}
+
+// Query records a query of a back-end of the given type.
+func (r *Recorder) Query(c *v1beta1.Canary, backend string, err error, took time.Duration) {
+	result := "value"
+	switch {
+	case errors.Is(err, provider.ErrNoValues):
+		result = "no_data"
+	case err != nil:
+		result = "error"
+	}
+	r.known(c.Namespace, c.Name, func(target string) {
+		r.vectors.histograms[nameQueries].WithLabelValues(target, c.Namespace, backend, result).Observe(took.Seconds())
+	})
+}
+
+// Alert counts an alert. An error is that of its receivers.
+func (r *Recorder) Alert(c *v1beta1.Canary, err error) {
+	result := "delivered"
+	if err != nil {
+		result = "failed"
+	}
+	r.known(c.Namespace, c.Name, func(target string) {
+		r.vectors.counters[nameAlerts].WithLabelValues(target, c.Namespace, result).Inc()
+	})
+}
+
+// Caller calls one webhook.
+type Caller interface {
+	Call(ctx context.Context, h v1beta1.CanaryWebhook, payload hook.Payload, key string) hook.Result
+}
+
+// Hooks records what calls of webhooks come to.
+type Hooks struct {
+	Caller   Caller
+	Recorder *Recorder
+	Clock    clock.PassiveClock
+}
+
+// Call calls a webhook.
+func (h *Hooks) Call(ctx context.Context, webhook v1beta1.CanaryWebhook, payload hook.Payload, key string) hook.Result {
+	since := h.Clock.Now()
+	result := h.Caller.Call(ctx, webhook, payload, key)
+	if ctx.Err() != nil {
+		// Nobody wanted the answer any more.
+		return result
+	}
+	outcome := "failed"
+	if result.Passed {
+		outcome = "passed"
+	}
+	h.Recorder.known(payload.Namespace, payload.Name, func(target string) {
+		h.Recorder.vectors.histograms[nameHooks].WithLabelValues(target, payload.Namespace, string(webhook.GetType()), outcome).
+			Observe(h.Clock.Since(since).Seconds())
+	})
+	return result
+}
+
+// CallAll calls webhooks of one type as hook.Caller does.
+func (h *Hooks) CallAll(ctx context.Context, webhooks []v1beta1.CanaryWebhook, payload hook.Payload, key string) []hook.Result {
+	return hook.InOrder(webhooks, func(one v1beta1.CanaryWebhook) hook.Result { return h.Call(ctx, one, payload, key+"/"+one.Name) })
+}
