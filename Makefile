@@ -18,7 +18,7 @@ TIMEOUT  := 90m
 # The programs of the testbed are built this way, so what is built the same way shares their packages in Go's cache.
 SHARED := CGO_ENABLED=0 GOFLAGS='-trimpath -buildvcs=false'
 
-.PHONY: help build demo test test-unit test-sim test-api test-lives test-memory test-testbed test-gateway test-all e2e-contour e2e-gatewayapi e2e-traefik e2e-istio e2e-skipper e2e-apisix cover verify lint generate clean FORCE
+.PHONY: help build demo test test-unit test-sim test-api test-lives test-memory test-testbed test-backends test-gateway test-all e2e-contour e2e-gatewayapi e2e-traefik e2e-istio e2e-skipper e2e-apisix cover verify lint generate clean FORCE
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -125,6 +125,9 @@ e2e-istio: $(TESTBED) ## Through istiod and Envoy the same: by the ingress gatew
 	$(call through,istio,istio,TestIstioExamples,--images hack/testbed/demo/examples.yaml)
 	$(call through,istio-mesh,istio,TestDataPlane)
 	$(call through,istio-gatewayapi,istio,TestDataPlane)
+
+test-backends: ## Metric back-ends against their servers: Graphite, from packages of Debian
+	hack/backends/test.sh
 
 e2e-contour: $(TESTBED) ## Through Contour and Envoy: shares, A/B, metrics, whole lives, and an operator that is killed
 	$(call through,contour,contour,$(THROUGH))
