@@ -39,7 +39,7 @@ mkdir "$work/data"
 library=$cache/graphite/usr/lib
 # The modules are those of the Python of the system.
 PYTHONPATH=$library/python3/dist-packages LD_LIBRARY_PATH=$library/$(uname -m)-linux-gnu \
-  /usr/bin/python3 "$root/hack/backends/graphite.py" "$work/data" >"$work/graphite.log" 2>&1 &
+  /usr/bin/python3 "$root/hack/backends/serve_graphite.py" "$work/data" >"$work/graphite.log" 2>&1 &
 pids+=($!)
 until [ -s "$work/data/address" ]; do
   kill -0 "${pids[0]}" 2>/dev/null || { cat "$work/graphite.log" >&2; exit 1; }

@@ -9,7 +9,7 @@ import (
 	"flagger.app/flagger/pkg/metrics/provider"
 )
 
-// The server is Graphite itself, with the series that hack/backends/graphite.py gives it.
+// The server is Graphite itself, with the series that hack/backends/serve_graphite.py gives it.
 func TestRealServer(t *testing.T) {
 	address := os.Getenv("GRAPHITE_URL")
 	if address == "" {

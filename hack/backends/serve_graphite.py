@@ -1,6 +1,6 @@
 """Serves the render API of Graphite, by graphite-web itself, on a free port of this machine.
 
-graphite.py DIR writes the address to DIR/address once it answers. The series in it are of whisper, as carbon would write them:
+serve_graphite.py DIR writes the address to DIR/address once it answers. The series in it are of whisper, as carbon would write them:
 app.errors has 7 for the last minutes, app.requests 100, and app.silent nothing.
 """
 
