@@ -245,10 +245,11 @@ func (o *observer) observeServices() {
 	o.failed(err)
 	apex, err := services.Apex(o.v.canary, o.v.apexInput(o.v.canary), o.main)
 	o.failed(err)
-	unfound, err := services.PrimaryUnfound(o.v.canary, in, o.main)
+	primary, canary, err := services.Unfound(o.v.canary, in, o.main)
 	o.failed(err)
 	o.v.facts.Services = rollout.ServicesFact{
-		PrimaryUnfound:  unfound,
+		PrimaryUnfound:  primary,
+		CanaryUnfound:   canary,
 		BackendsInPlace: o.inPlace(o.c.main, o.main, backends),
 		ApexInPlace:     o.inPlace(o.c.main, o.main, apex),
 	}

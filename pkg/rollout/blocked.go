@@ -64,17 +64,10 @@ func (p *pass) leaveUncheckedCanary() {
 
 // leadsUnwanted is whether routes lead to the canary what the status leads to a primary that can take it.
 func (p *pass) leadsUnwanted() bool {
-	if p.sendsToCanary() || !p.routedToCanary() || !p.primaryAnswers() {
+	if p.sendsToCanary() || !p.routedToCanary() || p.f.Primary.Available == 0 {
 		return false
 	}
 	return p.f.Target.Available == 0 || !p.inPhase("", v1beta1.CanaryPhaseInitializing)
-}
-
-// primaryAnswers is whether requests that a canary can answer may be led to the primary. The Services of a blocked Canary do not follow a
-// primary that is made again with other labels.
-func (p *pass) primaryAnswers() bool {
-	lost := p.f.Problem != nil && p.f.Services.PrimaryUnfound && p.f.Target.Available > 0
-	return p.f.Primary.Available > 0 && !lost
 }
 
 // leadsTooFew is whether routes lead requests to the primary where the status says that the canary serves all of them.

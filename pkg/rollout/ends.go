@@ -337,7 +337,7 @@ func (p *pass) rollBack() {
 
 // giveUpTraffic leads all traffic to the primary if that can take it, and reports whether it did.
 func (p *pass) giveUpTraffic() bool {
-	able := p.primaryAnswers() && (!p.canaryServes() || p.f.Primary.Health.State == Ready)
+	able := p.f.Primary.Available > 0 && (!p.canaryServes() || p.f.Primary.Health.State == Ready)
 	if p.next.CanaryWeight == 0 || able {
 		p.routeToPrimary()
 		return true

@@ -213,9 +213,9 @@ type Revision struct {
 type ServicesFact struct {
 	// BackendsInPlace is about the canary and the primary Service, ApexInPlace about the one that clients use.
 	BackendsInPlace, ApexInPlace bool
-	// PrimaryUnfound is whether the primary Service leads to other pods than those of the primary, or to none. Only a fault of the
-	// spec keeps it from being mended.
-	PrimaryUnfound bool
+	// PrimaryUnfound and CanaryUnfound are whether the Service of a side is missing or selects other pods than that side has. Only a
+	// fault of the spec keeps it from being mended.
+	PrimaryUnfound, CanaryUnfound bool
 }
 
 // PortState is what the endpoints of a Service show of a port.

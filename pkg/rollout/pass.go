@@ -77,6 +77,7 @@ func newPass(f *Facts) *pass {
 	p := &pass{f: f, c: f.Canary, next: f.Canary.Status.DeepCopy()}
 	p.a, p.ignored = served(f)
 	p.heedPort()
+	p.heedSelectors()
 	p.ignored = append(p.ignored, f.Provider.Warnings...)
 	if p.next.Rollout == nil {
 		p.next.Rollout = &v1beta1.RolloutStatus{}

@@ -43,6 +43,25 @@ func (p *pass) noReadyPods(port PortState) string {
 	return "has no ready pods"
 }
 
+// heedSelectors treats a side whose pods its Service does not select as one without ready pods, too. That lasts only while a fault of the
+// spec keeps the Services from following a workload that was made again with other labels.
+func (p *pass) heedSelectors() {
+	problem := p.f.Problem
+	if problem == nil || problem.Unknown || p.inPhase("", v1beta1.CanaryPhaseInitializing) || !p.c.DeletionTimestamp.IsZero() {
+		return
+	}
+	_, primary, canary := p.c.GetServiceNames()
+	p.unfound(p.f.Services.PrimaryUnfound, &p.f.Primary, primary)
+	p.unfound(p.f.Services.CanaryUnfound, &p.f.Target, canary)
+}
+
+func (p *pass) unfound(is bool, w *Workload, service string) {
+	if is && w.Available > 0 {
+		w.Available = 0
+		w.Health = Health{State: Waiting, Reason: fmt.Sprintf("Service %s.%s does not select its pods", service, p.c.Namespace)}
+	}
+}
+
 // portServed is whether traffic may be led to the primary, as far as it depends on a port that no template declares.
 func (p *pass) portServed() bool {
 	port := p.f.Port

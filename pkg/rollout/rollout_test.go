@@ -262,12 +262,9 @@ func TestDecide(t *testing.T) {
 		"nor is written when the primary Service leads to other pods": {
 			facts(progressing, running(0), func(f *Facts) { f.Problem, f.Routes.CanaryWeight, f.Services.PrimaryUnfound = invalid, 10, true }),
 			want{rule: "blocked", says: []string{"spec.analysis"}}},
-		"unless nobody else has pods": {
-			facts(progressing, running(0), func(f *Facts) {
-				f.Problem, f.Routes.CanaryWeight, f.Services.PrimaryUnfound = invalid, 10, true
-				unready(&f.Target, Waiting, 0)
-			}),
-			want{rule: "blocked", actions: []Action{EnsureRoutes{}}, says: []string{"spec.analysis"}}},
+		"and a canary that its Service does not find gets nothing": {
+			facts(progressing, running(10), func(f *Facts) { f.Problem, f.Services.CanaryUnfound = invalid, true }),
+			want{rule: "blocked", actions: []Action{EnsureRoutes{}}, says: []string{"routing all traffic to primary", "spec.analysis"}, reason: ReasonInvalidSpec}},
 		"a primary without pods gets nothing for a fault in the spec": {
 			facts(progressing, running(10), func(f *Facts) {
 				f.Problem = invalid

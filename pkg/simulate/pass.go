@@ -44,6 +44,7 @@ func (w *World) observe() rollout.Facts {
 		Services: rollout.ServicesFact{
 			BackendsInPlace: w.backends && w.backendsBy == w.selectors(), ApexInPlace: w.apex && w.apexBy == w.selectedByApex(),
 			PrimaryUnfound: !w.backends || w.backendsBy.primary != w.selectors().primary,
+			CanaryUnfound:  !w.backends || w.backendsBy.canary != w.selectors().canary,
 		},
 		Routes: rollout.RoutesFact{
 			Known: w.routes, InPlace: w.routes && w.routed == want,

@@ -57,7 +57,7 @@ func (w *World) checkWayBack(f *rollout.Facts) {
 
 // checkServingPods demands that nothing goes to a canary without pods as long as the primary has some.
 func (w *World) checkServingPods(f *rollout.Facts) {
-	if w.routed.SendsToCanary() && w.routes && f.Target.Available == 0 && f.Primary.Available > 0 &&
+	if w.routed.SendsToCanary() && w.routes && f.Target.Available == 0 && w.ready(&w.primary) &&
 		w.canary.Status.Phase != v1beta1.CanaryPhaseInitializing {
 		w.violate(1, "weight %d, mirror %t on a canary without pods while the primary has %d", w.routed.CanaryWeight, w.routed.Mirror,
 			f.Primary.Available)

@@ -222,7 +222,7 @@ func (w *World) ready(d *deployment) bool {
 	if d == &w.primary {
 		by = w.backendsBy.primary
 	}
-	return d.available(w.now) > 0 && d.selector == by
+	return w.backends && d.available(w.now) > 0 && d.selector == by
 }
 
 // Relabel changes what the pods of the target are to be selected by: the operator got other -selector-labels.

@@ -37,24 +37,25 @@ func TestServicesFollowEachSide(t *testing.T) {
 	expect(replaced, next, next, map[string]any{"name": "podinfo"})
 }
 
-// What is led to a primary Service that selects other pods, or that is gone, reaches nobody.
-func TestPrimaryUnfound(t *testing.T) {
+// What is led to a Service that selects other pods, or that is gone, reaches nobody.
+func TestUnfound(t *testing.T) {
 	w := newWorld(t)
-	w.apply()
-	expect := func(in services.Input, want bool) {
+	expect := func(in services.Input, primary, canary bool) {
 		t.Helper()
-		got, err := services.PrimaryUnfound(w.canary, in, w.store)
-		if err != nil || got != want {
-			t.Errorf("unfound %t, %v, want %t", got, err, want)
+		p, c, err := services.Unfound(w.canary, in, w.store)
+		if err != nil || p != primary || c != canary {
+			t.Errorf("unfound %t and %t, %v, want %t and %t", p, c, err, primary, canary)
 		}
 	}
-	expect(services.Input{Label: "app", Value: "podinfo"}, false)
-	expect(relabeled(), false)
+	expect(services.Input{Label: "app", Value: "podinfo"}, true, true)
+	w.apply()
+	expect(services.Input{Label: "app", Value: "podinfo"}, false, false)
+	expect(relabeled(), false, true)
 	replaced := relabeled()
 	replaced.Primary = services.Selector{}
-	expect(replaced, true)
+	expect(replaced, true, true)
 	w.canary.Spec.TargetRef.Kind = "Service"
-	expect(replaced, false)
+	expect(replaced, false, false)
 }
 
 // A Service of the user that leads to a primary which is gone is no original, and one that selected pods of the former target is given

@@ -9,18 +9,21 @@ import (
 	"flagger.app/flagger/pkg/router"
 )
 
-// PrimaryUnfound is whether the primary Service is missing or selects other pods than the primary has, where it is ours to select them.
-func PrimaryUnfound(c *v1beta1.Canary, in Input, live router.Live) (bool, error) {
+// Unfound are the sides whose Service is missing or selects other pods than they have, where it is ours to select them.
+func Unfound(c *v1beta1.Canary, in Input, live router.Live) (primary, canary bool, err error) {
 	if !Managed(c) {
-		return false, nil
+		return false, false, nil
 	}
-	_, ref, _ := Refs(c)
-	selector, err := SelectorOf(ref, live)
+	_, primaryRef, canaryRef := Refs(c)
+	byPrimary, err := SelectorOf(primaryRef, live)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
-	by := in.primary()
-	return selector[by.Label] != by.Value, nil
+	byCanary, err := SelectorOf(canaryRef, live)
+	if err != nil {
+		return false, false, err
+	}
+	return byPrimary[in.primary().Label] != in.primary().Value, byCanary[in.Label] != in.Value, nil
 }
 
 // SelectorOf is what a Service selects, nothing while it does not exist.
