@@ -18,6 +18,7 @@ type options struct {
 	namespaces            *regexp.Regexp
 	shell                 bool
 	shellNamespaces       []string
+	gates, kubeconfig     string
 	version               bool
 }
 
@@ -42,6 +43,8 @@ func newFlagSet(o *options, output io.Writer) *flag.FlagSet {
 		o.shellNamespaces = strings.FieldsFunc(text, func(c rune) bool { return c == ',' || c == ' ' })
 		return nil
 	})
+	fs.StringVar(&o.gates, "gates-configmap", "", "ConfigMap that the state of gates is kept in, as in gates or test/gates. Default: in memory, where a restart closes all gates.")
+	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "Path to a kubeconfig for -gates-configmap. Only required if out-of-cluster.")
 	fs.BoolVar(&o.version, "version", false, "Print the version and exit.")
 	return fs
 }

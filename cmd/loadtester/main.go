@@ -10,10 +10,12 @@ import (
 	"os"
 	"time"
 
+	"github.com/go-logr/zapr"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
+	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
 	"flagger.app/flagger/pkg/loadtester"
@@ -48,6 +50,7 @@ func main() {
 	if o.zapReplaceGlobals {
 		zap.ReplaceGlobals(log)
 	}
+	klog.SetLogger(zapr.NewLogger(log))
 	err = run(process.UntilSignal(), o, log)
 	if err != nil {
 		log.Error("stopped", zap.Error(err))
@@ -69,9 +72,13 @@ func run(ctx context.Context, o *options, log *zap.Logger) error {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	gates, err := o.openGates()
+	if err != nil {
+		return err
+	}
 	tester, err := loadtester.New(loadtester.Options{
 		Timeout: o.timeout, MaxCommands: o.maxCommands, Namespaces: o.namespaces, Shell: o.shell, ShellNamespaces: o.shellNamespaces,
-		Gates: &loadtester.MemoryGates{}, Clock: clock.RealClock{}, Log: log, Metrics: registry,
+		Gates: gates, Clock: clock.RealClock{}, Log: log, Metrics: registry,
 	})
 	if err != nil {
 		return err

@@ -1,10 +1,19 @@
 package main
 
 import (
+	"flag"
+	"fmt"
 	"io"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"flagger.app/flagger/pkg/loadtester"
 )
 
 func TestDefaults(t *testing.T) {
@@ -36,6 +45,84 @@ func TestWrongFlagsNameTheFlag(t *testing.T) {
 	} {
 		if _, err := parse([]string{arg}, io.Discard); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", arg, err)
+		}
+	}
+}
+
+var update = flag.Bool("update", false, "write the tables of docs/load-tester.md")
+
+// The page has tables of all flags and metrics, and no others.
+func TestDocs(t *testing.T) {
+	page, err := os.ReadFile("../../docs/load-tester.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(page)
+	for head, rows := range map[string]string{"| Flag | Default | Meaning |\n|---|---|---|\n": flagRows(), "| Metric | Meaning |\n|---|---|\n": metricRows(t)} {
+		before, after, found := strings.Cut(text, head)
+		if !found {
+			t.Fatalf("no table %q", head)
+		}
+		_, rest, _ := strings.Cut(after, "\n\n")
+		text = before + head + rows
+		if rest != "" {
+			text += "\n" + rest
+		}
+	}
+	if *update {
+		if err := os.WriteFile("../../docs/load-tester.md", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if text != string(page) {
+		t.Error("docs/load-tester.md is not what flags and metrics say: run go test ./cmd/loadtester -run TestDocs -update")
+	}
+}
+
+func flagRows() string {
+	var b strings.Builder
+	newFlagSet(&options{}, io.Discard).VisitAll(func(f *flag.Flag) {
+		value := f.DefValue
+		if value != "" {
+			value = "`" + value + "`"
+		}
+		fmt.Fprintf(&b, "| `-%s` | %s | %s |\n", f.Name, value, f.Usage)
+	})
+	return b.String()
+}
+
+func metricRows(t *testing.T) string {
+	t.Helper()
+	registry := &described{}
+	if _, err := loadtester.New(loadtester.Options{Timeout: 1, MaxCommands: 1, Log: zap.NewNop(), Metrics: registry}); err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, c := range registry.collectors {
+		descriptions := make(chan *prometheus.Desc, 1)
+		c.Describe(descriptions)
+		name := regexp.MustCompile(`fqName: "(.+?)", help: "(.+?)"`).FindStringSubmatch((<-descriptions).String())
+		fmt.Fprintf(&b, "| `%s` | %s |\n", name[1], name[2])
+	}
+	return b.String()
+}
+
+// described keeps what is registered.
+type described struct {
+	prometheus.Registerer
+	collectors []prometheus.Collector
+}
+
+func (d *described) MustRegister(all ...prometheus.Collector) {
+	d.collectors = append(d.collectors, all...)
+}
+
+func TestGatesNeedAnAPIServer(t *testing.T) {
+	t.Setenv("KUBECONFIG", "/nowhere")
+	for _, o := range []*options{{gates: "gates", kubeconfig: "/nowhere"}, {gates: "test/gates"}} {
+		if _, err := o.openGates(); err == nil || !strings.Contains(err.Error(), "-gates-configmap") {
+			t.Errorf("%+v: %v", o, err)
 		}
 	}
 }

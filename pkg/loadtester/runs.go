@@ -26,6 +26,8 @@ type job struct {
 	do func(ctx context.Context, log *zap.Logger) (written string, rest <-chan struct{}, err error)
 	// logOutput is whether the log of a success has the output.
 	logOutput bool
+	// service is whether a service does it. Its errors say all.
+	service bool
 }
 
 // run is a job that has begun.

@@ -43,6 +43,8 @@ func kinds() []kind {
 		{"helm", true, prepareTool("helm")},
 		{"helmv3", true, prepareTool("helm")},
 		{"kubectl", true, prepareTool("kubectl")},
+		{"concord", true, prepareConcord},
+		{"ngrinder", false, prepareNGrinder},
 	}
 }
 
@@ -170,6 +172,8 @@ func (t *Tester) judge(w http.ResponseWriter, r *http.Request, j job, returnOutp
 		return
 	}
 	switch {
+	case begun.err != nil && j.service:
+		answer(w, http.StatusInternalServerError, begun.err.Error())
 	case begun.err != nil:
 		answer(w, http.StatusInternalServerError, fmt.Sprintf("command %s failed: %s: %v", j.text, begun.written, begun.err))
 	case returnOutput:

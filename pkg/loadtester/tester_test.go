@@ -365,7 +365,7 @@ func TestCallerThatAsksAgainJoinsTheTest(t *testing.T) {
 	ends := make(chan struct{})
 	j := job{key: "a", do: func(context.Context, *zap.Logger) (string, <-chan struct{}, error) {
 		<-ends
-		return "once", closed(), nil
+		return "once", done(), nil
 	}}
 	first, second := s.runs.blocking(j), s.runs.blocking(j)
 	if first != second {
@@ -389,12 +389,6 @@ func TestCallerThatAsksAgainJoinsTheTest(t *testing.T) {
 	if a, b := <-answered, <-answered; a != 200 || b != 200 {
 		t.Errorf("tests of two revisions: %d, %d", a, b)
 	}
-}
-
-func closed() chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
 }
 
 func TestTestGoesOnWithoutItsCaller(t *testing.T) {
