@@ -126,7 +126,7 @@ e2e-istio: $(TESTBED) ## Through istiod and Envoy the same: by the ingress gatew
 	$(call through,istio-mesh,istio,TestDataPlane)
 	$(call through,istio-gatewayapi,istio,TestDataPlane)
 
-test-backends: ## Metric back-ends against their servers: Graphite, from packages of Debian
+test-backends: ## Metric back-ends against their servers: Graphite, from packages of Debian, and InfluxDB
 	hack/backends/test.sh
 
 e2e-contour: $(TESTBED) ## Through Contour and Envoy: shares, A/B, metrics, whole lives, and an operator that is killed

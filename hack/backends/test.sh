@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests of metric back-ends against the servers themselves, which it gets without root from where they are published:
-# Graphite from packages of Debian or Ubuntu. They stay in the cache of the testbed.
+# Graphite from packages of Debian or Ubuntu, InfluxDB from its Go module: 1.8, the last that is Go alone, which has the query API
+# of 2. They stay in the cache of the testbed.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -34,6 +35,12 @@ graphite() {
   mv -T "$work/graphite" "$place" 2>/dev/null || [ -d "$place" ]
 }
 
+# fails shows the log of a server that has ended.
+fails() {
+  ! kill -0 "$1" 2>/dev/null && { cat "$2" >&2; exit 1; }
+  sleep 0.1
+}
+
 graphite
 mkdir "$work/data"
 library=$cache/graphite/usr/lib
@@ -41,10 +48,26 @@ library=$cache/graphite/usr/lib
 PYTHONPATH=$library/python3/dist-packages LD_LIBRARY_PATH=$library/$(uname -m)-linux-gnu \
   /usr/bin/python3 "$root/hack/backends/serve_graphite.py" "$work/data" >"$work/graphite.log" 2>&1 &
 pids+=($!)
-until [ -s "$work/data/address" ]; do
-  kill -0 "${pids[0]}" 2>/dev/null || { cat "$work/graphite.log" >&2; exit 1; }
-  sleep 0.1
-done
+
+(cd "$root/hack/backends/influxdb" && GOBIN=$cache/influxdb go install tool)
+cat >"$work/influxdb.conf" <<END
+reporting-disabled = true
+bind-address = "127.0.0.1:0"
+[meta]
+  dir = "$work/influxdb/meta"
+[data]
+  dir = "$work/influxdb/data"
+  wal-dir = "$work/influxdb/wal"
+[http]
+  bind-address = "127.0.0.1:0"
+  flux-enabled = true
+END
+"$cache/influxdb/influxd" -config "$work/influxdb.conf" >"$work/influxdb.log" 2>&1 &
+pids+=($!)
+
+until [ -s "$work/data/address" ]; do fails "${pids[0]}" "$work/graphite.log"; done
+until influxdb=$(grep -o 'Listening on HTTP.*addr=[0-9.:]*' "$work/influxdb.log"); do fails "${pids[1]}" "$work/influxdb.log"; done
 
 cd "$root"
-GRAPHITE_URL=$(<"$work/data/address") go test -count=1 -run 'RealServer' -v ./pkg/metrics/graphite
+GRAPHITE_URL=$(<"$work/data/address") INFLUXDB_URL=http://${influxdb##*=} \
+  go test -count=1 -run RealServer -v ./pkg/metrics/graphite ./pkg/metrics/influxdb

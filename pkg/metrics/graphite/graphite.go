@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 
@@ -68,9 +69,18 @@ func (c *Client) Query(ctx context.Context, query string) (float64, error) {
 	clean.Set("format", "json")
 	var answer seriesList
 	if err := c.http.Get(ctx, "/render", clean, &answer); err != nil {
-		return 0, err
+		return 0, explain(err)
 	}
 	return c.last(answer)
+}
+
+// explain tells an unknown function or a wrong argument, which Graphite answers with 400, from a server that can't be asked.
+func explain(err error) error {
+	var status *outbound.StatusError
+	if errors.As(err, &status) && status.Code == http.StatusBadRequest {
+		return fmt.Errorf("%w: %w", provider.ErrInvalidQuery, err)
+	}
+	return err
 }
 
 // seriesList is an answer. Graphite behind some caches answers an empty object where there are no series.

@@ -30,7 +30,7 @@ func TestRealServer(t *testing.T) {
 		"nothing but nulls":   {"target=app.silent&from=-2min", conformance.Answer{Is: provider.ErrNoValues}},
 		"no series":           {"target=app.gone&from=-2min", conformance.Answer{Is: provider.ErrNoValues}},
 		"before the first":    {"target=app.errors&from=-30min&until=-20min", conformance.Answer{Is: provider.ErrNoValues}},
-		"an unknown function": {"target=noSuch(app.errors)", conformance.Answer{Says: "400 Bad Request"}},
+		"an unknown function": {"target=noSuch(app.errors)", conformance.Answer{Is: provider.ErrInvalidQuery, Says: "unknown function: noSuch"}},
 	} {
 		value, err := p.Query(t.Context(), tc.query)
 		if tc.want.Says != "" && (err == nil || errors.Is(err, provider.ErrNoValues)) {
