@@ -56,6 +56,8 @@ func TestRefuses(t *testing.T) {
 		"a typo in the load tester": {"loadtester", `cmd: {namespaceRegex: shop}`, "namespaceRegex"},
 		"a scope":                   {"loadtester", `rbac: {scope: galaxy}`, "scope"},
 		"a typo in podinfo":         {"podinfo", `canary: {analysis: {steps: 5}}`, "steps"},
+		"a Secret without a place":  {"flagger", `metricsServerSecret: prometheus`, "metricsServerSecret"},
+		"an argument, not a flag":   {"flagger", `additionalArgs: [threadiness]`, "additionalArgs"},
 		"an action":                 {"flagger", `deletionWarning: {action: Refuse}`, "action"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -118,7 +120,8 @@ var others = map[string]string{
 	"threadiness": `3`, "kubeconfigQPS": `3`, "kubeconfigBurst": `3`, "deletionWarning.action": `Deny`, "rbac.providers": `[nginx]`,
 	"podMonitor.interval": `3s`, "prometheus.retention": `3h`, "affinity": `{nodeAffinity: {}}`, "resources": `{limits: {cpu: 3}}`,
 	"securityContext.context": `{privileged: false}`, "prometheus.securityContext.context": `{privileged: false}`,
-	"podSecurityContext.context": `{fsGroup: 3}`, "cmd.timeout": `3h`, "service.type": `NodePort`,
+	"podSecurityContext.context": `{fsGroup: 3}`, "cmd.timeout": `3h`, "cmd.maxCommands": `3`, "cmd.shellNamespaces": `[sentinel]`,
+	"metricsServerSecret": `monitoring/sentinel`, "additionalArgs": `[-sentinel]`, "service.type": `NodePort`,
 	"rbac.scope": `cluster`, "backends": `[sentinel]`, "appmesh.backends": `[sentinel]`, "canary.analysis.interval": `3s`,
 	"canary.istioTLS": `ISTIO_MUTUAL`, "httpServer.timeout": `3s`, "hpa.memory": `3Mi`,
 }

@@ -13,11 +13,11 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// flagsOf are the arguments of the operator in a render, by name.
-func flagsOf(t *testing.T, objects []*unstructured.Unstructured) map[string]string {
+// flagsOf are the arguments of the operator, or of the load tester, in a render, by name.
+func flagsOf(t *testing.T, objects []*unstructured.Unstructured, program string) map[string]string {
 	t.Helper()
 	flags := map[string]string{}
-	for _, arg := range deployment(t, objects, "flagger").Spec.Template.Spec.Containers[0].Args {
+	for _, arg := range deployment(t, objects, program).Spec.Template.Spec.Containers[0].Args {
 		name, value, ok := strings.Cut(arg, "=")
 		if !ok {
 			t.Errorf("argument %q", arg)
@@ -37,21 +37,22 @@ func deployment(t *testing.T, objects []*unstructured.Unstructured, name string)
 	return d
 }
 
-// docs/flags.md is written from the flags themselves.
+// docs/flags.md is written from the flags of the operator themselves. Those of the load tester stand in its source.
 func TestFlagsExist(t *testing.T) {
-	raw, err := os.ReadFile("../../docs/flags.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	known := map[string]bool{}
-	for _, row := range regexp.MustCompile("(?m)^\\| `(-[a-z-]+)` ").FindAllStringSubmatch(string(raw), -1) {
-		known[row[1]] = true
-	}
-	for name, values := range flaggerSets {
-		objects, _ := render(t, "flagger", cluster{}, values)
-		for flag := range flagsOf(t, objects) {
-			if !known[flag] {
-				t.Errorf("values %q: the operator has no flag %s", name, flag)
+	for chart, from := range map[string]struct{ file, pattern string }{
+		"flagger":    {"../../docs/flags.md", "(?m)^\\| `(-[a-z-]+)` "},
+		"loadtester": {"../../cmd/loadtester/flags.go", `(?m)^\tfs\.[A-Za-z]+Var\(&[a-zA-Z.]+, "([a-z-]+)"|^\tfs\.Func\("([a-z-]+)"`},
+	} {
+		known := map[string]bool{}
+		for _, row := range regexp.MustCompile(from.pattern).FindAllStringSubmatch(readFile(t, from.file), -1) {
+			known["-"+strings.TrimPrefix(strings.Join(row[1:], ""), "-")] = true
+		}
+		for name, values := range sets[chart] {
+			objects, _ := render(t, chart, cluster{}, values)
+			for flag := range flagsOf(t, objects, chart) {
+				if !known[flag] {
+					t.Errorf("values %q: the program of chart %s has no flag %s", name, chart, flag)
+				}
 			}
 		}
 	}
@@ -59,7 +60,7 @@ func TestFlagsExist(t *testing.T) {
 
 func TestFlagsOfValues(t *testing.T) {
 	objects, _ := render(t, "flagger", cluster{release: "flagger", namespace: "delivery"}, flaggerContract)
-	got := flagsOf(t, objects)
+	got := flagsOf(t, objects, "flagger")
 	for flag, want := range map[string]string{
 		"-log-level":                  "debug",
 		"-mesh-provider":              "istio",
@@ -98,7 +99,7 @@ func TestFlagsOfValues(t *testing.T) {
 		`{prometheus: {install: true}, metricsServer: "http://elsewhere:9090"}`: {"-metrics-server", "http://flagger-prometheus:9090"},
 	} {
 		objects, _ := render(t, "flagger", cluster{}, values)
-		if got := flagsOf(t, objects)[want[0]]; got != want[1] {
+		if got := flagsOf(t, objects, "flagger")[want[0]]; got != want[1] {
 			t.Errorf("%s: %s=%s, want %s", values, want[0], got, want[1])
 		}
 	}

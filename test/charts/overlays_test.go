@@ -67,7 +67,7 @@ func TestOverlays(t *testing.T) {
 	for name, want := range overlays {
 		t.Run(name, func(t *testing.T) {
 			objects := built(t, name)
-			flags := flagsOf(t, objects)
+			flags := flagsOf(t, objects, "flagger")
 			if _, err := providers.Provider(flags["-mesh-provider"]); err != nil {
 				t.Error(err)
 			}
@@ -217,7 +217,7 @@ func TestOverlayOfAUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	objects := built(t, filepath.Base(folder))
-	if flags := flagsOf(t, objects); flags["-metrics-server"] != "http://prometheus.monitoring:9090" || flags["-mesh-provider"] != "kuma" {
+	if flags := flagsOf(t, objects, "flagger"); flags["-metrics-server"] != "http://prometheus.monitoring:9090" || flags["-mesh-provider"] != "kuma" {
 		t.Errorf("flags %v", flags)
 	}
 	if u := one(t, objects, "Deployment", "flagger"); u.GetNamespace() != "kuma-system" {

@@ -148,7 +148,7 @@ func TestRoleOfEachProvider(t *testing.T) {
 func TestSchemaKnowsAllProviders(t *testing.T) {
 	for _, name := range registry.New(registry.Config{}).Names() {
 		objects := rendered(t, `meshProvider: "`+name+`"`)
-		if got := flagsOf(t, objects)["-mesh-provider"]; got != name {
+		if got := flagsOf(t, objects, "flagger")["-mesh-provider"]; got != name {
 			t.Errorf("-mesh-provider=%s, want %s", got, name)
 		}
 	}

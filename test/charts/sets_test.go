@@ -65,6 +65,8 @@ networkPolicy:
 deletionWarning: {enabled: true, action: Deny}
 revertOnDeletion: true
 maxConcurrentRollouts: 5
+metricsServerSecret: monitoring/prometheus
+additionalArgs: [-min-analysis-interval=5s]
 `,
 	"elected": `
 namespace: shop
@@ -163,6 +165,7 @@ var sets = map[string]map[string]string{
 securityContext: {enabled: false}
 rbac: {create: true, scope: cluster}
 serviceAccountName: tester
+cmd: {maxCommands: 5, enableShell: false, shellNamespaces: [shop, web]}
 `,
 	},
 	"podinfo": {

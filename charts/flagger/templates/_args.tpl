@@ -12,6 +12,9 @@
 {{- else }}
 - {{ printf "-metrics-server=%s" .Values.metricsServer | quote }}
 {{- end }}
+{{- with .Values.metricsServerSecret }}
+- {{ printf "-metrics-server-secret=%s" . | quote }}
+{{- end }}
 - -enable-config-tracking={{ .Values.configTracking.enabled }}
 {{- with .Values.namespace }}
 - {{ printf "-namespace=%s" . | quote }}
@@ -76,6 +79,9 @@
 {{- if $elected }}
 - -enable-leader-election=true
 - {{ printf "-leader-election-namespace=%s" .Release.Namespace | quote }}
+{{- end }}
+{{- range .Values.additionalArgs }}
+- {{ . | quote }}
 {{- end }}
 {{- end -}}
 {{- end -}}
