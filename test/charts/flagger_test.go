@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -231,6 +232,16 @@ func readFile(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(raw)
+}
+
+func TestDeletionWarningIsThePublishedOne(t *testing.T) {
+	published := decode(t, "artifacts", readFile(t, "../../artifacts/flagger/deletion-warning.yaml"))
+	objects, _ := render(t, "flagger", cluster{}, `deletionWarning: {enabled: true}`)
+	for _, u := range published {
+		if diff := cmp.Diff(u.Object, one(t, objects, u.GetKind(), u.GetName()).Object); diff != "" {
+			t.Errorf("%s (-artifacts +chart):\n%s", u.GetKind(), diff)
+		}
+	}
 }
 
 // A release whose role does not cover a Canary that is there says so.

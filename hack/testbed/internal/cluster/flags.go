@@ -64,6 +64,8 @@ func (c *Cluster) apiServerFlags() []string {
 		"--proxy-client-cert-file=" + c.path("proxy-client.crt"),
 		"--proxy-client-key-file=" + c.path("proxy-client.key"),
 		"--authorization-mode=Node,RBAC",
+		// As on OpenShift: who sets an owner that blocks deletions has to have the right to its finalizers.
+		"--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
 		"--allow-privileged=true",
 		"--audit-policy-file=" + c.path("audit.yaml"),
 		"--audit-log-path=" + c.AuditLog(),

@@ -1,0 +1,202 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/restmapper"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"sigs.k8s.io/yaml"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// elsewhere are kinds in renders of charts and overlays whose CRDs this suite does not install.
+var elsewhere = []string{"PodMonitor", "ServiceMonitor", "AuthorizationPolicy", "VirtualNode", "Mesh"}
+
+// installed are the objects in the renders of charts and overlays, which their own tests keep in testdata, by file.
+func (t *team) installed(pattern string) map[string][]*unstructured.Unstructured {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(os.Getenv("ROOT"), "test/charts/testdata", pattern))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no renders at %s: %v", pattern, err)
+	}
+	found := map[string][]*unstructured.Unstructured{}
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		t.must(err)
+		for _, document := range documents(string(raw), ".yaml") {
+			u := &unstructured.Unstructured{}
+			t.must(yaml.Unmarshal([]byte(document), &u.Object))
+			name := filepath.Base(filepath.Dir(file)) + "/" + strings.TrimSuffix(filepath.Base(file), ".yaml")
+			found[name] = append(found[name], u)
+		}
+	}
+	return found
+}
+
+// TestInstallationsAreAccepted sends what charts and overlays install to a namespace that enforces the Pod Security Standard restricted,
+// and refuses fields that the API server does not know.
+func TestInstallationsAreAccepted(tt *testing.T) {
+	tt.Parallel()
+	t := newTeam(tt)
+	t.restrict()
+	groups, err := restmapper.GetAPIGroupResources(t.kube.Discovery())
+	t.must(err)
+	mapper := restmapper.NewDiscoveryRESTMapper(groups)
+	dry := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict}
+	for name, objects := range t.installed("*/*.yaml") {
+		for _, u := range objects {
+			if slices.Contains(elsewhere, u.GetKind()) {
+				continue
+			}
+			gvk := u.GroupVersionKind()
+			mapping, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+			if err != nil {
+				t.Errorf("%s: %s %s: %v", name, u.GetKind(), u.GetName(), err)
+				continue
+			}
+			resource := t.dynamic.Resource(mapping.Resource).Namespace("")
+			if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
+				u.SetNamespace(t.ns)
+				resource = t.dynamic.Resource(mapping.Resource).Namespace(t.ns)
+			}
+			if _, err := resource.Create(t.Context(), u, dry); err != nil {
+				t.Errorf("%s: %s %s: %v", name, u.GetKind(), u.GetName(), err)
+			}
+			if spec, ok, _ := unstructured.NestedMap(u.Object, "spec", "template", "spec"); ok && !strings.HasSuffix(name, "/openshift") {
+				t.runs(name, spec, dry)
+			}
+		}
+	}
+}
+
+// restrict makes the namespace one that enforces the Pod Security Standard restricted.
+func (t *team) restrict() {
+	t.Helper()
+	ns, err := t.kube.CoreV1().Namespaces().Get(t.Context(), t.ns, metav1.GetOptions{})
+	t.must(err)
+	ns.Labels["pod-security.kubernetes.io/enforce"] = "restricted"
+	_, err = t.kube.CoreV1().Namespaces().Update(t.Context(), ns, metav1.UpdateOptions{})
+	t.must(err)
+}
+
+// runs is whether the namespace would let a pod of a template run: the admission of Deployments says nothing about that.
+func (t *team) runs(name string, spec map[string]any, dry metav1.CreateOptions) {
+	t.Helper()
+	// Accounts and classes of priority are not there in a dry run.
+	delete(spec, "serviceAccountName")
+	delete(spec, "priorityClassName")
+	pod := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Pod", "spec": spec}}
+	pod.SetGenerateName("dry-")
+	if _, err := t.dynamic.Resource(corev1.SchemeGroupVersion.WithResource("pods")).Namespace(t.ns).Create(t.Context(), pod, dry); err != nil {
+		t.Errorf("%s: a pod: %v", name, err)
+	}
+}
+
+// TestAccountOfTheChart rolls out with an operator that may do nothing but what the role of the chart says: of all providers, and of the
+// one provider that it uses.
+func TestAccountOfTheChart(tt *testing.T) {
+	for name, render := range map[string]string{"all": "flagger/default", "one": "flagger/elected"} {
+		tt.Run(name, func(tt *testing.T) {
+			tt.Parallel()
+			t := newTeam(tt)
+			t.apply(podinfo(1))
+			o := t.operate("-kubeconfig", t.account(t.installed("flagger/*.yaml")[render]), "-mesh-provider", "istio")
+			t.create(canary(revertOnDeletion))
+			t.allowed(o, v1beta1.CanaryPhaseInitialized)
+			t.ship(v2)
+			t.allowed(o, v1beta1.CanaryPhaseSucceeded)
+			t.edit(func(s *v1beta1.CanarySpec) { s.Analysis.Metrics[0].TemplateVariables["value"] = "50" })
+			t.ship(v3)
+			t.allowed(o, v1beta1.CanaryPhaseFailed)
+			t.deleteCanary()
+			t.gone(v1beta1.SchemeGroupVersion.WithResource("canaries"), "podinfo")
+			if line := refusal(o.log.String()); line != "" {
+				t.Errorf("the role is too small: %s", line)
+			}
+		})
+	}
+}
+
+// allowed waits for a phase as settled does, and fails as soon as the operator is not allowed to do something.
+func (t *team) allowed(o *operator, phase v1beta1.CanaryPhase) {
+	t.Helper()
+	t.until("a refusal, or "+string(phase), func(c *v1beta1.Canary) bool {
+		said := o.log.String()
+		for _, condition := range c.Status.Conditions {
+			said += condition.Message + "\n"
+		}
+		if line := refusal(said); line != "" {
+			t.Fatalf("the role is too small: %s", line)
+		}
+		return c.Status.Phase == phase && c.Status.Rollout != nil
+	})
+	t.settled(phase)
+}
+
+// refusal is the first line that tells of a refusal.
+func refusal(text string) string {
+	for line := range strings.Lines(text) {
+		if strings.Contains(strings.ToLower(line), "forbidden") {
+			return line
+		}
+	}
+	return ""
+}
+
+// account makes an account of the team's namespace, with the rules of all roles in a render, and returns a kubeconfig of it.
+func (t *team) account(objects []*unstructured.Unstructured) string {
+	t.Helper()
+	role := &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: "flagger"}}
+	for _, u := range objects {
+		if u.GetName() != "flagger" || (u.GetKind() != "Role" && u.GetKind() != "ClusterRole") {
+			continue
+		}
+		raw, err := yaml.Marshal(u.Object["rules"])
+		t.must(err)
+		var rules []rbacv1.PolicyRule
+		t.must(yaml.Unmarshal(raw, &rules))
+		for _, rule := range rules {
+			// Every account may read the version of Kubernetes, and a Role can't say so.
+			if len(rule.NonResourceURLs) == 0 {
+				role.Rules = append(role.Rules, rule)
+			}
+		}
+	}
+	create := metav1.CreateOptions{}
+	_, err := t.kube.RbacV1().Roles(t.ns).Create(t.Context(), role, create)
+	t.must(err)
+	_, err = t.kube.RbacV1().RoleBindings(t.ns).Create(t.Context(), &rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "flagger"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "flagger"},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: "flagger", Namespace: t.ns}},
+	}, create)
+	t.must(err)
+	accounts := t.kube.CoreV1().ServiceAccounts(t.ns)
+	_, err = accounts.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "flagger"}}, create)
+	t.must(err)
+	token, err := accounts.CreateToken(t.Context(), "flagger", &authenticationv1.TokenRequest{}, create)
+	t.must(err)
+	file := filepath.Join(t.TempDir(), "kubeconfig")
+	t.must(clientcmd.WriteToFile(clientcmdapi.Config{
+		Clusters: map[string]*clientcmdapi.Cluster{"bed": {
+			Server: t.config.Host, CertificateAuthority: t.config.CAFile, CertificateAuthorityData: t.config.CAData,
+			InsecureSkipTLSVerify: t.config.Insecure, TLSServerName: t.config.ServerName,
+		}},
+		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"flagger": {Token: token.Status.Token}},
+		Contexts:       map[string]*clientcmdapi.Context{"bed": {Cluster: "bed", AuthInfo: "flagger", Namespace: t.ns}},
+		CurrentContext: "bed",
+	}, file))
+	return file
+}
