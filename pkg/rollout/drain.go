@@ -20,7 +20,7 @@ func (p *pass) drainTime() time.Duration {
 // are not waited for.
 func (p *pass) canaryDrainTime() time.Duration {
 	stays := p.f.Target.Unscalable || p.moved() && p.inPhase(v1beta1.CanaryPhaseFinalising)
-	if p.st.CanaryIdle || stays || p.f.Target.Available == 0 {
+	if p.st.CanaryIdle || stays || p.f.Target.Available == 0 && !p.unfoundCanary {
 		return p.f.Settings.PropagationDelay
 	}
 	return p.drainTime()

@@ -67,6 +67,9 @@ type pass struct {
 	refused []string
 	// findsPrimary is set when the pass waits until proxies have found the primary.
 	findsPrimary bool
+	// unfoundCanary is set when the target has ready pods that its Service does not lead to. What they were sent before they may still
+	// be at work on.
+	unfoundCanary bool
 	// frozen stops the repair of drifted objects.
 	frozen bool
 	// kept leaves Flagger's fields of the status as they are.

@@ -52,6 +52,7 @@ func (p *pass) heedSelectors() {
 	}
 	_, primary, canary := p.c.GetServiceNames()
 	p.unfound(p.f.Services.PrimaryUnfound, &p.f.Primary, primary)
+	p.unfoundCanary = p.f.Services.CanaryUnfound && p.f.Target.Available > 0
 	p.unfound(p.f.Services.CanaryUnfound, &p.f.Target, canary)
 }
 

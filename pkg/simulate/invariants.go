@@ -85,7 +85,8 @@ func (w *World) checkFound(f *rollout.Facts, d *rollout.Decision) {
 	back := all && !rollout.Traffic(a, &d.Status).SendsToCanary()
 	progressing := phase == v1beta1.CanaryPhaseProgressing || d.Status.Phase == v1beta1.CanaryPhaseProgressing
 	hurry := progressing || under.Target.Fingerprint != f.Target.Revision.Fingerprint
-	if !first && (!back || hurry) || f.Target.Available == 0 || f.Primary.Available == 0 {
+	dead := f.Target.Available == 0 || f.Problem != nil && f.Services.CanaryUnfound
+	if !first && (!back || hurry) || dead || f.Primary.Available == 0 {
 		return
 	}
 	if seen := w.now.Sub(w.primarySince); seen < f.Settings.PropagationDelay {
