@@ -265,6 +265,12 @@ func TestDecide(t *testing.T) {
 		"and a canary that its Service does not find gets nothing": {
 			facts(progressing, running(10), func(f *Facts) { f.Problem, f.Services.CanaryUnfound = invalid, true }),
 			want{rule: "blocked", actions: []Action{EnsureRoutes{}}, says: []string{"routing all traffic to primary", "spec.analysis"}, reason: ReasonInvalidSpec}},
+		"whose pods stay for what they were sent before": {
+			facts(progressing, running(0), stage(stageRollback), func(f *Facts) {
+				f.Problem, f.Services.CanaryUnfound = invalid, true
+				f.Canary.Status.Rollout.CanaryDrainedAt = micro(now.Add(-10 * time.Second))
+			}),
+			want{rule: "blocked", stage: stageRollback, wake: now.Add(20 * time.Second), says: []string{"spec.analysis"}, reason: ReasonInvalidSpec}},
 		"a primary without pods gets nothing for a fault in the spec": {
 			facts(progressing, running(10), func(f *Facts) {
 				f.Problem = invalid
