@@ -77,7 +77,7 @@ CLUSTERS := TestTwoClusters_
 # These are skipped where KEDA does not run.
 KEDA := TestKeda
 
-bin/e2e.test: $(TESTBED) FORCE
+bin/e2e.test: $(TESTBED) bin/loadtester FORCE
 	-go mod download $(CRDS)
 	go build -race -o bin/flagger-race ./cmd/flagger
 	go test -race -c -o $@ ./test/e2e

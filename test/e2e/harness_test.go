@@ -388,13 +388,18 @@ func (t *team) weights(provider string) (primary, canary int64) {
 	return int64(traffic.Primary), int64(traffic.Canary)
 }
 
-// operator is a running process.
-type operator struct {
+// process is one that runs.
+type process struct {
 	cmd  *exec.Cmd
 	log  *logBuffer
 	done chan error
-	port int32
 	once sync.Once
+}
+
+// operator is a running operator.
+type operator struct {
+	*process
+	port int32
 }
 
 // logBuffer is what a process wrote, readable while it goes on.
@@ -418,27 +423,34 @@ func (l *logBuffer) String() string {
 // operate starts an operator for the namespace of the team.
 func (t *team) operate(args ...string) *operator {
 	t.Helper()
-	o := &operator{log: &logBuffer{}, done: make(chan error, 1), port: t.ports.Add(1)}
-	args = append([]string{"-kubeconfig", os.Getenv("KUBECONFIG"), "-namespace", t.ns, "-port", fmt.Sprint(o.port), "-log-level", "info",
+	port := t.ports.Add(1)
+	args = append([]string{"-kubeconfig", os.Getenv("KUBECONFIG"), "-namespace", t.ns, "-port", fmt.Sprint(port), "-log-level", "info",
 		"-metrics-server", "http://prometheus.monitoring:9090", "-min-analysis-interval", "500ms", "-route-propagation-delay", "500ms"}, args...)
-	o.cmd = exec.Command(os.Getenv("FLAGGER"), args...)
+	return &operator{t.start(os.Getenv("FLAGGER"), args...), port}
+}
+
+// start starts a process, for as long as the test takes.
+func (t *team) start(path string, args ...string) *process {
+	t.Helper()
+	o := &process{log: &logBuffer{}, done: make(chan error, 1), cmd: exec.Command(path, args...)}
 	o.cmd.Stdout, o.cmd.Stderr = o.log, o.log
 	o.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	t.must(o.cmd.Start())
 	go func() { o.done <- o.cmd.Wait() }()
+	name := filepath.Base(path)
 	t.Cleanup(func() {
 		o.kill()
 		if t.Failed() {
-			t.Logf("operator:\n%s", o.log.String())
+			t.Logf("%s:\n%s", name, o.log.String())
 		} else if strings.Contains(o.log.String(), "DATA RACE") {
-			t.Errorf("data race in the operator:\n%s", o.log.String())
+			t.Errorf("data race in %s:\n%s", name, o.log.String())
 		}
 	})
 	return o
 }
 
 // kill ends the process as a crash would.
-func (o *operator) kill() {
+func (o *process) kill() {
 	o.once.Do(func() {
 		_ = o.cmd.Process.Kill()
 		<-o.done
@@ -446,7 +458,7 @@ func (o *operator) kill() {
 }
 
 // stop ends the process as Kubernetes would, and returns its error.
-func (o *operator) stop() (err error) {
+func (o *process) stop() (err error) {
 	o.once.Do(func() {
 		_ = o.cmd.Process.Signal(syscall.SIGTERM)
 		err = <-o.done
