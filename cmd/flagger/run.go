@@ -9,12 +9,15 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel"
 	"go.uber.org/zap"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/client/informers/externalversions"
 	"flagger.app/flagger/pkg/controller"
 	"flagger.app/flagger/pkg/hook"
@@ -24,9 +27,13 @@ import (
 	"flagger.app/flagger/pkg/router/registry"
 	"flagger.app/flagger/pkg/server"
 	"flagger.app/flagger/pkg/telemetry"
+	"flagger.app/flagger/pkg/tracing"
 	"flagger.app/flagger/pkg/version"
 	"flagger.app/flagger/pkg/workload"
 )
+
+// lastTraces is how long the process waits at its end for a collector of traces. Kubernetes gives it 30 seconds for everything.
+const lastTraces = 5 * time.Second
 
 // operator is everything that runs.
 type operator struct {
@@ -34,6 +41,7 @@ type operator struct {
 	clients    *clients
 	log        *zap.Logger
 	recorder   *telemetry.Recorder
+	tracer     *tracing.Tracer
 	factory    externalversions.SharedInformerFactory
 	lists      map[string]cache.InformerSynced
 	evaluator  *metrics.Evaluator
@@ -59,19 +67,35 @@ func run(ctx context.Context, o *options, log *zap.Logger) error {
 	if err := controller.CheckServer(ctx, c.kube.Discovery(), c.main.Dynamic, o.namespace); err != nil {
 		return err
 	}
-	op, err := newOperator(o, c, log, recorder, providers)
+	tracer, err := tracing.FromEnvironment(ctx, os.LookupEnv, version.Version, clock.RealClock{})
+	if err != nil {
+		return err
+	}
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Error("traces are not sent", zap.Error(err)) }))
+	defer stopTracing(tracer, log)
+	op, err := newOperator(o, c, log, recorder, tracer, providers)
 	if err != nil {
 		return err
 	}
 	return op.run(ctx)
 }
 
-func newOperator(o *options, c *clients, log *zap.Logger, recorder *telemetry.Recorder, providers controller.Providers) (*operator, error) {
+// stopTracing sends the spans that wait to be sent.
+func stopTracing(tracer *tracing.Tracer, log *zap.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), lastTraces)
+	defer cancel()
+	if err := tracer.Shutdown(ctx); err != nil {
+		log.Error("traces are lost", zap.Error(err))
+	}
+}
+
+func newOperator(o *options, c *clients, log *zap.Logger, recorder *telemetry.Recorder, tracer *tracing.Tracer, providers controller.Providers) (*operator, error) {
 	op := &operator{
 		options:  o,
 		clients:  c,
 		log:      log,
 		recorder: recorder,
+		tracer:   tracer,
 		factory:  externalversions.NewSharedInformerFactoryWithOptions(c.flagger, 0, externalversions.WithNamespace(o.namespace)),
 	}
 	found := op.factory.Flagger().V1beta1().MetricTemplates()
@@ -84,16 +108,19 @@ func newOperator(o *options, c *clients, log *zap.Logger, recorder *telemetry.Re
 		return nil, err
 	}
 	op.evaluator = &metrics.Evaluator{
-		Server:               metricsServer,
-		FlagProvider:         o.meshProvider,
-		Asked:                recorder.Query,
+		Server:       metricsServer,
+		FlagProvider: o.meshProvider,
+		Asked: func(c *v1beta1.Canary, backend string, err error, took time.Duration) {
+			recorder.Query(c, backend, err, took)
+			tracer.Query(c, backend, err, took)
+		},
 		NoCrossNamespaceRefs: o.noCrossNamespaceRefs,
 		Templates:            templates{found.Lister()},
 		Secrets:              secrets{c.kube},
 		Knative:              knativeServices{c.main.Dynamic},
 		Registry:             metrics.NewRegistry(clock.RealClock{}, metrics.Cluster{Config: c.config, Dynamic: c.main.Dynamic}),
 	}
-	op.controller, err = controller.New(config(o, c, log, providers, op.recorder, op.evaluator, op.notifier()))
+	op.controller, err = controller.New(config(o, c, log, providers, op.recorder, tracer, op.evaluator, op.notifier()))
 	return op, err
 }
 
@@ -124,7 +151,7 @@ func (op *operator) run(ctx context.Context) error {
 }
 
 // config puts the controller together.
-func config(o *options, c *clients, log *zap.Logger, providers controller.Providers, recorder *telemetry.Recorder, evaluator *metrics.Evaluator, notifier notify.Notifier) controller.Config {
+func config(o *options, c *clients, log *zap.Logger, providers controller.Providers, recorder *telemetry.Recorder, tracer *tracing.Tracer, evaluator *metrics.Evaluator, notifier notify.Notifier) controller.Config {
 	hooks := hook.NewCaller(clock.RealClock{})
 	hooks.Events = hook.Format(o.eventFormat)
 	return controller.Config{
@@ -136,6 +163,7 @@ func config(o *options, c *clients, log *zap.Logger, providers controller.Provid
 		Hooks:                hooks,
 		Notifier:             notifier,
 		Telemetry:            recorder,
+		Tracer:               tracer,
 		Clock:                clock.RealClock{},
 		Log:                  log,
 		Namespace:            o.namespace,

@@ -27,6 +27,7 @@ import (
 	"flagger.app/flagger/pkg/rollout"
 	"flagger.app/flagger/pkg/router"
 	"flagger.app/flagger/pkg/telemetry"
+	"flagger.app/flagger/pkg/tracing"
 	"flagger.app/flagger/pkg/workload"
 )
 
@@ -62,8 +63,10 @@ type Config struct {
 	Hooks     outbox.Hooks
 	Notifier  notify.Notifier
 	Telemetry *telemetry.Recorder
-	Clock     clock.WithDelayedExecution
-	Log       *zap.Logger
+	// Tracer may be nil.
+	Tracer *tracing.Tracer
+	Clock  clock.WithDelayedExecution
+	Log    *zap.Logger
 
 	// Namespace restricts everything to one namespace. Empty means all.
 	Namespace string
@@ -121,7 +124,7 @@ func New(cfg Config) (*Controller, error) {
 		index:  cache.NewIndex(),
 		known:  map[string]*memory{},
 	}
-	c.Hooks = &telemetry.Hooks{Caller: cfg.Hooks, Recorder: cfg.Telemetry, Clock: cfg.Clock}
+	c.Hooks = &telemetry.Hooks{Caller: cfg.Hooks, Recorder: cfg.Telemetry, Tracer: cfg.Tracer, Clock: cfg.Clock}
 	c.workers = workqueue.NewWorkers(c.queue, cfg.Workers)
 	c.inquiries = inquiry.New[rollout.Answer](cfg.Clock, c.queue.Add)
 	c.main = c.newSite(cfg.Main)
@@ -281,6 +284,7 @@ func (c *Controller) forget(key string) {
 	c.limit.forget(key, c.Clock.Now())
 	if m != nil {
 		c.Telemetry.Forget(m.canary.Namespace, m.canary.Name)
+		c.Tracer.Forget(m.canary.Namespace, m.canary.Name)
 	}
 }
 

@@ -17,6 +17,7 @@ func (c *Controller) observeOutcomes(v *view, stored *v1beta1.Canary, d rollout.
 	}
 	c.Telemetry.Phase(stored, stored.Status.Phase)
 	c.Telemetry.Spent(stored, v.facts.Now)
+	c.Tracer.See(stored)
 	if v.facts.Routes.Known {
 		c.Telemetry.Weights(stored, 100-v.facts.Routes.CanaryWeight, v.facts.Routes.CanaryWeight)
 	}
@@ -33,6 +34,7 @@ func (c *Controller) observeOutcomes(v *view, stored *v1beta1.Canary, d rollout.
 			c.Telemetry.Failed(stored)
 		case rollout.OutcomeAnalyzed:
 			c.Telemetry.Duration(stored, c.Clock.Since(since))
+			c.Tracer.Step(stored, c.Clock.Since(since))
 			if v.facts.Checks.Metrics != nil {
 				c.Telemetry.Checks(stored, v.facts.Checks.Metrics.Readings)
 			}

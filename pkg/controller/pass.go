@@ -3,6 +3,8 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -96,7 +98,10 @@ func stageOf(s *v1beta1.CanaryStatus) string {
 // carryOut runs the actions in order up to the first that fails. What failed is told to the rules of the next pass.
 func (c *Controller) carryOut(ctx context.Context, v *view, stored *v1beta1.Canary, d rollout.Decision) error {
 	for _, action := range d.Actions {
-		if err := c.apply(ctx, v, stored, action); err != nil {
+		within, end := c.Tracer.Write(ctx, stored.Namespace, stored.Name, strings.TrimPrefix(fmt.Sprintf("%T", action), "rollout."))
+		err := c.apply(within, v, stored, action)
+		end(err)
+		if err != nil {
 			if (!isConflict(err) || c.queue.Stubborn(v.key)) && ctx.Err() == nil {
 				v.memory.applyError = v.memory.words.of(aboutAction, shortened(err.Error()), v.canary.Generation, v.started)
 			}

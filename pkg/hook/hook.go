@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/propagation"
 	"k8s.io/utils/clock"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -212,6 +213,8 @@ func (c *call) attempt(ctx context.Context) answer {
 		return answer{err: err}
 	}
 	req.Header = c.header.Clone()
+	// What is called can add its own spans to the trace of the rollout.
+	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(req.Header))
 	resp, err := c.client.Do(req)
 	if err != nil {
 		return answer{err: err}

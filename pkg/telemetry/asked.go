@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/hook"
 	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/tracing"
 )
 
 // known runs do with the name of the target of a Canary that exists. What is heard late of one that is gone, such as the answer of a
@@ -64,24 +66,28 @@ type Caller interface {
 	Call(ctx context.Context, h v1beta1.CanaryWebhook, payload hook.Payload, key string) hook.Result
 }
 
-// Hooks records what calls of webhooks come to.
+// Hooks records what calls of webhooks come to, and traces them.
 type Hooks struct {
 	Caller   Caller
 	Recorder *Recorder
-	Clock    clock.PassiveClock
+	// Tracer may be nil.
+	Tracer *tracing.Tracer
+	Clock  clock.PassiveClock
 }
 
 // Call calls a webhook.
 func (h *Hooks) Call(ctx context.Context, webhook v1beta1.CanaryWebhook, payload hook.Payload, key string) hook.Result {
 	since := h.Clock.Now()
-	result := h.Caller.Call(ctx, webhook, payload, key)
+	within, end := h.Tracer.Webhook(ctx, payload.Namespace, payload.Name, webhook.GetType(), webhook.Name)
+	result := h.Caller.Call(within, webhook, payload, key)
+	outcome, failure := "passed", ""
+	if !result.Passed {
+		outcome, failure = "failed", cmp.Or(result.Text, "it did not pass")
+	}
+	end(failure)
 	if ctx.Err() != nil {
 		// Nobody wanted the answer any more.
 		return result
-	}
-	outcome := "failed"
-	if result.Passed {
-		outcome = "passed"
 	}
 	h.Recorder.known(payload.Namespace, payload.Name, func(target string) {
 		h.Recorder.vectors.histograms[nameHooks].WithLabelValues(target, payload.Namespace, string(webhook.GetType()), outcome).
