@@ -2,7 +2,9 @@ package workqueue
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,4 +38,33 @@ func TestMeter(t *testing.T) {
 	if !slices.Equal(m.told, want) {
 		t.Errorf("told %q, want %q", m.told, want)
 	}
+}
+
+// A timer holds the lock of its clock while it adds a key, and waits for a worker that takes one: that must not wait for the clock.
+func TestTimersAndWorkersDoNotWaitForEachOther(t *testing.T) {
+	clock := clocktesting.NewFakeClock(time.Unix(0, 0))
+	q := NewMeasuredQueue(clock, &unmeasured{})
+	const keys, passes = 8, 4000
+	var done atomic.Int64
+	for range 2 {
+		go func() {
+			for {
+				key, ended := q.Get()
+				if ended {
+					return
+				}
+				q.Succeeded(key, clock.Now().Add(time.Second))
+				q.Done(key)
+				done.Add(1)
+			}
+		}()
+	}
+	for i := range keys {
+		q.Add(fmt.Sprint(i))
+	}
+	for done.Load() < passes {
+		clock.Step(time.Second)
+		runtime.Gosched()
+	}
+	q.ShutDown()
 }

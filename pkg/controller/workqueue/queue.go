@@ -40,8 +40,8 @@ type Queue struct {
 	failures map[string]int
 
 	meter Meter
-	// taken is when the keys at work were handed out.
-	taken map[string]time.Time
+	// since is when passes were asked for, taken when the keys at work were handed out, both by key.
+	since, taken sync.Map
 }
 
 // NewQueue returns an empty queue on the given clock.
@@ -66,7 +66,7 @@ func (unmeasured) Retried()            {}
 
 // NewMeasuredQueue returns an empty queue that reports to a Meter.
 func NewMeasuredQueue(c clock.WithDelayedExecution, meter Meter) *Queue {
-	open := &pending{Queue: workqueue.DefaultQueue[string](), clock: c, meter: meter, since: map[string]time.Time{}}
+	open := &pending{Queue: workqueue.DefaultQueue[string](), meter: meter}
 	return &Queue{
 		clock:    c,
 		jitter:   addTenth,
@@ -76,7 +76,6 @@ func NewMeasuredQueue(c clock.WithDelayedExecution, meter Meter) *Queue {
 		wakes:    map[string]clock.Timer{},
 		failures: map[string]int{},
 		meter:    meter,
-		taken:    map[string]time.Time{},
 	}
 }
 
@@ -92,7 +91,13 @@ func addLittle(d time.Duration) time.Duration {
 }
 
 // Add asks for a pass as soon as a worker is free.
-func (q *Queue) Add(key string) { q.ready.Add(key) }
+func (q *Queue) Add(key string) { q.addAt(key, q.clock.Now()) }
+
+// addAt is for timers as well, which may not ask their clock for the time.
+func (q *Queue) addAt(key string, now time.Time) {
+	q.since.LoadOrStore(key, now)
+	q.ready.Add(key)
+}
 
 // Remind asks for a pass like Add, but leaves a key that failed to its pause. It is for what the passes themselves bring
 // about: a failure that is told in ever other words, and so written each time, would call for the next pass at once.
@@ -100,27 +105,35 @@ func (q *Queue) Remind(key string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.failures[key] == 0 {
-		q.ready.Add(key)
+		q.addAt(key, q.clock.Now())
 	}
 }
 
 // Get hands out the next key. The second result is true when the queue was shut down.
 func (q *Queue) Get() (string, bool) {
 	key, ended := q.ready.Get()
-	if !ended {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		q.taken[key] = q.clock.Now()
+	if ended {
+		return key, ended
 	}
+	now, waited := q.clock.Now(), time.Duration(0)
+	if since, ok := q.since.LoadAndDelete(key); ok {
+		waited = now.Sub(since.(time.Time))
+	}
+	q.meter.Taken(waited)
+	q.taken.Store(key, now)
 	return key, ended
 }
 
 // Done ends the pass of a key that Get handed out.
 func (q *Queue) Done(key string) {
-	q.mu.Lock()
-	q.meter.Done(q.clock.Since(q.taken[key]))
-	delete(q.taken, key)
-	q.mu.Unlock()
+	now := q.clock.Now()
+	if taken, ok := q.taken.LoadAndDelete(key); ok {
+		q.meter.Done(now.Sub(taken.(time.Time)))
+	}
+	// One that was asked for meanwhile waits from here on.
+	if _, again := q.since.Load(key); again {
+		q.since.Store(key, now)
+	}
 	q.ready.Done(key)
 	q.open.passes.Add(-1)
 }
@@ -131,16 +144,12 @@ func (q *Queue) Len() int { return q.ready.Len() }
 // Idle is whether no key is due or at work. Len does not tell: a key that was handed out is in it no more.
 func (q *Queue) Idle() bool { return q.open.passes.Load() == 0 }
 
-// pending counts the passes that are asked for and not done. The queue around it calls it under a lock.
+// pending counts the passes that are asked for and not done. The queue around it calls it under a lock, so it asks no clock: the
+// timers of one wait for that lock, and may hold one of the clock.
 type pending struct {
 	workqueue.Queue[string]
 	passes atomic.Int64
-	clock  clock.PassiveClock
 	meter  Meter
-	// since is when the waiting keys began to wait.
-	since map[string]time.Time
-	// due has the times of keys that a timer is just bringing: a clock may not be asked from its own timers.
-	due sync.Map
 }
 
 // Push is called once for each time that a key will be handed out, before it is. One that is due again when it is done was
@@ -148,20 +157,7 @@ type pending struct {
 func (p *pending) Push(key string) {
 	p.passes.Add(1)
 	p.meter.Queued()
-	if due, ok := p.due.Load(key); ok {
-		p.since[key] = due.(time.Time)
-	} else {
-		p.since[key] = p.clock.Now()
-	}
 	p.Queue.Push(key)
-}
-
-// Pop is called when a key is handed out.
-func (p *pending) Pop() string {
-	key := p.Queue.Pop()
-	p.meter.Taken(p.clock.Since(p.since[key]))
-	delete(p.since, key)
-	return key
 }
 
 // Succeeded forgets the failures of a key and sets its next pass. The time replaces any earlier one; the zero time means that
@@ -172,7 +168,7 @@ func (q *Queue) Succeeded(key string, wake time.Time) {
 	if q.failures[key] > 0 {
 		delete(q.failures, key)
 		// A reminder that came during this pass was not heeded.
-		q.ready.Add(key)
+		q.addAt(key, q.clock.Now())
 	}
 	if wake.IsZero() {
 		q.cancel(key)
@@ -243,15 +239,11 @@ func (q *Queue) ShutDown() {
 func (q *Queue) schedule(key string, after time.Duration) {
 	q.cancel(key)
 	if after <= 0 {
-		q.ready.Add(key)
+		q.addAt(key, q.clock.Now())
 		return
 	}
 	due := q.clock.Now().Add(after)
-	q.wakes[key] = q.clock.AfterFunc(after, func() {
-		q.open.due.Store(key, due)
-		q.ready.Add(key)
-		q.open.due.Delete(key)
-	})
+	q.wakes[key] = q.clock.AfterFunc(after, func() { q.addAt(key, due) })
 }
 
 func (q *Queue) cancel(key string) {
