@@ -65,7 +65,8 @@ test-testbed: ## Run the tests of the testbed itself, and the built-in queries i
 CRDS := github.com/kedacore/keda/v2@v2.21.0 knative.dev/serving@v0.51.0
 
 # The suite starts the operator itself, as many times as it kills it.
-API_SUITE = $(TESTBED) run --with prometheus --images hack/testbed/demo/images.yaml -- \
+API_SUITE = $(TESTBED) run --with prometheus --images hack/testbed/demo/images.yaml \
+	--image 'flagger/flagger:*=$(CURDIR)/bin/flagger-race' --image 'prom/prometheus:*=@prometheus' -- \
 	env FLAGGER=$(CURDIR)/bin/flagger-race ROOT=$(CURDIR) bin/e2e.test -test.v -test.parallel 6 -test.timeout $(TIMEOUT)
 
 # These play many lives, and take some minutes.

@@ -73,6 +73,14 @@ namespace: shop
 meshProvider: istio
 leaderElection: {enabled: true}
 `,
+	// It is run, with the flags that tests of the operator run it with.
+	"pod": `
+namespace: shop
+meshProvider: istio
+leaderElection: {replicaCount: 2}
+prometheus: {install: true}
+additionalArgs: [-min-analysis-interval=500ms, -route-propagation-delay=500ms]
+`,
 	"namespaced": `
 namespace: shop
 meshProvider: contour

@@ -51,27 +51,14 @@ func TestInstallationsAreAccepted(tt *testing.T) {
 	tt.Parallel()
 	t := newTeam(tt)
 	t.restrict()
-	groups, err := restmapper.GetAPIGroupResources(t.kube.Discovery())
-	t.must(err)
-	mapper := restmapper.NewDiscoveryRESTMapper(groups)
+	mapper := t.mapper()
 	dry := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict}
 	for name, objects := range t.installed("*/*.yaml") {
 		for _, u := range objects {
 			if slices.Contains(elsewhere, u.GetKind()) {
 				continue
 			}
-			gvk := u.GroupVersionKind()
-			mapping, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
-			if err != nil {
-				t.Errorf("%s: %s %s: %v", name, u.GetKind(), u.GetName(), err)
-				continue
-			}
-			resource := t.dynamic.Resource(mapping.Resource).Namespace("")
-			if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
-				u.SetNamespace(t.ns)
-				resource = t.dynamic.Resource(mapping.Resource).Namespace(t.ns)
-			}
-			if _, err := resource.Create(t.Context(), u, dry); err != nil {
+			if err := t.send(mapper, u, dry); err != nil {
 				t.Errorf("%s: %s %s: %v", name, u.GetKind(), u.GetName(), err)
 			}
 			if spec, ok, _ := unstructured.NestedMap(u.Object, "spec", "template", "spec"); ok && !strings.HasSuffix(name, "/openshift") {
@@ -79,6 +66,29 @@ func TestInstallationsAreAccepted(tt *testing.T) {
 			}
 		}
 	}
+}
+
+func (t *team) mapper() meta.RESTMapper {
+	t.Helper()
+	groups, err := restmapper.GetAPIGroupResources(t.kube.Discovery())
+	t.must(err)
+	return restmapper.NewDiscoveryRESTMapper(groups)
+}
+
+// send creates an object, in the team's namespace if it has one.
+func (t *team) send(mapper meta.RESTMapper, u *unstructured.Unstructured, options metav1.CreateOptions) error {
+	gvk := u.GroupVersionKind()
+	mapping, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+	if err != nil {
+		return err
+	}
+	ns := ""
+	if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
+		ns = t.ns
+	}
+	u.SetNamespace(ns)
+	_, err = t.dynamic.Resource(mapping.Resource).Namespace(ns).Create(t.Context(), u, options)
+	return err
 }
 
 // restrict makes the namespace one that enforces the Pod Security Standard restricted.
@@ -126,6 +136,64 @@ func TestAccountOfTheChart(tt *testing.T) {
 				t.Errorf("the role is too small: %s", line)
 			}
 		})
+	}
+}
+
+// TestChartRuns has pods of the chart do all of it: two operators, of which one acts, and a Prometheus that sees the pods of the
+// application.
+func TestChartRuns(tt *testing.T) {
+	tt.Parallel()
+	t := newTeam(tt)
+	mapper := t.mapper()
+	for _, u := range t.installed("flagger/*.yaml")["flagger/pod"] {
+		raw, err := yaml.Marshal(u.Object)
+		t.must(err)
+		// The release and the namespace that it watches are one here.
+		here := strings.NewReplacer("flagger-system", t.ns, "shop", t.ns).Replace(string(raw))
+		own := &unstructured.Unstructured{}
+		t.must(yaml.Unmarshal([]byte(here), &own.Object))
+		t.must(t.send(mapper, own, metav1.CreateOptions{}))
+	}
+	for _, name := range []string{"flagger", "flagger-prometheus"} {
+		t.wait(deployments, name, func(u *unstructured.Unstructured) bool {
+			wanted, _, _ := unstructured.NestedInt64(u.Object, "spec", "replicas")
+			ready, _, _ := unstructured.NestedInt64(u.Object, "status", "readyReplicas")
+			return ready == wanted
+		})
+	}
+	t.apply(strings.Replace(podinfo(1), "metadata: {labels: {app: podinfo}}", `metadata:
+      labels: {app: podinfo}
+      annotations: {prometheus.io/scrape: "true", prometheus.io/port: "9898"}`, 1))
+	t.apply(`
+apiVersion: flagger.app/v1beta1
+kind: MetricTemplate
+metadata: {name: scraped}
+spec:
+  provider: {type: prometheus, address: "http://flagger-prometheus:9090"}
+  query: 100 * count(up{job="kubernetes-pods", kubernetes_namespace="{{ namespace }}", app="{{ target }}"} == 1)
+`)
+	t.create(canary(func(c *v1beta1.Canary) {
+		c.Spec.Provider = ""
+		// A scrape is up to 5 s away.
+		c.Spec.Analysis.Threshold = 100
+		c.Spec.Analysis.Metrics[0].TemplateRef.Name = "scraped"
+	}))
+	t.settled(v1beta1.CanaryPhaseInitialized)
+	t.ship(v2)
+	t.settled(v1beta1.CanaryPhaseSucceeded)
+	pods, err := t.kube.CoreV1().Pods(t.ns).List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=flagger"})
+	t.must(err)
+	leaders := 0
+	for i := range pods.Items {
+		log, err := t.kube.CoreV1().Pods(t.ns).GetLogs(pods.Items[i].Name, &corev1.PodLogOptions{}).DoRaw(t.Context())
+		t.must(err)
+		leaders += strings.Count(string(log), "acting as elected leader")
+		if line := refusal(string(log)); line != "" {
+			t.Errorf("the role is too small: %s", line)
+		}
+	}
+	if len(pods.Items) != 2 || leaders != 1 {
+		t.Errorf("%d leaders among %d pods", leaders, len(pods.Items))
 	}
 }
 
