@@ -115,6 +115,7 @@ func newOperator(o *options, c *clients, log *zap.Logger, recorder *telemetry.Re
 			tracer.Query(c, backend, err, took)
 		},
 		NoCrossNamespaceRefs: o.noCrossNamespaceRefs,
+		MinInterval:          o.minAnalysisInterval,
 		Templates:            templates{found.Lister()},
 		Secrets:              secrets{c.kube},
 		Knative:              knativeServices{c.main.Dynamic},

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"flagger.app/flagger/pkg/analysis/sequential"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
 
@@ -16,13 +17,13 @@ type Outcome string
 // The outcomes. Everything but Pass and Hold is a failed check.
 const (
 	// Pass is given when every reading has a value within its range, and when there are no readings.
-	Pass Outcome = "pass"
+	Pass Outcome = v1beta1.OutcomePass
 	// Fail is given for a value out of range and for a metric without data.
-	Fail Outcome = "fail"
-	// Hold is given by a metric that asks to wait where it has no answer. No field asks for that yet.
-	Hold Outcome = "hold"
+	Fail Outcome = v1beta1.OutcomeFail
+	// Hold is given by a metric that is to wait: for data, for samples, for the end of its warm-up.
+	Hold Outcome = v1beta1.OutcomeHold
 	// Error is given when a metric could not be asked: its provider is down, refuses the query, or does not exist.
-	Error Outcome = "error"
+	Error Outcome = v1beta1.OutcomeError
 )
 
 // Source is where the value of a metric comes from.
@@ -73,7 +74,18 @@ type Reading struct {
 	Cause string
 	// Provider is the name of the metrics provider that messages about built-in metrics give.
 	Provider string
+	// Query is the query as it was sent, empty if none was.
+	Query string
+	// Samples is the number of requests that the value rests on, nil where nobody counts them.
+	Samples *int64
+	// Primary is what the same query says about the primary, in an entry that compares values.
+	Primary float64
+	// Counts are the requests since the check before, in an entry that compares counts. Value and Primary are not used then.
+	Counts Counts
 }
+
+// Counts are the requests of both sides since the check before.
+type Counts struct{ Canary, Primary sequential.Counts }
 
 func (r Reading) builtIn() bool { return r.Source == SuccessRate || r.Source == Duration }
 
@@ -88,29 +100,86 @@ type Verdict struct {
 	Metric string
 	// NoRequests is whether a built-in metric decided because it has no values. Those are about requests that the canary answered.
 	NoRequests bool
+	// Critical is whether a critical metric has a value out of range, which takes the canary back at once.
+	Critical bool
 	// Readings are all readings in the order in which they were judged.
 	Readings []Reading
+	// Record is what the check leaves in the status, nil where nothing was judged.
+	Record *v1beta1.ChecksStatus
+	// Decisive is the verdict on the metric that decided, nil for Pass.
+	Decisive *v1beta1.MetricVerdict
+	// Observed are messages about metrics that decide nothing and have another outcome than at the check before.
+	Observed []string
 }
 
-// Evaluate judges the readings: built-in metrics and inline queries first, then templates, each in the order of the list.
-// The first failure decides; no readings pass.
-func Evaluate(id ID, readings []Reading) Verdict {
+// Check is what readings are judged for.
+type Check struct {
+	ID
+	// Run and Number tell the check from others.
+	Run, Number int64
+	// Interval is the time between two checks, and that for which a comparison counts requests.
+	Interval time.Duration
+	// Now is when the readings were taken.
+	Now time.Time
+	// Limit is how long a metric may be without data that sets no noDataLimit.
+	Limit time.Duration
+	// Before is what the check before left in the status. That of another run counts for nothing.
+	Before *v1beta1.ChecksStatus
+}
+
+// judgement is what is made of one reading.
+type judgement struct {
+	outcome Outcome
+	message string
+	// noRequests and critical are as in a Verdict.
+	noRequests, critical bool
+	record               v1beta1.MetricVerdict
+}
+
+// Evaluate judges the readings: built-in metrics and inline queries first, then templates, each in the order of the list. A
+// critical metric out of range decides before all others, then the first failure, then the first metric that asks to wait; no
+// readings pass.
+func Evaluate(check Check, readings []Reading) Verdict {
 	ordered := inOrder(readings)
+	v := Verdict{Outcome: Pass, Readings: ordered, Record: check.newRecord()}
+	grave := 0
 	for _, r := range ordered {
-		outcome, message := judge(id, r)
-		if outcome == Pass {
+		j := check.judge(r)
+		v.Record.Metrics = append(v.Record.Metrics, j.record)
+		if r.Metric.Mode == v1beta1.ModeObserve {
+			if before := check.before(r); before == nil && j.outcome != Pass || before != nil && before.Outcome != string(j.outcome) {
+				v.Observed = append(v.Observed, observedMessage(r, j))
+			}
 			continue
 		}
-		return Verdict{
-			Outcome:    outcome,
-			Message:    message,
-			Error:      outcome == Error,
-			Metric:     r.Metric.Name,
-			NoRequests: outcome == Fail && r.builtIn() && (r.State == NoData || math.IsNaN(r.Value)),
-			Readings:   ordered,
+		if j.gravity() <= grave {
+			continue
 		}
+		grave = j.gravity()
+		v.Outcome, v.Message, v.Error, v.Metric = j.outcome, j.message, j.outcome == Error, r.Metric.Name
+		v.NoRequests, v.Critical = j.noRequests, j.critical
+		v.Decisive = j.record.DeepCopy()
+		v.Decisive.Evidence = nil
 	}
-	return Verdict{Outcome: Pass, Readings: ordered}
+	shorten(v.Record.Metrics)
+	if v.Decisive != nil {
+		v.Decisive.Query, v.Decisive.Reason = cut(v.Decisive.Query, maxText), ""
+	}
+	return v
+}
+
+// gravity orders judgements by what they lead to.
+func (j judgement) gravity() int {
+	switch {
+	case j.critical:
+		return 3
+	case j.outcome == Fail || j.outcome == Error:
+		return 2
+	case j.outcome == Hold:
+		return 1
+	default:
+		return 0
+	}
 }
 
 // inOrder sorts by pass and index without touching the caller's slice.
@@ -129,23 +198,16 @@ func pass(s Source) int {
 	return 1
 }
 
-func judge(id ID, r Reading) (Outcome, string) {
-	if r.Source == None {
+// unread is what is made of a reading without a value, where nothing else is asked for.
+func unread(id ID, r Reading) (Outcome, string) {
+	switch {
+	case r.Source == None:
 		return Error, "Metric query failed for no usable metrics template and query were configured"
-	}
-	switch r.State {
-	case Value:
-		// NaN is within every range, so it has to be caught before it is compared.
-		if math.IsNaN(r.Value) {
-			r.Cause = "no values found"
-			return Fail, noDataMessage(id, r)
-		}
-		return judgeValue(id, r)
-	case NoData:
+	case r.State == NoData:
 		return Fail, noDataMessage(id, r)
-	case Failed:
+	case r.State == Failed:
 		return Error, failedMessage(r)
-	case Unusable:
+	case r.State == Unusable:
 		return Error, r.Cause
 	default:
 		return Error, fmt.Sprintf("Metric %s was not read: unknown state %q", r.Metric.Name, r.State)

@@ -66,7 +66,7 @@ func TestValues(t *testing.T) {
 		"NaN does not pass empty range": {reading(SuccessRate, math.NaN(), between(nil, nil), 0), "Halt advancement no values found for istio metric request-success-rate probably podinfo-app.test is not receiving traffic: running query failed: no values found"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := Evaluate(id, []Reading{tc.reading})
+			got := Evaluate(Check{ID: id}, []Reading{tc.reading})
 			want := Verdict{Outcome: Pass, Readings: []Reading{tc.reading}}
 			if tc.want != "" {
 				want.Outcome, want.Message, want.Metric = Fail, tc.want, tc.reading.Metric.Name
@@ -104,7 +104,7 @@ func TestUnknownNeverPasses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := reading(tc.source, 0, between(nil, nil), 0)
 			r.State, r.Cause = tc.state, tc.cause
-			got := Evaluate(id, []Reading{r})
+			got := Evaluate(Check{ID: id}, []Reading{r})
 			if requests := strings.HasSuffix(name, ", no data") && (tc.source == SuccessRate || tc.source == Duration); got.NoRequests != requests {
 				t.Errorf("NoRequests is %v", got.NoRequests)
 			}
@@ -123,7 +123,7 @@ func TestOrder(t *testing.T) {
 	}
 	given := []Reading{bad(Template, 0), bad(Inline, 2), bad(SuccessRate, 1), bad(Template, 1)}
 	before := append([]Reading(nil), given...)
-	got := Evaluate(id, given)
+	got := Evaluate(Check{ID: id}, given)
 	if got.Metric != "request-success-rate" || got.Outcome != Fail {
 		t.Errorf("%s decided, want the first of the built-in and inline metrics", got.Metric)
 	}
@@ -134,7 +134,7 @@ func TestOrder(t *testing.T) {
 	if diff := cmp.Diff(before, given); diff != "" {
 		t.Errorf("the argument was changed: %s", diff)
 	}
-	if got := Evaluate(id, nil); got.Outcome != Pass || got.Message != "" || got.Metric != "" {
+	if got := Evaluate(Check{ID: id}, nil); got.Outcome != Pass || got.Message != "" || got.Metric != "" {
 		t.Errorf("no readings: %+v, want pass", got)
 	}
 }
@@ -181,6 +181,8 @@ func TestB11Warnings(t *testing.T) {
 			[]string{field + " (request-duration) has the name of a built-in metric and evaluates its template instead: rename it, or remove " + field + ".templateRef"}},
 		"query called as built-in": {v1beta1.CanaryMetric{Name: "request-duration", Query: "up", Threshold: 1},
 			[]string{field + " (request-duration) has the name of a built-in metric and evaluates its query instead: rename it, or remove " + field + ".query"}},
+		"comparison": {v1beta1.CanaryMetric{Name: "request-success-rate", MetricPolicy: v1beta1.MetricPolicy{
+			Comparison: &v1beta1.MetricComparison{Difference: between(ptr(-1), nil)}}}, nil},
 		"query and template": {v1beta1.CanaryMetric{Name: "x", Query: "up", TemplateRef: ref, Threshold: 1},
 			[]string{field + " (x) has both a query and a templateRef and is evaluated with each of them: remove " + field + ".query"}},
 	} {

@@ -35,7 +35,7 @@ func thresholdWarning(m v1beta1.CanaryMetric, path string) string {
 		return fmt.Sprintf("has an empty thresholdRange and passes with any value: set %s.thresholdRange.min or max", path)
 	case r != nil && r.Min != nil && r.Max != nil && *r.Min > *r.Max:
 		return fmt.Sprintf("fails with any value, because %s.thresholdRange.min is greater than max: exchange them", path)
-	case r != nil || m.Threshold != 0:
+	case r != nil || m.Threshold != 0 || m.Comparison != nil:
 		return ""
 	case Sources(m)[0] == SuccessRate:
 		return fmt.Sprintf("has no thresholdRange and passes with any value: set %s.thresholdRange.min", path)

@@ -42,9 +42,9 @@ func (c *Controller) answer(ctx context.Context, v *view, need rollout.Need) rol
 	case rollout.NeedMetrics:
 		ctx, cancel := context.WithTimeout(ctx, metricsTime)
 		defer cancel()
-		verdict := analysis.Evaluate(analysis.ID{
-			Name: v.canary.Name, Namespace: v.canary.Namespace, Target: v.canary.Spec.TargetRef.Name,
-		}, c.Metrics.Read(ctx, v.canary))
+		readings := c.Metrics.Read(ctx, v.canary)
+		n.Check.Now = c.Clock.Now()
+		verdict := analysis.Evaluate(n.Check, readings)
 		return rollout.Answer{Metrics: &verdict}
 	case rollout.NeedProviders:
 		ctx, cancel := context.WithTimeout(ctx, metricsTime)

@@ -35,8 +35,8 @@ func (c *Controller) observeOutcomes(v *view, stored *v1beta1.Canary, d rollout.
 		case rollout.OutcomeAnalyzed:
 			c.Telemetry.Duration(stored, c.Clock.Since(since))
 			c.Tracer.Step(stored, c.Clock.Since(since))
-			if v.facts.Checks.Metrics != nil {
-				c.Telemetry.Checks(stored, v.facts.Checks.Metrics.Readings)
+			if v := v.facts.Checks.Metrics; v != nil && v.Record != nil {
+				c.Telemetry.Checks(stored, v.Record.Metrics)
 			}
 		}
 	}

@@ -16,7 +16,7 @@ func (e *Evaluator) Check(ctx context.Context, c *v1beta1.Canary) error {
 	var checks []func(context.Context) error
 	var templates, written []task
 	needsServer := false
-	for _, t := range tasksOf(c) {
+	for _, t := range e.tasksOf(c) {
 		switch t.source {
 		case analysis.Template:
 			templates, written = append(templates, t), append(written, t)
@@ -34,6 +34,9 @@ func (e *Evaluator) Check(ctx context.Context, c *v1beta1.Canary) error {
 		checks = append(checks, func(ctx context.Context) error { return e.checkTemplate(ctx, c, t) })
 	}
 	for _, t := range written {
+		if t.metric.SamplesQuery != "" {
+			checks = append(checks, func(ctx context.Context) error { return e.checkQuery(ctx, c, t.of(measureSamples)) })
+		}
 		checks = append(checks, func(ctx context.Context) error { return e.checkQuery(ctx, c, t) })
 	}
 	failures := make([]error, len(checks))

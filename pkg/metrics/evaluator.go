@@ -49,6 +49,8 @@ type Evaluator struct {
 	Knative KnativeServices
 	// Registry are the back-ends. Default: NewRegistry with the real clock and no cluster.
 	Registry Registry
+	// MinInterval is the least time between two checks of a Canary.
+	MinInterval time.Duration
 	// Limit is how long one query may take, but for back-ends that have a limit of their own. Default: Timeout.
 	Limit time.Duration
 	// Clock measures how long queries take, and the age of what is remembered. Default: the real one.
@@ -91,18 +93,29 @@ func (e *Evaluator) ask(ctx context.Context, c *v1beta1.Canary, q question) (flo
 	return value, err
 }
 
+// measure is what a query of a metric is about.
+type measure int
+
+// The measures. Good ones are requests that did not fail, or were fast enough; only built-in metrics have them.
+const (
+	measureValue measure = iota
+	measureSamples
+	measureGood
+)
+
 // task is one evaluation of one metric.
 type task struct {
-	index  int
-	metric v1beta1.CanaryMetric
-	source analysis.Source
-	vars   Vars
+	index   int
+	metric  v1beta1.CanaryMetric
+	source  analysis.Source
+	measure measure
+	vars    Vars
 }
 
 // Read evaluates all metrics of the Canary in parallel, each under a deadline, and returns a reading for each.
 // What failed is in the readings.
 func (e *Evaluator) Read(ctx context.Context, c *v1beta1.Canary) []analysis.Reading {
-	tasks := tasksOf(c)
+	tasks := e.tasksOf(c)
 	readings := make([]analysis.Reading, len(tasks))
 	route, routeErr := e.knativeRoute(ctx, c, len(tasks) > 0)
 	inParallel(ctx, len(tasks), func(ctx context.Context, i int) {
@@ -118,14 +131,23 @@ func (e *Evaluator) Read(ctx context.Context, c *v1beta1.Canary) []analysis.Read
 	return readings
 }
 
-func tasksOf(c *v1beta1.Canary) []task {
+func (e *Evaluator) tasksOf(c *v1beta1.Canary) []task {
 	var tasks []task
 	for i, m := range c.GetAnalysis().Metrics {
 		for _, source := range analysis.Sources(m) {
-			tasks = append(tasks, task{index: i, metric: m, source: source, vars: NewVars(c, m)})
+			tasks = append(tasks, task{index: i, metric: m, source: source, vars: e.varsOf(c, m)})
 		}
 	}
 	return tasks
+}
+
+// varsOf are the values for queries about a metric. What is counted for a sequential test is counted once: since the check before.
+func (e *Evaluator) varsOf(c *v1beta1.Canary, m v1beta1.CanaryMetric) Vars {
+	v := NewVars(c, m)
+	if analysis.Counted(m) {
+		v.Interval = fmt.Sprintf("%dms", c.GetAnalysisInterval(e.MinInterval).Milliseconds())
+	}
+	return v
 }
 
 // inParallel calls do for 0 to n-1. A panic in one of them becomes a panic of the caller,

@@ -19,7 +19,7 @@ func TestIncidentB9_MissingTemplateIsNoPass(t *testing.T) {
 	inline := v1beta1.CanaryMetric{Name: "mine", Query: "inline", Threshold: 5}
 	missing := v1beta1.CanaryMetric{Name: "errors", TemplateRef: ref("", "errors"), Threshold: 5}
 	judge := func(metrics ...v1beta1.CanaryMetric) analysis.Verdict {
-		return analysis.Evaluate(analysis.ID{Name: "podinfo", Namespace: "test", Target: "podinfo"}, e.Read(t.Context(), withMetrics(metrics...)))
+		return analysis.Evaluate(analysis.Check{ID: analysis.ID{Name: "podinfo", Namespace: "test", Target: "podinfo"}}, e.Read(t.Context(), withMetrics(metrics...)))
 	}
 	if got := judge(inline); got.Outcome != analysis.Pass {
 		t.Errorf("an inline query alone: %s %q", got.Outcome, got.Message)

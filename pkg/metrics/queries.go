@@ -2,8 +2,11 @@ package metrics
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
 
+	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
 
@@ -14,6 +17,54 @@ type observer struct {
 	// latency is the query for the duration of a request, in the unit given.
 	latency string
 	seconds bool
+	// buckets are those of the histogram of durations, slots its matchers, and inSeconds is whether their bounds are in seconds.
+	buckets, slots string
+	inSeconds      bool
+	// mixed is whether the requests of both sides are counted as one, or those of the primary can't be found.
+	mixed bool
+}
+
+// text is the query for one measure of a built-in metric.
+func (o observer) text(t task) (string, error) {
+	switch {
+	case t.measure == measureValue && t.source == analysis.SuccessRate:
+		return o.successRate(), nil
+	case t.measure == measureValue:
+		return o.latency, nil
+	case t.source == analysis.SuccessRate || !analysis.Counted(t.metric):
+		all := increase(o.requests, o.matchers)
+		if t.measure == measureGood {
+			// Whoever has answered with errors alone has no series of good requests yet.
+			return increase(o.requests, o.matchers+", "+o.good) + " or " + all + " * 0", nil
+		}
+		return all, nil
+	case t.measure == measureGood:
+		bound, err := time.ParseDuration(t.metric.Comparison.SlowerThan)
+		if err != nil {
+			return "", fmt.Errorf("comparison.slowerThan: %w", err)
+		}
+		return increase(o.buckets, o.slots+`, le=~"`+o.bucket(bound)+`"`), nil
+	default:
+		return increase(o.buckets, o.slots+`, le="+Inf"`), nil
+	}
+}
+
+// bucket is the regular expression for the bound of a bucket: 1 in one version of Prometheus is 1.0 in the next. The backslash is
+// one of a string in PromQL.
+func (o observer) bucket(bound time.Duration) string {
+	value := float64(bound) / float64(time.Millisecond)
+	if o.inSeconds {
+		value = bound.Seconds()
+	}
+	text := strconv.FormatFloat(value, 'f', -1, 64)
+	if whole, part, ok := strings.Cut(text, "."); ok {
+		return whole + `\\.` + part
+	}
+	return text + `(\\.0)?`
+}
+
+func increase(metric, matchers string) string {
+	return fmt.Sprintf("sum(increase(%s{%s}[{{ interval }}]))", metric, matchers)
 }
 
 // successRate is the percentage of good requests. Without any request Prometheus answers 0/0, which is NaN, or nothing. Whoever has
@@ -31,6 +82,20 @@ func p99(bucket, matchers string) string {
 	return fmt.Sprintf("histogram_quantile(0.99, sum(rate(%s{%s}[{{ interval }}])) by (le))", bucket, matchers)
 }
 
+func (o observer) withoutSides() observer {
+	o.mixed = true
+	return o
+}
+
+// timed adds the histogram of durations to an observer whose latency is a percentile of it, in the unit of its bounds.
+func (o observer) timed(bucket, matchers string, seconds bool) observer {
+	o.buckets, o.slots, o.inSeconds = bucket, matchers, seconds
+	if o.latency == "" {
+		o.latency = p99(bucket, matchers)
+	}
+	return o
+}
+
 // mean is in milliseconds for a summary in seconds.
 func mean(summary, matchers string) string {
 	return rate(summary+"_sum", matchers) + " / " + rate(summary+"_count", matchers) + " * 1000"
@@ -42,8 +107,7 @@ func envoy(matchers string) observer {
 		requests: "envoy_cluster_upstream_rq",
 		matchers: matchers,
 		good:     `envoy_response_code!~"5.*"`,
-		latency:  p99("envoy_cluster_upstream_rq_time_bucket", matchers),
-	}
+	}.timed("envoy_cluster_upstream_rq_time_bucket", matchers, false)
 }
 
 // observers is the table of the built-in metrics. Names that the provider generates are built from the name of the apex
@@ -54,35 +118,38 @@ func observers() map[string]observer {
 		links = `namespace="{{ namespace }}", deployment=~"{{ target }}", direction="inbound"`
 		pods  = `kubernetes_namespace="{{ namespace }}", kubernetes_pod_name=~"{{ pods }}"`
 		osm   = `destination_namespace="{{ namespace }}", destination_kind="Deployment", destination_name="{{ target }}"`
-		nginx = `namespace="{{ namespace }}", ingress="{{ ingress }}", canary!=""`
-		skip  = `route=~"kube(ew)?_{{ word namespace }}__{{ word ingress }}_canary(_[0-9])?__.*__{{ word service }}_canary(_[0-9]+)?"`
-		traef = `service=~"{{ namespace }}-{{ service }}-canary-[0-9a-zA-Z-]+@kubernetescrd"`
+		nginx = `namespace="{{ namespace }}", ingress="{{ ingress }}", canary{{ if primary }}={{ else }}!={{ end }}""`
+		skip  = `route=~"kube(ew)?_{{ word namespace }}__{{ word ingress }}_canary(_[0-9])?__.*__{{ word service }}_{{ side }}(_[0-9]+)?"`
+		traef = `service=~"{{ namespace }}-{{ service }}-{{ side }}-[0-9a-zA-Z-]+@kubernetescrd"`
 		apix  = `route=~"{{ namespace }}_{{ route }}-{{ service }}-canary_.+"`
 	)
 	return map[string]observer{
-		"istio": {requests: "istio_requests_total", matchers: istio, good: `response_code!~"5.*"`,
-			latency: p99("istio_request_duration_milliseconds_bucket", istio)},
-		"linkerd": {requests: "response_total", matchers: links, good: `classification!="failure"`,
-			latency: p99("response_latency_ms_bucket", links)},
+		"istio": observer{requests: "istio_requests_total", matchers: istio, good: `response_code!~"5.*"`}.
+			timed("istio_request_duration_milliseconds_bucket", istio, false),
+		"linkerd": observer{requests: "response_total", matchers: links, good: `classification!="failure"`}.
+			timed("response_latency_ms_bucket", links, false),
 		"appmesh": envoy(pods),
-		"contour": envoy(`envoy_cluster_name=~"{{ namespace }}_{{ service }}-canary_[0-9a-zA-Z-]+"`),
-		"gloo":    envoy(`envoy_cluster_name=~"{{ namespace }}-{{ service }}-canaryupstream-[0-9a-zA-Z-]+_[0-9a-zA-Z-]+"`),
-		"kuma":    envoy(`service=~"{{ service }}-canary_{{ namespace }}_svc_[0-9a-zA-Z-]+"`),
-		"knative": envoy(`envoy_cluster_name=~"{{ namespace }}/{{ route }}"`),
-		"osm": {requests: "osm_request_total", matchers: osm, good: `response_code!~"5.*"`,
-			latency: p99("osm_request_duration_ms_bucket", osm)},
+		"contour": envoy(`envoy_cluster_name=~"{{ namespace }}_{{ service }}-{{ side }}_[0-9a-zA-Z-]+"`),
+		"gloo":    envoy(`envoy_cluster_name=~"{{ namespace }}-{{ service }}-{{ side }}upstream-[0-9a-zA-Z-]+_[0-9a-zA-Z-]+"`),
+		"kuma":    envoy(`service=~"{{ service }}-{{ side }}_{{ namespace }}_svc_[0-9a-zA-Z-]+"`),
+		"knative": envoy(`envoy_cluster_name=~"{{ namespace }}/{{ route }}"`).withoutSides(),
+		"osm": observer{requests: "osm_request_total", matchers: osm, good: `response_code!~"5.*"`}.
+			timed("osm_request_duration_ms_bucket", osm, false),
 		// The durations of NGINX and Skipper are means, not percentiles: thresholds in use are made for them.
-		"nginx": {requests: "nginx_ingress_controller_requests", matchers: nginx, good: `status!~"5.*"`,
-			latency: mean("nginx_ingress_controller_response_duration_seconds", nginx)},
-		"skipper": {requests: "skipper_response_duration_seconds_bucket", matchers: skip + `, le="+Inf"`, good: `code!~"5.."`,
-			latency: mean("skipper_serve_route_duration_seconds", skip)},
-		"traefik": {requests: "traefik_service_request_duration_seconds_bucket", matchers: traef + `, le="+Inf"`, good: `code!~"5.."`,
-			latency: p99("traefik_service_request_duration_seconds_bucket", traef) + " * 1000"},
-		"apisix": {requests: "apisix_http_status", matchers: apix, good: `code!~"5.."`,
-			latency: p99("apisix_http_latency_bucket", `type=~"request", `+apix)},
+		"nginx": observer{requests: "nginx_ingress_controller_requests", matchers: nginx, good: `status!~"5.*"`,
+			latency: mean("nginx_ingress_controller_response_duration_seconds", nginx)}.
+			timed("nginx_ingress_controller_response_duration_seconds_bucket", nginx, true),
+		"skipper": observer{requests: "skipper_response_duration_seconds_bucket", matchers: skip + `, le="+Inf"`, good: `code!~"5.."`,
+			latency: mean("skipper_serve_route_duration_seconds", skip)}.
+			timed("skipper_serve_route_duration_seconds_bucket", skip, true),
+		"traefik": observer{requests: "traefik_service_request_duration_seconds_bucket", matchers: traef + `, le="+Inf"`, good: `code!~"5.."`,
+			latency: p99("traefik_service_request_duration_seconds_bucket", traef) + " * 1000"}.
+			timed("traefik_service_request_duration_seconds_bucket", traef, true),
+		"apisix": observer{requests: "apisix_http_status", matchers: apix, good: `code!~"5.."`}.
+			timed("apisix_http_latency_bucket", `type=~"request", `+apix, false).withoutSides(),
 		// http stands for applications that expose these metrics themselves.
-		"http": {requests: "http_request_duration_seconds_count", matchers: pods, good: `status!~"5.*"`,
-			latency: p99("http_request_duration_seconds_bucket", pods), seconds: true},
+		"http": observer{requests: "http_request_duration_seconds_count", matchers: pods, good: `status!~"5.*"`, seconds: true}.
+			timed("http_request_duration_seconds_bucket", pods, true),
 	}
 }
 

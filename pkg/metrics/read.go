@@ -24,12 +24,13 @@ type question struct {
 }
 
 // read answers one task. An error before the query is sent carries the complete message of the event.
-func (e *Evaluator) read(ctx context.Context, c *v1beta1.Canary, t task) analysis.Reading {
+func (e *Evaluator) readOne(ctx context.Context, c *v1beta1.Canary, t task) analysis.Reading {
 	q, err := e.question(ctx, c, t)
 	if err != nil {
 		return e.unusable(c, t, err)
 	}
 	r := e.reading(c, t)
+	r.Query = q.query
 	value, err := e.ask(ctx, c, q)
 	switch {
 	case err == nil:
@@ -85,14 +86,18 @@ func (e *Evaluator) builtIn(ctx context.Context, c *v1beta1.Canary, t task) (que
 		return question{}, fmt.Errorf("Metric query failed for %s: %w", t.metric.Name, err)
 	}
 	q := question{backend: prometheus.Type, queryField: "spec.provider, which selects the built-in query", scale: 1}
-	text := o.successRate()
-	if t.source == analysis.Duration {
-		text = o.latency
-		if o.seconds {
-			q.scale = 1000
-		}
+	if o.mixed && t.vars.Primary {
+		return question{}, fmt.Errorf("Metric query failed for %s: the built-in metrics of provider %s do not tell the primary from the canary: "+
+			"remove %s.metrics[%d].comparison, or use templateRef", t.metric.Name, name, analysisField(c), t.index)
 	}
-	if q.query, err = render(text, builtInFunctions(t.vars)); err != nil {
+	if t.measure == measureValue && t.source == analysis.Duration && o.seconds {
+		q.scale = 1000
+	}
+	text, err := o.text(t)
+	if err == nil {
+		q.query, err = render(text, builtInFunctions(t.vars))
+	}
+	if err != nil {
 		return question{}, fmt.Errorf("Metric query failed for %s: %w", t.metric.Name, err)
 	}
 	q.provider, q.addressField, err = e.metricsServer(ctx, c)
@@ -100,14 +105,22 @@ func (e *Evaluator) builtIn(ctx context.Context, c *v1beta1.Canary, t task) (que
 }
 
 func (e *Evaluator) inline(ctx context.Context, c *v1beta1.Canary, t task) (question, error) {
-	field := fmt.Sprintf("%s.metrics[%d].query", analysisField(c), t.index)
-	text, err := Render(t.metric.Query, t.vars)
+	query, field := t.written(c, t.metric.Query, fmt.Sprintf("%s.metrics[%d].query", analysisField(c), t.index))
+	text, err := Render(query, t.vars)
 	if err != nil {
 		return question{}, fmt.Errorf("Metric query failed for %s: %s: %w", t.metric.Name, field, err)
 	}
 	q := question{backend: prometheus.Type, query: text, scale: 1, queryField: field}
 	q.provider, q.addressField, err = e.metricsServer(ctx, c)
 	return q, err
+}
+
+// written is the text of a query of the user and the field that it is in.
+func (t task) written(c *v1beta1.Canary, query, field string) (string, string) {
+	if t.measure == measureSamples {
+		return t.metric.SamplesQuery, fmt.Sprintf("%s.metrics[%d].samplesQuery", analysisField(c), t.index)
+	}
+	return query, field
 }
 
 func analysisField(c *v1beta1.Canary) string {
@@ -124,7 +137,8 @@ func (e *Evaluator) template(ctx context.Context, c *v1beta1.Canary, t task) (qu
 		return question{}, err
 	}
 	id := found.Name + "." + found.Namespace
-	text, err := Render(found.Spec.Query, t.vars)
+	query, field := t.written(c, found.Spec.Query, fmt.Sprintf("spec.query of MetricTemplate %s/%s", found.Namespace, found.Name))
+	text, err := Render(query, t.vars)
 	if err != nil {
 		return question{}, fmt.Errorf("Metric template %s query render error: %w", id, err)
 	}
@@ -134,7 +148,7 @@ func (e *Evaluator) template(ctx context.Context, c *v1beta1.Canary, t task) (qu
 		query:        text,
 		scale:        1,
 		addressField: fmt.Sprintf("spec.provider.address of MetricTemplate %s/%s", found.Namespace, found.Name),
-		queryField:   fmt.Sprintf("spec.query of MetricTemplate %s/%s", found.Namespace, found.Name),
+		queryField:   field,
 	}, nil
 }
 

@@ -28,6 +28,22 @@ type Vars struct {
 	Variables map[string]string
 	// TargetKind is targetRef.kind; the names of pods depend on it.
 	TargetKind string
+	// Primary makes a query be about the primary in place of the canary.
+	Primary bool
+}
+
+// aboutPrimary are the same values for a query about the primary.
+func (v Vars) aboutPrimary(c *v1beta1.Canary) Vars {
+	v.Target, v.Primary = c.GetPrimaryName(), true
+	return v
+}
+
+// side is the part of the names of Services that tells one side from the other.
+func (v Vars) side() string {
+	if v.Primary {
+		return "primary"
+	}
+	return "canary"
 }
 
 // NewVars takes the values from a Canary and one of its metrics.
@@ -65,8 +81,8 @@ func promInterval(interval string) string {
 	return fmt.Sprintf("%dms", d.Milliseconds())
 }
 
-// Render executes the query as a Go template with the functions name, namespace, target, service, ingress, route, interval
-// and variables. A missing variable is an error, and so is a template that takes too long or makes too long a text.
+// Render executes the query as a Go template with the functions name, namespace, target, service, ingress, route, interval,
+// side and variables. A missing variable is an error, and so is a template that takes too long or makes too long a text.
 func Render(query string, v Vars) (string, error) {
 	return render(query, functions(v))
 }
@@ -101,17 +117,19 @@ func functions(v Vars) template.FuncMap {
 		"ingress":   func() string { return v.Ingress },
 		"route":     func() string { return v.Route },
 		"interval":  func() string { return v.Interval },
+		"side":      v.side,
 		"variables": func() map[string]string { return v.Variables },
 	}
 }
 
 var nonWord = regexp.MustCompile(`\W`)
 
-// builtInFunctions adds what the built-in queries need beyond what users may rely on: word, the form of a name in the
+// builtInFunctions adds what the built-in queries need beyond what users may rely on: primary, word, the form of a name in the
 // route names of Skipper, and pods, the regular expression for the names of the target's pods. Pods of a DaemonSet are
 // <name>-<id>, those of a Deployment <name>-<replica set>-<id>.
 func builtInFunctions(v Vars) template.FuncMap {
 	funcs := functions(v)
+	funcs["primary"] = func() bool { return v.Primary }
 	funcs["word"] = func(s string) string { return nonWord.ReplaceAllString(s, "_") }
 	funcs["pods"] = func() string {
 		if v.TargetKind == "DaemonSet" {

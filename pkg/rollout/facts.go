@@ -111,6 +111,7 @@ const (
 	ReasonCheckFailed       ProblemReason = "CheckFailed"
 	ReasonNoCanaryTraffic   ProblemReason = "NoCanaryTraffic"
 	ReasonWaitingForGate    ProblemReason = "WaitingForApproval"
+	ReasonWaitingForMetrics ProblemReason = "WaitingForMetrics"
 	ReasonWaitingForTurn    ProblemReason = "WaitingForTurn"
 	ReasonSuspended         ProblemReason = "Suspended"
 	ReasonNoReadyCapacity   ProblemReason = "NoReadyCapacity"

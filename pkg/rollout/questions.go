@@ -39,6 +39,8 @@ type NeedHooks struct {
 type NeedMetrics struct {
 	Key        string
 	Generation int64
+	// Check is what the readings are judged for, but for the time at which they are taken.
+	Check analysis.Check
 }
 
 // NeedProviders asks whether the metric providers answer.
@@ -148,7 +150,34 @@ func (p *pass) metricsVerdict() *analysis.Verdict {
 }
 
 func (p *pass) metricsQuestion() NeedMetrics {
-	return NeedMetrics{Key: p.questionKey("metrics", p.checkNumber("")+p.overdueChecks()), Generation: p.c.Generation}
+	number := p.checkNumber("") + p.overdueChecks()
+	return NeedMetrics{
+		Key: p.questionKey("metrics", number), Generation: p.c.Generation,
+		Check: analysis.Check{
+			ID:  analysis.ID{Name: p.c.Name, Namespace: p.c.Namespace, Target: p.c.Spec.TargetRef.Name},
+			Run: p.st.Run, Number: number, Interval: p.interval(), Limit: p.deadline(), Before: p.st.Checks,
+		},
+	}
+}
+
+// recordChecks keeps what the metrics said with this run. A verdict that is used again says the same again.
+func (p *pass) recordChecks(v *analysis.Verdict) {
+	if v.Record == nil || v.Record.Run != p.st.Run {
+		return
+	}
+	for _, message := range v.Observed {
+		if p.st.Checks == nil || p.st.Checks.Check != v.Record.Check {
+			p.normal("%s", message)
+		}
+	}
+	p.st.Checks = v.Record.DeepCopy()
+}
+
+// noteTraffic keeps since when the canary has had requests in this run.
+func (p *pass) noteTraffic() {
+	if c := p.st.Checks; len(p.a.Metrics) > 0 && (c == nil || c.Run != p.st.Run) {
+		p.st.Checks = &v1beta1.ChecksStatus{Run: p.st.Run, TrafficSince: micro(p.f.Now)}
+	}
 }
 
 // overdueChecks makes a verdict void that is older than an interval, as while a gate is slow to answer: it is asked for again.
@@ -266,7 +295,7 @@ func (p *pass) waitsToStart() bool {
 // keepStepHealth leaves the condition of a step that goes on as it is, unless what it tells of is over.
 func (p *pass) keepStepHealth() {
 	switch p.healthReason() {
-	case ReasonCheckFailed, ReasonNoCanaryTraffic, ReasonWaitingForGate:
+	case ReasonCheckFailed, ReasonNoCanaryTraffic, ReasonWaitingForGate, ReasonWaitingForMetrics:
 		p.keepHealth = true
 	case ReasonPrimaryNotReady:
 		p.keepHealth = p.f.Primary.Health.State == Waiting

@@ -717,7 +717,26 @@ func TestDecideRunning(t *testing.T) {
 			want{rule: "analysis", weight: 10, says: []string{"Halt because"}, wake: now}},
 		"a verdict may hold": {
 			facts(progressing, running(10), verdict(analysis.Hold)),
-			want{rule: "analysis", weight: 10, reason: ReasonCheckFailed, says: []string{"Halt because"}, wake: later}},
+			want{rule: "analysis", weight: 10, reason: ReasonWaitingForMetrics, says: []string{"Halt because"}, wake: later}},
+		"a critical metric takes the canary back at its first failure": {
+			facts(progressing, running(10), verdict(analysis.Fail), func(f *Facts) {
+				f.Checks.Metrics.Critical, f.Checks.Metrics.Metric = true, "m"
+			}),
+			want{rule: "analysis", stage: stageRollback, actions: []Action{EnsureRoutes{}}, reason: ReasonCheckFailed,
+				says: []string{"Halt because", "Rolling back podinfo.test critical metric m failed"}, wake: later}},
+		"what an observed metric says is told and decides nothing": {
+			facts(progressing, running(10), verdict(analysis.Pass), func(f *Facts) {
+				f.Checks.Metrics.Observed = []string{"Observed metric m would say: Halt"}
+				f.Checks.Metrics.Record = &v1beta1.ChecksStatus{Run: f.Canary.Status.Rollout.Run, Check: 1}
+			}),
+			want{rule: "advance", weight: 20, actions: []Action{EnsureRoutes{}}, says: []string{"Observed metric m would say: Halt", "Advance podinfo.test canary weight 20"}, wake: later}},
+		"it is told once": {
+			facts(progressing, running(10), verdict(analysis.Hold), func(f *Facts) {
+				f.Checks.Metrics.Observed = []string{"Observed metric m would say: Halt"}
+				f.Checks.Metrics.Record = &v1beta1.ChecksStatus{Run: f.Canary.Status.Rollout.Run, Check: 1}
+				f.Canary.Status.Rollout.Checks = f.Checks.Metrics.Record
+			}),
+			want{rule: "analysis", weight: 10, reason: ReasonWaitingForMetrics, says: []string{"Halt because"}, wake: later}},
 		"a passed check takes the next step": {
 			facts(progressing, running(10), verdict(analysis.Pass)),
 			want{rule: "advance", weight: 20, actions: []Action{EnsureRoutes{}}, says: []string{"Advance podinfo.test canary weight 20"}, wake: later}},

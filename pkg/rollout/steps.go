@@ -133,21 +133,32 @@ func judge(p *pass) bool {
 		p.keepStepHealth()
 		return true
 	}
+	p.recordChecks(v)
 	switch v.Outcome {
 	case analysis.Pass:
 		return false
 	case analysis.Hold:
-		p.fail(ReasonCheckFailed, "%s", v.Message)
+		p.fail(ReasonWaitingForMetrics, "%s", v.Message)
 		p.pace()
 	default:
 		n := p.warning("%s", v.Message)
-		n.Error = v.Error
+		n.Error, n.Verdict = v.Error, v.Decisive
 		p.failCheck(n)
-		if v.NoRequests {
+		switch {
+		case v.Critical:
+			p.takeBackCritical(v)
+		case v.NoRequests:
 			p.blameRoutes(v.Message)
 		}
 	}
 	return true
+}
+
+// takeBackCritical takes a canary back at the first failure of a metric that is critical.
+func (p *pass) takeBackCritical(v *analysis.Verdict) {
+	n := p.warning("Rolling back %s critical metric %s failed", p.canaryName(), v.Metric)
+	alert(n, v1beta1.SeverityError, "Critical metric %s failed: %s", v.Metric, v.Message)
+	p.rollBack()
 }
 
 // blameRoutes says that requests don't come where the routes lead them. The routes are as old as the step, an interval at least.
@@ -255,6 +266,7 @@ func (p *pass) tellOnce(t v1beta1.HookType) bool {
 
 func (p *pass) stepTaken() {
 	p.recordAudience()
+	p.noteTraffic()
 	p.enter(v1beta1.CanaryPhaseProgressing, stageAnalysis)
 	p.pace()
 	if due := p.routesDue(); p.f.Provider.Routes && due.After(p.st.NextCheckAt.Time) {

@@ -116,7 +116,7 @@ func (p *pass) begin() {
 	p.enter(v1beta1.CanaryPhaseProgressing, "")
 	p.st.Run++
 	p.st.Target = p.present()
-	p.st.NextCheckAt, p.st.NextRollbackCheckAt = nil, nil
+	p.st.NextCheckAt, p.st.NextRollbackCheckAt, p.st.Checks = nil, nil, nil
 	p.st.Mirror = false
 	p.next.FailedChecks, p.next.Iterations = 0, 0
 	switch {

@@ -171,11 +171,46 @@ func (w *World) checkDecision(f *rollout.Facts, d *rollout.Decision) {
 	if next.CanaryWeight < 0 || next.CanaryWeight > 100 || next.Iterations < 0 || next.FailedChecks < 0 {
 		w.violate(7, "status out of bounds: weight %d iterations %d failedChecks %d", next.CanaryWeight, next.Iterations, next.FailedChecks)
 	}
+	w.checkCounts(old.Rollout, next.Rollout)
 	again := *f
 	if second := rollout.Decide(again); !reflect.DeepEqual(*d, second) {
 		w.violate(4, "the same facts gave another decision")
 	}
 }
+
+// checkCounts demands that a check counts its requests once, and that those of other runs are not counted.
+func (w *World) checkCounts(old, next *v1beta1.RolloutStatus) {
+	if next == nil || next.Checks == nil {
+		return
+	}
+	if next.Checks.Run != next.Run && next.Checks.Run != 0 {
+		w.violate(3, "what the checks of run %d left behind is kept in run %d", next.Checks.Run, next.Run)
+	}
+	var before *v1beta1.ChecksStatus
+	if old != nil && old.Checks != nil && old.Checks.Run == next.Checks.Run {
+		before = old.Checks
+	}
+	for _, m := range next.Checks.Metrics {
+		if m.Evidence == nil {
+			continue
+		}
+		counted := int64(0)
+		if before != nil {
+			for _, b := range before.Metrics {
+				if b.Index == m.Index && b.Bound == m.Bound && b.Evidence != nil {
+					counted = b.Evidence.CanaryTotal
+				}
+			}
+		}
+		early := counted > 0 && next.Checks.CheckedAt.Sub(before.CheckedAt.Time) < w.canary.GetAnalysisInterval(0)
+		if added := m.Evidence.CanaryTotal - counted; added < 0 || added > maxBatch || early && added != 0 {
+			w.violate(3, "the check at %s counted %d requests after %d", next.Checks.CheckedAt, m.Evidence.CanaryTotal, counted)
+		}
+	}
+}
+
+// maxBatch is the most requests of a canary in one check.
+const maxBatch = 1000
 
 func (w *World) checkSuccess() {
 	r := w.canary.Status.Rollout

@@ -106,7 +106,7 @@ func TestIncidentB25_TrafficThatStopsEndsTheRun(t *testing.T) {
 			if w.Status().CanaryWeight >= 30 {
 				reading.State, reading.Cause = analysis.NoData, "no values found"
 			}
-			return analysis.Evaluate(analysis.ID{Name: "podinfo", Namespace: "default", Target: "podinfo"}, []analysis.Reading{reading})
+			return analysis.Evaluate(analysis.Check{ID: analysis.ID{Name: "podinfo", Namespace: "default", Target: "podinfo"}}, []analysis.Reading{reading})
 		}
 	})
 	w.Ship("v2")

@@ -79,7 +79,11 @@ func (w *World) answer(q *question) *rollout.Answer {
 	switch n := q.need.(type) {
 	case rollout.NeedMetrics:
 		v := analysis.Verdict{Outcome: analysis.Pass}
-		if w.opts.Metrics != nil {
+		switch {
+		case w.opts.Readings != nil:
+			n.Check.Now = w.now
+			v = analysis.Evaluate(n.Check, w.opts.Readings(w, q.template))
+		case w.opts.Metrics != nil:
 			v = w.opts.Metrics(w, q.template)
 		}
 		return &rollout.Answer{Metrics: &v}

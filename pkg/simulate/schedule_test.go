@@ -28,7 +28,9 @@ type schedule struct {
 	abort   bool
 	noData  bool
 	down    bool
-	nonce   int
+	// few is whether there are hardly any requests.
+	few   bool
+	nonce int
 	// slow is how long answers may take.
 	slow time.Duration
 }
@@ -38,7 +40,7 @@ func newSchedule(spec, events []byte) *schedule {
 	shape := shapeOf(&source{spec})
 	s.w = New(Options{
 		Canary: shape.canary, Provider: shape.provider, Template: "v1", Replicas: shape.replicas, Strategy: shape.strategy,
-		Metrics: s.metrics, Hooks: s.hooks, Providers: s.providers, Delay: s.delay,
+		Readings: s.readings, Hooks: s.hooks, Providers: s.providers, Delay: s.delay,
 	})
 	s.w.scaler.exists = shape.canary.Spec.AutoscalerRef != nil
 	s.w.nonces = func() [2]string {
@@ -55,14 +57,18 @@ func (s *schedule) providers(*World) string {
 	return ""
 }
 
-func (s *schedule) metrics(_ *World, template string) analysis.Verdict {
-	switch {
-	case s.failing[template]:
-		return analysis.Verdict{Outcome: analysis.Fail, Message: "Halt podinfo.default advancement success rate 50.00% < 99%"}
-	case s.noData:
-		return analysis.Verdict{Outcome: analysis.Error, Message: "Prometheus query failed: connection refused", Error: true}
-	}
-	return analysis.Verdict{Outcome: analysis.Pass}
+func (s *schedule) readings(w *World, template string) []analysis.Reading {
+	return shows(func(w *World, r *analysis.Reading) {
+		r.Samples = new(int64(400))
+		switch {
+		case s.failing[template]:
+			r.Value, r.Counts.Canary.Bad = 50, 200
+		case s.noData:
+			r.State, r.Cause = analysis.Failed, "connection refused"
+		case s.few:
+			*r.Samples, r.Counts.Canary.Total, r.Counts.Primary.Total = 3, 0, 7
+		}
+	})(w, template)
 }
 
 func (s *schedule) hooks(_ *World, t v1beta1.HookType, _ string) rollout.HookResult {
@@ -125,7 +131,9 @@ func (s *schedule) pods(version string) {
 
 // answers change what metrics, hooks and proxies say.
 func (s *schedule) answers(version string) {
-	switch s.below(10) {
+	switch s.below(11) {
+	case 10:
+		s.few = !s.few
 	case 0:
 		s.failing[version] = !s.failing[version]
 	case 1:
@@ -196,7 +204,7 @@ func (s *schedule) edit(string) {
 			if spec.Analysis == nil {
 				spec.Analysis = podinfo().Spec.Analysis
 			}
-			pick(&s.source, shapeStrategy, shapeAnalysis, shapeHooks)(&s.source, spec.Analysis)
+			pick(&s.source, shapeStrategy, shapeAnalysis, shapeHooks, shapePolicy)(&s.source, spec.Analysis)
 		}
 	})
 }
@@ -270,7 +278,7 @@ func (s *schedule) deletion(string) {
 
 // heal makes the cluster whole again, so that whatever is under way has to come to an end.
 func (s *schedule) heal() {
-	s.closed, s.abort, s.noData, s.down, s.slow = false, false, false, false, 0
+	s.closed, s.abort, s.noData, s.down, s.few, s.slow = false, false, false, false, false, 0
 	s.failing = map[string]bool{}
 	s.w.primary.faulty, s.w.unsettled, s.w.refuse = false, false, nil
 	s.w.SetProblem(nil)
@@ -386,7 +394,8 @@ func TestSchedules(t *testing.T) {
 		workers.Go(func() {
 			for seed := first + worker; seed < first+n && failures.Load() < 3; seed += each {
 				r := rand.New(rand.NewPCG(seed, 7))
-				if w, bad := play(randomBytes(r, 32), randomBytes(r, r.IntN(120))); len(bad) > 0 {
+				spec, events := randomBytes(r, shapeBytes), randomBytes(r, r.IntN(120))
+				if w, bad := play(append(spec, randomBytes(r, 16)...), events); len(bad) > 0 {
 					failures.Add(1)
 					t.Errorf("SEED=%d: %s\n%s", seed, strings.Join(bad[:min(3, len(bad))], "\n"), strings.Join(w.Trace, "\n"))
 				}

@@ -43,9 +43,15 @@ type shape struct {
 	strategy Strategy
 }
 
+// shapeBytes is how many bytes say what a Canary and its cluster are like, but for the policies of its metrics.
+const shapeBytes = 32
+
 // shapeOf makes a Canary that the schema admits of whatever the bytes say.
 func shapeOf(s *source) shape {
 	c := podinfo()
+	// The policies of metrics have bytes of their own, so that they change nothing else of what a seed stands for.
+	policies := &source{s.bytes[min(len(s.bytes), shapeBytes):]}
+	s.bytes = s.bytes[:min(len(s.bytes), shapeBytes)]
 	shapeStrategy(s, c.Spec.Analysis)
 	shapeAnalysis(s, c.Spec.Analysis)
 	shapeHooks(s, c.Spec.Analysis)
@@ -66,7 +72,11 @@ func shapeOf(s *source) shape {
 	p.ReportsSettled = s.bool() && p.Routes
 	p.ReportsDataPlane = p.ReportsSettled && s.bool()
 	p.Mirror, p.Match = p.Mirror && s.below(4) != 1, p.Match && s.below(4) != 1
-	return shape{canary: c, provider: p, replicas: int32(pick(s, 1, 2, 3, 0)), strategy: shapeRollingUpdate(s)}
+	made := shape{canary: c, provider: p, replicas: int32(pick(s, 1, 2, 3, 0)), strategy: shapeRollingUpdate(s)}
+	if c.Spec.Analysis != nil && policies.bool() {
+		shapePolicy(policies, c.Spec.Analysis)
+	}
+	return made
 }
 
 // shapeRollingUpdate is how the target replaces its pods.
@@ -112,6 +122,26 @@ func shapeAnalysis(s *source, a *v1beta1.CanaryAnalysis) {
 		a.SessionAffinity = &v1beta1.SessionAffinity{CookieName: "c", PrimaryCookieName: "p"}
 	default:
 		a.SessionAffinity = nil
+	}
+}
+
+// shapePolicy says what the judgement of the metric leads to.
+func shapePolicy(s *source, a *v1beta1.CanaryAnalysis) {
+	if len(a.Metrics) == 0 {
+		return
+	}
+	m := &a.Metrics[0]
+	m.MetricPolicy = v1beta1.MetricPolicy{
+		MinSamples: pick(s, int32(0), 0, 100), NoData: pick(s, "", v1beta1.NoDataFail, v1beta1.NoDataHold, v1beta1.NoDataPass),
+		Mode: pick(s, "", "", v1beta1.ModeEnforce, v1beta1.ModeObserve), Warmup: pick(s, "", "", "1m", "1h"),
+	}
+	if m.GetNoData() != v1beta1.NoDataFail {
+		m.NoDataLimit = pick(s, "", "1m", "1h", "0s")
+	}
+	m.Critical = m.Mode != v1beta1.ModeObserve && s.below(3) == 1
+	m.ThresholdRange = &v1beta1.CanaryThresholdRange{Min: new(99.0)}
+	if s.below(3) == 1 {
+		m.Comparison, m.ThresholdRange = oneWorse(), nil
 	}
 }
 

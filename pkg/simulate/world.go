@@ -29,6 +29,8 @@ type Options struct {
 	Behaviors map[string]Behavior
 	// Metrics judges the target; nil passes always. It is called with the template under analysis.
 	Metrics func(w *World, template string) analysis.Verdict
+	// Readings are what the metrics of the target show, judged as the operator does. They take the place of Metrics.
+	Readings func(w *World, template string) []analysis.Reading
 	// Hooks answers webhooks; nil passes always.
 	Hooks func(w *World, t v1beta1.HookType, name string) rollout.HookResult
 	// Providers answers whether metric providers are there; nil is yes.

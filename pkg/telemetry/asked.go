@@ -8,7 +8,6 @@ import (
 
 	"k8s.io/utils/clock"
 
-	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/hook"
 	"flagger.app/flagger/pkg/metrics/provider"
@@ -26,12 +25,10 @@ func (r *Recorder) known(namespace, name string, do func(target string)) {
 }
 
 // Checks counts the outcomes of an analysis step for each of its metrics.
-func (r *Recorder) Checks(c *v1beta1.Canary, readings []analysis.Reading) {
-	id := analysis.ID{Name: c.Name, Namespace: c.Namespace, Target: c.Spec.TargetRef.Name}
+func (r *Recorder) Checks(c *v1beta1.Canary, verdicts []v1beta1.MetricVerdict) {
 	r.observe(c, func(target string) {
-		for _, reading := range readings {
-			outcome := analysis.Evaluate(id, []analysis.Reading{reading}).Outcome
-			r.vectors.counters[nameChecks].WithLabelValues(target, c.Namespace, reading.Metric.Name, string(outcome)).Inc()
+		for _, v := range verdicts {
+			r.vectors.counters[nameChecks].WithLabelValues(target, c.Namespace, v.Name, v.Outcome).Inc()
 		}
 	})
 }

@@ -185,7 +185,7 @@ func (r *Recorder) Readings(c *v1beta1.Canary, readings []analysis.Reading) {
 
 // inSeconds is the value of a reading, with request-duration, which is judged in milliseconds, in seconds.
 func inSeconds(reading analysis.Reading) float64 {
-	if reading.Source == analysis.Duration {
+	if reading.Source == analysis.Duration && !analysis.Counted(reading.Metric) {
 		return reading.Value / 1000
 	}
 	return reading.Value

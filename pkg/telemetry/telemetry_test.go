@@ -120,7 +120,7 @@ func everything(r *Recorder, c *v1beta1.Canary) {
 	r.Duration(c, time.Second)
 	r.Succeeded(c, false)
 	r.Failed(c)
-	r.Checks(c, []analysis.Reading{{Metric: v1beta1.CanaryMetric{Name: "m"}, State: analysis.Value, Value: 1}})
+	r.Checks(c, []v1beta1.MetricVerdict{{Name: "m", Outcome: "pass"}})
 	started := time.Unix(1000, 0)
 	waiting := c.DeepCopy()
 	waiting.Status.Phase = v1beta1.CanaryPhaseWaiting
@@ -251,10 +251,8 @@ func TestWhatIsAsked(t *testing.T) {
 		r.Query(c, "datadog", err, 2*time.Second)
 		r.Alert(c, err)
 	}
-	ranged := v1beta1.CanaryMetric{Name: "errors", ThresholdRange: &v1beta1.CanaryThresholdRange{Max: new(1.0)}}
-	r.Checks(c, []analysis.Reading{
-		{Metric: ranged, Source: analysis.Inline, State: analysis.Value, Value: 1}, {Metric: ranged, Source: analysis.Inline, State: analysis.Value, Value: 2},
-		{Metric: ranged, Source: analysis.Inline, State: analysis.NoData}, {Metric: ranged, Source: analysis.Inline, State: analysis.Failed, Cause: "down"},
+	r.Checks(c, []v1beta1.MetricVerdict{
+		{Name: "errors", Outcome: "pass"}, {Name: "errors", Outcome: "fail"}, {Name: "errors", Outcome: "fail"}, {Name: "errors", Outcome: "error"},
 	})
 	hooks := &Hooks{Caller: passing{}, Recorder: r, Clock: clocktesting.NewFakePassiveClock(time.Unix(0, 0))}
 	payload := hook.Payload{Namespace: "one", Name: "a-canary"}

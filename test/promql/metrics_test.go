@@ -204,7 +204,7 @@ type verdict struct {
 func judged(t *testing.T, observer string, e export, db *teststorage.TestStorage) (success, duration verdict) {
 	t.Helper()
 	for _, r := range readingsOf(t, observer, e, db) {
-		v := verdict{analysis.Evaluate(analysis.ID{Name: "podinfo", Namespace: "test", Target: "podinfo"}, []analysis.Reading{r}).Outcome, r.State, r.Value}
+		v := verdict{analysis.Evaluate(analysis.Check{}, []analysis.Reading{r}).Outcome, r.State, r.Value}
 		if r.Source == analysis.SuccessRate {
 			success = v
 		} else {
@@ -216,11 +216,19 @@ func judged(t *testing.T, observer string, e export, db *teststorage.TestStorage
 
 func readingsOf(t *testing.T, observer string, of export, db *teststorage.TestStorage) []analysis.Reading {
 	t.Helper()
+	minimum, maximum := 99.0, 500.0
+	return readMetrics(t, observer, of, db, []v1beta1.CanaryMetric{
+		{Name: v1beta1.MetricRequestSuccessRate, Interval: "1m", ThresholdRange: &v1beta1.CanaryThresholdRange{Min: &minimum}},
+		{Name: v1beta1.MetricRequestDuration, Interval: "1m", ThresholdRange: &v1beta1.CanaryThresholdRange{Max: &maximum}},
+	})
+}
+
+func readMetrics(t *testing.T, observer string, of export, db *teststorage.TestStorage, entries []v1beta1.CanaryMetric) []analysis.Reading {
+	t.Helper()
 	server := httptest.NewServer(&server{db, promql.NewEngine(promql.EngineOpts{
 		MaxSamples: 1e6, Timeout: time.Minute, LookbackDelta: 5 * time.Minute, Parser: parser.NewParser(parser.Options{}),
 	})})
 	defer server.Close()
-	minimum, maximum := 99.0, 500.0
 	c := &v1beta1.Canary{}
 	c.Name, c.Namespace = "podinfo", "test"
 	c.Spec.Provider = providerOf(observer)
@@ -230,10 +238,7 @@ func readingsOf(t *testing.T, observer string, of export, db *teststorage.TestSt
 	}
 	c.Spec.IngressRef = &v1beta1.LocalObjectReference{Name: cmp.Or(of.ingress, "podinfo")}
 	c.Spec.RouteRef = &v1beta1.LocalObjectReference{Name: "podinfo"}
-	c.Spec.Analysis = &v1beta1.CanaryAnalysis{Interval: "1m", Metrics: []v1beta1.CanaryMetric{
-		{Name: v1beta1.MetricRequestSuccessRate, Interval: "1m", ThresholdRange: &v1beta1.CanaryThresholdRange{Min: &minimum}},
-		{Name: v1beta1.MetricRequestDuration, Interval: "1m", ThresholdRange: &v1beta1.CanaryThresholdRange{Max: &maximum}},
-	}}
+	c.Spec.Analysis = &v1beta1.CanaryAnalysis{Interval: "1m", Metrics: entries}
 	e := &metrics.Evaluator{Server: metrics.Server{Address: server.URL}, FlagProvider: c.Spec.Provider, Knative: revision("podinfo-00002")}
 	readings := e.Read(t.Context(), c)
 	for _, r := range readings {

@@ -48,6 +48,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &flaggerv1beta1.CanaryThresholdRangeApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("CanaryWebhook"):
 		return &flaggerv1beta1.CanaryWebhookApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("ChecksStatus"):
+		return &flaggerv1beta1.ChecksStatusApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("ComparisonEvidence"):
+		return &flaggerv1beta1.ComparisonEvidenceApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("ConnectionPoolSettings"):
 		return &flaggerv1beta1.ConnectionPoolSettingsApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("ConsistentHashLB"):
@@ -84,6 +88,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &flaggerv1beta1.LocalityLbSettingApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("LocalObjectReference"):
 		return &flaggerv1beta1.LocalObjectReferenceApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("MetricComparison"):
+		return &flaggerv1beta1.MetricComparisonApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("MetricPolicy"):
+		return &flaggerv1beta1.MetricPolicyApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("MetricTemplate"):
 		return &flaggerv1beta1.MetricTemplateApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("MetricTemplateProvider"):
@@ -92,6 +100,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &flaggerv1beta1.MetricTemplateSpecApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("MetricTemplateStatus"):
 		return &flaggerv1beta1.MetricTemplateStatusApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("MetricVerdict"):
+		return &flaggerv1beta1.MetricVerdictApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("Notice"):
 		return &flaggerv1beta1.NoticeApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("NoticeAlert"):

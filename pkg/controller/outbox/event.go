@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,6 +26,13 @@ const (
 	eventSource = "flagger"
 	// RuleAnnotation on an event names the rule that decided what the event tells.
 	RuleAnnotation = "flagger.app/rule"
+	// MetricAnnotation on an event names the metric that it is about, with the others the verdict on it: see MetricVerdict.
+	MetricAnnotation  = "flagger.app/metric"
+	OutcomeAnnotation = "flagger.app/outcome"
+	ValueAnnotation   = "flagger.app/value"
+	PrimaryAnnotation = "flagger.app/primary-value"
+	BoundAnnotation   = "flagger.app/bound"
+	QueryAnnotation   = "flagger.app/query"
 	// maxEventName is the limit of the API server for names of objects.
 	maxEventName = 253
 )
@@ -33,6 +41,8 @@ const (
 type Event struct {
 	// Type is Normal or Warning. Rule names what decided what the message tells, if anything did.
 	Type, Message, Rule string
+	// Verdict on the metric that it is about, nil if it is about none.
+	Verdict *v1beta1.MetricVerdict
 	// Sequence and Part tell events of one Canary apart. An event with the same two is the same event.
 	Sequence int64
 	Part     string
@@ -47,15 +57,11 @@ type Events struct {
 // Create creates an event. One that exists already was told before; nobody sees it twice.
 func (e *Events) Create(ctx context.Context, c *v1beta1.Canary, what Event) error {
 	now := metav1.NewTime(e.Clock.Now())
-	annotations := map[string]string{}
-	if what.Rule != "" {
-		annotations[RuleAnnotation] = what.Rule
-	}
 	_, err := e.Client.CoreV1().Events(c.Namespace).Create(ctx, &corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:        eventName(c, what),
 			Namespace:   c.Namespace,
-			Annotations: annotations,
+			Annotations: what.annotations(),
 		},
 		InvolvedObject: corev1.ObjectReference{
 			APIVersion:      v1beta1.SchemeGroupVersion.String(),
@@ -82,6 +88,16 @@ func (e *Events) Create(ctx context.Context, c *v1beta1.Canary, what Event) erro
 	default:
 		return fmt.Errorf("event of canary %s/%s: %w", c.Namespace, c.Name, err)
 	}
+}
+
+func (e Event) annotations() map[string]string {
+	all := map[string]string{RuleAnnotation: e.Rule}
+	if v := e.Verdict; v != nil {
+		all[MetricAnnotation], all[OutcomeAnnotation], all[ValueAnnotation] = v.Name, v.Outcome, v.Value
+		all[PrimaryAnnotation], all[BoundAnnotation], all[QueryAnnotation] = v.Primary, v.Bound, v.Query
+	}
+	maps.DeleteFunc(all, func(_, value string) bool { return value == "" })
+	return all
 }
 
 // namespaceGone tells a namespace that does not exist from a server that does not know events for a moment.

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -49,6 +50,27 @@ func TestEventToldTwiceIsOneEvent(t *testing.T) {
 	list, err := client.CoreV1().Events("test").List(context.Background(), metav1.ListOptions{})
 	if err != nil || len(list.Items) != 1 {
 		t.Fatalf("%d events, %v", len(list.Items), err)
+	}
+}
+
+// What decided a check can be read from its event, without a look at the metrics server.
+func TestEventHasTheVerdict(t *testing.T) {
+	client := kubefake.NewClientset()
+	e := Events{Client: client, Clock: clocktesting.NewFakeClock(time.Unix(0, 0))}
+	verdict := &v1beta1.MetricVerdict{Name: "errors", Outcome: "fail", Value: "7", Bound: "<= 5", Query: "sum(x)"}
+	if err := e.Create(context.Background(), eventOwner("podinfo"), Event{Type: "Warning", Message: "Halt", Rule: "analysis", Verdict: verdict}); err != nil {
+		t.Fatal(err)
+	}
+	list, err := client.CoreV1().Events("test").List(context.Background(), metav1.ListOptions{})
+	if err != nil || len(list.Items) != 1 {
+		t.Fatalf("%d events, %v", len(list.Items), err)
+	}
+	want := map[string]string{
+		"flagger.app/rule": "analysis", "flagger.app/metric": "errors", "flagger.app/outcome": "fail", "flagger.app/value": "7",
+		"flagger.app/bound": "<= 5", "flagger.app/query": "sum(x)",
+	}
+	if got := list.Items[0].Annotations; !maps.Equal(got, want) {
+		t.Errorf("annotations %v, want %v", got, want)
 	}
 }
 

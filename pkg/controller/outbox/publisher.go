@@ -234,7 +234,7 @@ func (p *Publisher) announce(ctx context.Context, box *outbox, c *v1beta1.Canary
 	if n.Message == "" {
 		return nil
 	}
-	return p.createEvent(ctx, box, c, Event{Type: n.Type, Message: n.Message, Rule: n.Rule, Sequence: n.Sequence})
+	return p.createEvent(ctx, box, c, Event{Type: n.Type, Message: n.Message, Rule: n.Rule, Sequence: n.Sequence, Verdict: n.Verdict})
 }
 
 // createEvent creates an event. One that the API server goes on to refuse is given up.

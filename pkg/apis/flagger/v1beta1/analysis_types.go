@@ -125,6 +125,8 @@ type AnalysisMatch struct {
 }
 
 // CanaryMetric is one metric and the range its value must be in.
+// +kubebuilder:validation:XValidation:rule="!has(self.comparison) || !has(self.thresholdRange) && !has(self.threshold)",message="the primary takes the place of a constant: remove thresholdRange and threshold, or comparison",fieldPath=".comparison"
+// +kubebuilder:validation:XValidation:rule="!has(self.critical) || !self.critical || !has(self.mode) || self.mode != 'observe'",message="a metric that is only observed takes no canary back: remove critical, or set mode to enforce",fieldPath=".critical"
 // +kubebuilder:validation:XValidation:rule="has(self.templateRef) || has(self.query) || self.name in ['request-success-rate', 'request-duration', 'istio_requests_total', 'istio_request_duration_seconds_bucket']",message="no usable metrics template and query were configured: set templateRef to a MetricTemplate, or name one of the built-in metrics request-success-rate and request-duration"
 type CanaryMetric struct {
 	// Name of the metric. request-success-rate (percent) and request-duration (milliseconds)
@@ -161,6 +163,8 @@ type CanaryMetric struct {
 	// TemplateVariables are values for {{ variables.<name> }} in the template's query.
 	// +optional
 	TemplateVariables map[string]string `json:"templateVariables,omitempty"`
+
+	MetricPolicy `json:",inline"`
 }
 
 // CanaryThresholdRange is a range of good values, bounds included.

@@ -14,6 +14,8 @@ const (
 	MinAnalysisInterval = 10 * time.Second
 	// DefaultMetricInterval is the time window of a metric where none is set.
 	DefaultMetricInterval = "1m"
+	// DefaultFalseAlarmRate is that of a sequential test where none is set.
+	DefaultFalseAlarmRate = 0.05
 	// DefaultProgressDeadlineSeconds is how long a workload may take to become ready.
 	DefaultProgressDeadlineSeconds = 600
 	// DefaultReadyThreshold is the percentage of pods that must be available.
@@ -167,6 +169,46 @@ func (m *CanaryMetric) GetMetricInterval() string {
 		return DefaultMetricInterval
 	}
 	return m.Interval
+}
+
+// GetNoData returns what a check comes to when the metric has nothing to judge by.
+func (p *MetricPolicy) GetNoData() NoDataPolicy {
+	switch {
+	case p.NoData != "":
+		return p.NoData
+	case p.MinSamples > 0:
+		return NoDataHold
+	default:
+		return NoDataFail
+	}
+}
+
+// GetNoDataLimit returns how long the metric may be without data, by default as long as given.
+func (p *MetricPolicy) GetNoDataLimit(otherwise time.Duration) time.Duration {
+	if limit, err := time.ParseDuration(p.NoDataLimit); err == nil {
+		return limit
+	}
+	return otherwise
+}
+
+// GetRange returns the range of the difference or else of the ratio.
+func (c *MetricComparison) GetRange() CanaryThresholdRange {
+	switch {
+	case c.Difference != nil:
+		return *c.Difference
+	case c.Ratio != nil:
+		return *c.Ratio
+	default:
+		return CanaryThresholdRange{}
+	}
+}
+
+// GetFalseAlarmRate returns the probability, at the most, that a run fails whose canary is good enough.
+func (c *MetricComparison) GetFalseAlarmRate() float64 {
+	if c.FalseAlarmRate == 0 {
+		return DefaultFalseAlarmRate
+	}
+	return c.FalseAlarmRate
 }
 
 // GetType returns when the webhook is called.

@@ -43,7 +43,8 @@ type MetricTemplateSpec struct {
 	Provider MetricTemplateProvider `json:"provider"`
 
 	// Query in the language of the back-end, a Go template. Functions: name, namespace, target,
-	// service, ingress, route, interval, variables.
+	// service, ingress, route, interval, side, variables. A comparison sends the query twice: target is
+	// then the name of the target or of its primary, and side is canary or primary.
 	Query string `json:"query"`
 }
 

@@ -119,6 +119,10 @@ type RolloutStatus struct {
 	// +optional
 	RetiringSince *metav1.MicroTime `json:"retiringSince,omitempty"`
 
+	// Checks is what the metrics said last, in this run or in the last one.
+	// +optional
+	Checks *ChecksStatus `json:"checks,omitempty"`
+
 	// Sequence is the number of the last notice.
 	// +optional
 	Sequence int64 `json:"sequence,omitempty"`
@@ -263,6 +267,10 @@ type Notice struct {
 	// Revision that this is about: the checksum that webhooks are told.
 	// +optional
 	Revision string `json:"revision,omitempty"`
+
+	// Verdict on the metric that this is about.
+	// +optional
+	Verdict *MetricVerdict `json:"verdict,omitempty"`
 }
 
 // NoticeAlert is an alert to send.

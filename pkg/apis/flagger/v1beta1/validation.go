@@ -33,7 +33,8 @@ func Validate(c *Canary, opts ValidationOptions) field.ErrorList {
 	if c.SkipAnalysis() {
 		return errs
 	}
-	return append(errs, validateAnalysis(c.GetAnalysis(), analysisPath(c, spec))...)
+	errs = append(errs, validateAnalysis(c.GetAnalysis(), analysisPath(c, spec))...)
+	return append(errs, validateSides(c, opts, analysisPath(c, spec).Child("metrics"))...)
 }
 
 func analysisPath(c *Canary, spec *field.Path) *field.Path {

@@ -87,15 +87,14 @@ func validateMetric(m *CanaryMetric, path *field.Path) field.ErrorList {
 	if err := durationError(path.Child("interval"), m.Interval); err != nil {
 		errs = append(errs, err)
 	}
-	builtIn := []string{MetricRequestSuccessRate, MetricRequestDuration, MetricIstioRequestsTotal, MetricIstioDuration}
-	if m.Query == "" && m.TemplateRef == nil && !slices.Contains(builtIn, m.Name) {
+	if m.Query == "" && m.TemplateRef == nil && !m.builtIn() {
 		errs = append(errs, field.Required(path.Child("templateRef"), "no usable metrics template and query were configured: "+
 			"name a MetricTemplate, or one of the built-in metrics request-success-rate and request-duration"))
 	}
 	if m.TemplateRef != nil && m.TemplateRef.Name == "" {
 		errs = append(errs, field.Required(path.Child("templateRef", "name"), "name a MetricTemplate"))
 	}
-	return errs
+	return append(errs, validatePolicy(m, path)...)
 }
 
 func validateAlert(a *CanaryAlert, path *field.Path) field.ErrorList {

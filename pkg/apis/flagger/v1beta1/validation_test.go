@@ -178,29 +178,58 @@ func TestValidateAnalysis(t *testing.T) {
 	}
 	none := flaggerv1.ValidationOptions{}
 	runValidate(t, map[string]validateTest{
-		"interval":          {analysis(func(a *flaggerv1.CanaryAnalysis) { a.Interval = "1min" }), none, `spec.analysis.interval: Invalid value: "1min": is no duration: write it like 30s, 1m30s or 1h`},
-		"interval too long": {analysis(func(a *flaggerv1.CanaryAnalysis) { a.Interval = "9999999999h" }), none, "spec.analysis.interval: Invalid value"},
-		"interval below 0":  {analysis(func(a *flaggerv1.CanaryAnalysis) { a.Interval = "-1m" }), none, "spec.analysis.interval: Invalid value"},
-		"interval in hours": {analysis(func(a *flaggerv1.CanaryAnalysis) { a.Interval = "1h" }), none, ""},
-		"two strategies":    {analysis(func(a *flaggerv1.CanaryAnalysis) { a.Iterations = 3 }), none, "spec.analysis: Forbidden: iterations and stepWeight exclude each other"},
-		"weight":            {analysis(func(a *flaggerv1.CanaryAnalysis) { a.MaxWeight = 101 }), none, "spec.analysis.maxWeight: Invalid value: 101"},
-		"ready threshold":   {analysis(func(a *flaggerv1.CanaryAnalysis) { a.CanaryReadyThreshold = ptr.To[int32](101) }), none, "spec.analysis.canaryReadyThreshold: Invalid value: 101"},
-		"A-22 ascending":    {weights(1, 2, 10, 80), none, ""},
-		"A-22 end twice":    {weights(10, 50, 50), none, ""},
-		"A-22 stalls":       {weights(10, 10, 50), none, "spec.analysis.stepWeights[1]: Invalid value: 10: must be more than the weight before it, 10"},
-		"A-22 descending":   {weights(50, 10), none, "spec.analysis.stepWeights[1]: Invalid value"},
-		"weights over 100":  {weights(50, 110), none, "spec.analysis.stepWeights[1]: Invalid value: 110"},
-		"hook":              {hook(flaggerv1.CanaryWebhook{Name: "a", URL: "http://a.test/x", Timeout: "1h"}), none, ""},
-		"hook url":          {hook(flaggerv1.CanaryWebhook{Name: "a", URL: "loadtester.test/x"}), none, "spec.analysis.webhooks[0].url: Invalid value: must begin with http:// or https://"},
-		"hook without host": {hook(flaggerv1.CanaryWebhook{Name: "a", URL: "http:///x"}), none, "must name a host"},
-		"hook with bad url": {hook(flaggerv1.CanaryWebhook{Name: "a", URL: "http://a b"}), none, "spec.analysis.webhooks[0].url: Invalid value: is no URL"},
-		"hook type":         {hook(flaggerv1.CanaryWebhook{Name: "a", URL: "http://a", Type: "skip"}), none, "spec.analysis.webhooks[0].type: Unsupported value"},
-		"hook timeout":      {hook(flaggerv1.CanaryWebhook{Name: "a", URL: "http://a", Timeout: "5"}), none, "spec.analysis.webhooks[0].timeout: Invalid value"},
-		"hook retries":      {hook(flaggerv1.CanaryWebhook{Name: "a", URL: "http://a", Retries: -1}), none, "spec.analysis.webhooks[0].retries: Invalid value"},
-		"metric":            {metric(flaggerv1.CanaryMetric{Name: "request-success-rate"}), none, ""},
-		"metric of 2019":    {metric(flaggerv1.CanaryMetric{Name: "istio_requests_total"}), none, ""},
-		"metric, no source": {metric(flaggerv1.CanaryMetric{Name: "errors"}), none, "no usable metrics template and query were configured"},
-		"metric interval":   {metric(flaggerv1.CanaryMetric{Name: "errors", Query: "q", Interval: "1d"}), none, "spec.analysis.metrics[0].interval: Invalid value"},
+		"interval":                      {analysis(func(a *flaggerv1.CanaryAnalysis) { a.Interval = "1min" }), none, `spec.analysis.interval: Invalid value: "1min": is no duration: write it like 30s, 1m30s or 1h`},
+		"interval too long":             {analysis(func(a *flaggerv1.CanaryAnalysis) { a.Interval = "9999999999h" }), none, "spec.analysis.interval: Invalid value"},
+		"interval below 0":              {analysis(func(a *flaggerv1.CanaryAnalysis) { a.Interval = "-1m" }), none, "spec.analysis.interval: Invalid value"},
+		"interval in hours":             {analysis(func(a *flaggerv1.CanaryAnalysis) { a.Interval = "1h" }), none, ""},
+		"two strategies":                {analysis(func(a *flaggerv1.CanaryAnalysis) { a.Iterations = 3 }), none, "spec.analysis: Forbidden: iterations and stepWeight exclude each other"},
+		"weight":                        {analysis(func(a *flaggerv1.CanaryAnalysis) { a.MaxWeight = 101 }), none, "spec.analysis.maxWeight: Invalid value: 101"},
+		"ready threshold":               {analysis(func(a *flaggerv1.CanaryAnalysis) { a.CanaryReadyThreshold = ptr.To[int32](101) }), none, "spec.analysis.canaryReadyThreshold: Invalid value: 101"},
+		"A-22 ascending":                {weights(1, 2, 10, 80), none, ""},
+		"A-22 end twice":                {weights(10, 50, 50), none, ""},
+		"A-22 stalls":                   {weights(10, 10, 50), none, "spec.analysis.stepWeights[1]: Invalid value: 10: must be more than the weight before it, 10"},
+		"A-22 descending":               {weights(50, 10), none, "spec.analysis.stepWeights[1]: Invalid value"},
+		"weights over 100":              {weights(50, 110), none, "spec.analysis.stepWeights[1]: Invalid value: 110"},
+		"hook":                          {hook(flaggerv1.CanaryWebhook{Name: "a", URL: "http://a.test/x", Timeout: "1h"}), none, ""},
+		"hook url":                      {hook(flaggerv1.CanaryWebhook{Name: "a", URL: "loadtester.test/x"}), none, "spec.analysis.webhooks[0].url: Invalid value: must begin with http:// or https://"},
+		"hook without host":             {hook(flaggerv1.CanaryWebhook{Name: "a", URL: "http:///x"}), none, "must name a host"},
+		"hook with bad url":             {hook(flaggerv1.CanaryWebhook{Name: "a", URL: "http://a b"}), none, "spec.analysis.webhooks[0].url: Invalid value: is no URL"},
+		"hook type":                     {hook(flaggerv1.CanaryWebhook{Name: "a", URL: "http://a", Type: "skip"}), none, "spec.analysis.webhooks[0].type: Unsupported value"},
+		"hook timeout":                  {hook(flaggerv1.CanaryWebhook{Name: "a", URL: "http://a", Timeout: "5"}), none, "spec.analysis.webhooks[0].timeout: Invalid value"},
+		"hook retries":                  {hook(flaggerv1.CanaryWebhook{Name: "a", URL: "http://a", Retries: -1}), none, "spec.analysis.webhooks[0].retries: Invalid value"},
+		"metric":                        {metric(flaggerv1.CanaryMetric{Name: "request-success-rate"}), none, ""},
+		"metric of 2019":                {metric(flaggerv1.CanaryMetric{Name: "istio_requests_total"}), none, ""},
+		"metric, no source":             {metric(flaggerv1.CanaryMetric{Name: "errors"}), none, "no usable metrics template and query were configured"},
+		"metric interval":               {metric(flaggerv1.CanaryMetric{Name: "errors", Query: "q", Interval: "1d"}), none, "spec.analysis.metrics[0].interval: Invalid value"},
+		"samples, built in":             {policy("request-success-rate", flaggerv1.MetricPolicy{MinSamples: 100, NoData: "hold", NoDataLimit: "10m", Warmup: "2m", Critical: true}), none, ""},
+		"samples, own":                  {policy("errors", flaggerv1.MetricPolicy{MinSamples: 100, SamplesQuery: "q", Mode: "observe"}), none, ""},
+		"samples below 0":               {policy("errors", flaggerv1.MetricPolicy{MinSamples: -1}), none, "spec.analysis.metrics[0].minSamples: Invalid value: -1: set a number of requests, 0 or more"},
+		"samples, no query":             {policy("errors", flaggerv1.MetricPolicy{MinSamples: 100}), none, "spec.analysis.metrics[0].samplesQuery: Required value: write a query that counts the requests"},
+		"needless query":                {policy("request-duration", flaggerv1.MetricPolicy{SamplesQuery: "q"}), none, "spec.analysis.metrics[0].samplesQuery: Forbidden: the requests of request-duration are counted by a query that is built in"},
+		"no-data policy":                {policy("errors", flaggerv1.MetricPolicy{NoData: "wait"}), none, `spec.analysis.metrics[0].noData: Unsupported value: "wait"`},
+		"no-data limit":                 {policy("errors", flaggerv1.MetricPolicy{NoData: "hold", NoDataLimit: "10"}), none, "spec.analysis.metrics[0].noDataLimit: Invalid value"},
+		"limit for nothing":             {policy("errors", flaggerv1.MetricPolicy{NoDataLimit: "10m"}), none, "spec.analysis.metrics[0].noDataLimit: Forbidden: no data is a failed check at once"},
+		"mode":                          {policy("errors", flaggerv1.MetricPolicy{Mode: "dry-run"}), none, `spec.analysis.metrics[0].mode: Unsupported value: "dry-run"`},
+		"critical observer":             {policy("errors", flaggerv1.MetricPolicy{Mode: "observe", Critical: true}), none, "spec.analysis.metrics[0].critical: Forbidden: a metric that is only observed"},
+		"warm-up":                       {policy("errors", flaggerv1.MetricPolicy{Warmup: "soon"}), none, "spec.analysis.metrics[0].warmup: Invalid value"},
+		"comparison":                    {compared("request-success-rate", flaggerv1.MetricComparison{Difference: atLeast(-1), FalseAlarmRate: 0.01}), none, ""},
+		"comparison of slow requests":   {compared("request-duration", flaggerv1.MetricComparison{Ratio: atMost(1.5), SlowerThan: "500ms"}), none, ""},
+		"comparison of values":          {compared("errors", flaggerv1.MetricComparison{Ratio: &flaggerv1.CanaryThresholdRange{Min: new(0.5), Max: new(2.0)}}), none, ""},
+		"comparison with neither":       {compared("errors", flaggerv1.MetricComparison{}), none, "spec.analysis.metrics[0].comparison: Forbidden: set exactly one of difference and ratio"},
+		"comparison with both":          {compared("errors", flaggerv1.MetricComparison{Ratio: atMost(1), Difference: atMost(1)}), none, "set exactly one of difference and ratio"},
+		"comparison without bound":      {compared("errors", flaggerv1.MetricComparison{Ratio: &flaggerv1.CanaryThresholdRange{}}), none, "spec.analysis.metrics[0].comparison.ratio: Required value: set min, max or both"},
+		"comparison, bounds exchanged":  {compared("errors", flaggerv1.MetricComparison{Ratio: &flaggerv1.CanaryThresholdRange{Min: new(2.0), Max: new(1.0)}}), none, "min is greater than max"},
+		"comparison, rate above":        {compared("request-success-rate", flaggerv1.MetricComparison{Difference: atLeast(1)}), none, "spec.analysis.metrics[0].comparison.difference: Invalid value: a lower rate is worse: set min alone, to 0 or less"},
+		"comparison, rate by max":       {compared("request-success-rate", flaggerv1.MetricComparison{Ratio: atMost(1)}), none, "spec.analysis.metrics[0].comparison.ratio: Invalid value: a lower rate is worse: set min alone, to 1 or less"},
+		"comparison, share by min":      {compared("request-duration", flaggerv1.MetricComparison{Difference: atLeast(1), SlowerThan: "1s"}), none, "a greater share of bad requests is worse: set max alone, to 0 or more"},
+		"comparison, slow rate":         {compared("request-success-rate", flaggerv1.MetricComparison{Difference: atLeast(0), SlowerThan: "1s"}), none, "spec.analysis.metrics[0].comparison.slowerThan: Forbidden: only the histogram of request-duration is known"},
+		"comparison, tested percentile": {compared("request-duration", flaggerv1.MetricComparison{Difference: atMost(0), FalseAlarmRate: 0.01}), none, "spec.analysis.metrics[0].comparison.slowerThan: Required value: a percentile can't be tested"},
+		"comparison, uncounted":         {compared("errors", flaggerv1.MetricComparison{Difference: atMost(0), FalseAlarmRate: 0.01}), none, "spec.analysis.metrics[0].samplesQuery: Required value"},
+		"comparison, false alarms":      {compared("request-success-rate", flaggerv1.MetricComparison{Difference: atLeast(0), FalseAlarmRate: 5}), none, "spec.analysis.metrics[0].comparison.falseAlarmRate: Invalid value: 5: set a probability"},
+		"comparison and a constant": {metric(flaggerv1.CanaryMetric{Name: "request-success-rate", ThresholdRange: atLeast(99), MetricPolicy: flaggerv1.MetricPolicy{
+			Comparison: &flaggerv1.MetricComparison{Difference: atLeast(-1)}}}), none, "spec.analysis.metrics[0].comparison: Forbidden: the primary takes the place of a constant"},
+		"comparison, sides mixed": {compared("request-success-rate", flaggerv1.MetricComparison{Difference: atLeast(-1)}), flaggerv1.ValidationOptions{Provider: "apisix"},
+			"spec.analysis.metrics[0].comparison: Forbidden: the built-in metrics of provider apisix do not tell the primary from the canary"},
 		"alert severity": {analysis(func(a *flaggerv1.CanaryAnalysis) {
 			a.Alerts = []flaggerv1.CanaryAlert{{Severity: "fatal", ProviderRef: flaggerv1.CrossNamespaceObjectReference{Name: "a"}}}
 		}), none, "spec.analysis.alerts[0].severity: Unsupported value"},
@@ -293,4 +322,27 @@ func TestValidateOwn(t *testing.T) {
 		"one Service":    {own(func(s *flaggerv1.CanarySpec) { s.Service.PrimaryName, s.Service.CanaryName = "a", "a" }), flaggerv1.ValidationOptions{}, "spec.service.canaryName: Invalid value: \"a\": is the Service of the primary as well"},
 		"no valid names": {own(func(s *flaggerv1.CanarySpec) { s.Service.PrimaryName = "a.b" }), flaggerv1.ValidationOptions{}, "spec.service.primaryName: Invalid value: \"a.b\": is not the name of a Service"},
 	})
+}
+
+func atLeast(v float64) *flaggerv1.CanaryThresholdRange {
+	return &flaggerv1.CanaryThresholdRange{Min: &v}
+}
+
+func atMost(v float64) *flaggerv1.CanaryThresholdRange {
+	return &flaggerv1.CanaryThresholdRange{Max: &v}
+}
+
+// policy gives a Canary one metric: a built-in one, or one with a query of that name.
+func policy(name string, p flaggerv1.MetricPolicy) func(*flaggerv1.Canary) {
+	return func(c *flaggerv1.Canary) {
+		m := flaggerv1.CanaryMetric{Name: name, MetricPolicy: p}
+		if name == "errors" {
+			m.Query = "q"
+		}
+		c.Spec.Analysis.Metrics = []flaggerv1.CanaryMetric{m}
+	}
+}
+
+func compared(name string, comparison flaggerv1.MetricComparison) func(*flaggerv1.Canary) {
+	return policy(name, flaggerv1.MetricPolicy{Comparison: &comparison})
 }

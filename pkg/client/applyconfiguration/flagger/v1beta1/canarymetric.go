@@ -2,6 +2,10 @@
 
 package v1beta1
 
+import (
+	flaggerv1beta1 "flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
 // CanaryMetricApplyConfiguration represents a declarative configuration of the CanaryMetric type for use
 // with apply.
 //
@@ -25,7 +29,8 @@ type CanaryMetricApplyConfiguration struct {
 	// TemplateRef names a MetricTemplate.
 	TemplateRef *CrossNamespaceObjectReferenceApplyConfiguration `json:"templateRef,omitempty"`
 	// TemplateVariables are values for {{ variables.<name> }} in the template's query.
-	TemplateVariables map[string]string `json:"templateVariables,omitempty"`
+	TemplateVariables              map[string]string `json:"templateVariables,omitempty"`
+	MetricPolicyApplyConfiguration `json:",inline"`
 }
 
 // CanaryMetricApplyConfiguration constructs a declarative configuration of the CanaryMetric type for use with
@@ -93,5 +98,69 @@ func (b *CanaryMetricApplyConfiguration) WithTemplateVariables(entries map[strin
 	for k, v := range entries {
 		b.TemplateVariables[k] = v
 	}
+	return b
+}
+
+// WithMinSamples sets the MinSamples field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the MinSamples field is set to the value of the last call.
+func (b *CanaryMetricApplyConfiguration) WithMinSamples(value int32) *CanaryMetricApplyConfiguration {
+	b.MetricPolicyApplyConfiguration.MinSamples = &value
+	return b
+}
+
+// WithSamplesQuery sets the SamplesQuery field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the SamplesQuery field is set to the value of the last call.
+func (b *CanaryMetricApplyConfiguration) WithSamplesQuery(value string) *CanaryMetricApplyConfiguration {
+	b.MetricPolicyApplyConfiguration.SamplesQuery = &value
+	return b
+}
+
+// WithNoData sets the NoData field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NoData field is set to the value of the last call.
+func (b *CanaryMetricApplyConfiguration) WithNoData(value flaggerv1beta1.NoDataPolicy) *CanaryMetricApplyConfiguration {
+	b.MetricPolicyApplyConfiguration.NoData = &value
+	return b
+}
+
+// WithNoDataLimit sets the NoDataLimit field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NoDataLimit field is set to the value of the last call.
+func (b *CanaryMetricApplyConfiguration) WithNoDataLimit(value string) *CanaryMetricApplyConfiguration {
+	b.MetricPolicyApplyConfiguration.NoDataLimit = &value
+	return b
+}
+
+// WithMode sets the Mode field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Mode field is set to the value of the last call.
+func (b *CanaryMetricApplyConfiguration) WithMode(value flaggerv1beta1.MetricMode) *CanaryMetricApplyConfiguration {
+	b.MetricPolicyApplyConfiguration.Mode = &value
+	return b
+}
+
+// WithCritical sets the Critical field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Critical field is set to the value of the last call.
+func (b *CanaryMetricApplyConfiguration) WithCritical(value bool) *CanaryMetricApplyConfiguration {
+	b.MetricPolicyApplyConfiguration.Critical = &value
+	return b
+}
+
+// WithWarmup sets the Warmup field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Warmup field is set to the value of the last call.
+func (b *CanaryMetricApplyConfiguration) WithWarmup(value string) *CanaryMetricApplyConfiguration {
+	b.MetricPolicyApplyConfiguration.Warmup = &value
+	return b
+}
+
+// WithComparison sets the Comparison field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Comparison field is set to the value of the last call.
+func (b *CanaryMetricApplyConfiguration) WithComparison(value *MetricComparisonApplyConfiguration) *CanaryMetricApplyConfiguration {
+	b.MetricPolicyApplyConfiguration.Comparison = value
 	return b
 }

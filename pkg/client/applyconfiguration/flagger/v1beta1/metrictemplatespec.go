@@ -10,7 +10,8 @@ type MetricTemplateSpecApplyConfiguration struct {
 	// Provider is the back-end.
 	Provider *MetricTemplateProviderApplyConfiguration `json:"provider,omitempty"`
 	// Query in the language of the back-end, a Go template. Functions: name, namespace, target,
-	// service, ingress, route, interval, variables.
+	// service, ingress, route, interval, side, variables. A comparison sends the query twice: target is
+	// then the name of the target or of its primary, and side is canary or primary.
 	Query *string `json:"query,omitempty"`
 }
 

@@ -29,6 +29,8 @@ type NoticeApplyConfiguration struct {
 	Phase *flaggerv1beta1.CanaryPhase `json:"phase,omitempty"`
 	// Revision that this is about: the checksum that webhooks are told.
 	Revision *string `json:"revision,omitempty"`
+	// Verdict on the metric that this is about.
+	Verdict *MetricVerdictApplyConfiguration `json:"verdict,omitempty"`
 }
 
 // NoticeApplyConfiguration constructs a declarative configuration of the Notice type for use with
@@ -106,5 +108,13 @@ func (b *NoticeApplyConfiguration) WithPhase(value flaggerv1beta1.CanaryPhase) *
 // If called multiple times, the Revision field is set to the value of the last call.
 func (b *NoticeApplyConfiguration) WithRevision(value string) *NoticeApplyConfiguration {
 	b.Revision = &value
+	return b
+}
+
+// WithVerdict sets the Verdict field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Verdict field is set to the value of the last call.
+func (b *NoticeApplyConfiguration) WithVerdict(value *MetricVerdictApplyConfiguration) *NoticeApplyConfiguration {
+	b.Verdict = value
 	return b
 }

@@ -66,6 +66,8 @@ type RolloutStatusApplyConfiguration struct {
 	// RetiringSince is since when the present Services and routes have been seen in force while
 	// there are former ones. Those go when the propagation delay has passed since then.
 	RetiringSince *v1.MicroTime `json:"retiringSince,omitempty"`
+	// Checks is what the metrics said last, in this run or in the last one.
+	Checks *ChecksStatusApplyConfiguration `json:"checks,omitempty"`
 	// Sequence is the number of the last notice.
 	Sequence *int64 `json:"sequence,omitempty"`
 	// Outbox holds what has been decided to be told and may not have been told yet: events,
@@ -246,6 +248,14 @@ func (b *RolloutStatusApplyConfiguration) WithScalers(values ...*ScalerRefApplyC
 // If called multiple times, the RetiringSince field is set to the value of the last call.
 func (b *RolloutStatusApplyConfiguration) WithRetiringSince(value v1.MicroTime) *RolloutStatusApplyConfiguration {
 	b.RetiringSince = &value
+	return b
+}
+
+// WithChecks sets the Checks field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Checks field is set to the value of the last call.
+func (b *RolloutStatusApplyConfiguration) WithChecks(value *ChecksStatusApplyConfiguration) *RolloutStatusApplyConfiguration {
+	b.Checks = value
 	return b
 }
 
