@@ -12,10 +12,10 @@ import (
 // hack/testbed.
 func Components(dir string) []build.Component {
 	return []build.Component{
-		{Name: "hey", Recipe: build.GoModule{Dir: filepath.Join(dir, "tools", "hey"), Package: "github.com/rakyll/hey"}},
 		{Name: "podcli", Recipe: build.GoModule{
 			Dir: filepath.Join(dir, "tools", "podcli"), Package: "github.com/stefanprodan/podinfo/cmd/podcli",
 		}},
-		{Name: "loadtester", Recipe: build.GoPackage{Dir: dir, Package: "./apps/loadtester"}},
+		// It is hey as well.
+		{Name: "loadtester", Recipe: build.GoPackage{Dir: filepath.Dir(filepath.Dir(dir)), Package: "./cmd/loadtester"}},
 	}
 }
