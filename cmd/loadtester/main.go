@@ -65,11 +65,11 @@ func main() {
 // run serves until ctx ends.
 func run(ctx context.Context, o *options, log *zap.Logger) error {
 	log.Info("starting load tester", zap.String("version", version.Version), zap.String("revision", version.Revision), zap.String("port", o.port))
-	if remove, err := installTools(); err != nil {
-		log.Warn("hey and ghz are not built in", zap.Error(err))
-	} else {
-		defer remove()
+	builtIn, remove, err := provideTools()
+	if err != nil {
+		return err
 	}
+	defer remove()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	gates, err := o.openGates()
@@ -78,7 +78,7 @@ func run(ctx context.Context, o *options, log *zap.Logger) error {
 	}
 	tester, err := loadtester.New(loadtester.Options{
 		Timeout: o.timeout, MaxCommands: o.maxCommands, Namespaces: o.namespaces, Shell: o.shell, ShellNamespaces: o.shellNamespaces,
-		Gates: gates, Clock: clock.RealClock{}, Log: log, Metrics: registry,
+		BuiltIn: builtIn, Gates: gates, Clock: clock.RealClock{}, Log: log, Metrics: registry,
 	})
 	if err != nil {
 		return err

@@ -29,33 +29,38 @@ func toolOf(args []string) (tool, []string) {
 	return nil, nil
 }
 
-// installTools makes a folder in which this program has the names of the tools, and puts it at the end of the PATH of all commands:
-// what an image brings comes first. The tools are processes of their own, which end with what a command started and share no memory
-// with the server.
-func installTools() (remove func(), err error) {
+// provideTools makes commands find the tools, and returns what a load tester needs to know for that. The tools are processes of
+// their own, which end with what a command started and share no memory with the server.
+func provideTools() (builtIn map[string]string, remove func(), err error) {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, fmt.Errorf("path of this program: %w", err)
+		return nil, nil, fmt.Errorf("path of this program: %w", err)
 	}
-	dir, err := tempDir()
+	builtIn = map[string]string{}
+	for name := range builtin() {
+		builtIn[name] = self
+	}
+	// Without a folder shells have functions of these names, which programs that they start don't see.
+	dir, err := linkTools(self)
 	if err != nil {
-		return nil, fmt.Errorf("folder for hey and ghz: %w: mount an emptyDir at /tmp, or they run only if the image has them", err)
+		return builtIn, func() {}, nil
 	}
 	remove = func() { _ = os.RemoveAll(dir) }
-	for name := range builtin() {
-		if err := os.Symlink(self, filepath.Join(dir, name)); err != nil {
-			remove()
-			return nil, err
-		}
-	}
-	return remove, os.Setenv("PATH", os.Getenv("PATH")+string(os.PathListSeparator)+dir)
+	// What an image brings comes first.
+	return builtIn, remove, os.Setenv("PATH", os.Getenv("PATH")+string(os.PathListSeparator)+dir)
 }
 
-// tempDir is for links only, so it may be where nothing can be executed. A container whose file system is read-only has /dev/shm.
-func tempDir() (string, error) {
+// linkTools makes a folder in which this program has the names of the tools. It holds links only, so it may be where nothing can be
+// executed: a container whose file system is read-only has /dev/shm.
+func linkTools(self string) (string, error) {
 	var failed error
 	for _, parent := range []string{"", "/dev/shm"} {
 		dir, err := os.MkdirTemp(parent, "loadtester-")
+		for name := range builtin() {
+			if err == nil {
+				err = os.Symlink(self, filepath.Join(dir, name))
+			}
+		}
 		if err == nil {
 			return dir, nil
 		}

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -74,9 +76,14 @@ func (a *application) take() ([]*http.Request, []string) {
 // ask sends a task to a load tester, and returns its answer.
 func ask(t *testing.T, metadata map[string]string) (int, string) {
 	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := prometheus.NewRegistry()
 	tester, err := loadtester.New(loadtester.Options{
-		Timeout: time.Hour, MaxCommands: 1, Shell: true, Gates: &loadtester.MemoryGates{}, Clock: clock.RealClock{}, Log: zap.NewNop(),
-		Metrics: prometheus.NewRegistry(),
+		Timeout: time.Hour, MaxCommands: 1, Shell: metadata["shell"] != "no", BuiltIn: map[string]string{"hey": self, "ghz": self}, Gates: &loadtester.MemoryGates{}, Clock: clock.RealClock{}, Log: zap.NewNop(),
+		Metrics: registry,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +95,20 @@ func ask(t *testing.T, metadata map[string]string) (int, string) {
 	}
 	w := httptest.NewRecorder()
 	tester.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(string(raw))))
+	for w.Code == http.StatusAccepted && !ended(t, registry) {
+		time.Sleep(10 * time.Millisecond)
+	}
 	return w.Code, w.Body.String()
+}
+
+// ended is whether a task has its result.
+func ended(t *testing.T, registry *prometheus.Registry) bool {
+	t.Helper()
+	all, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(all, func(f *dto.MetricFamily) bool { return f.GetName() == "flagger_loadtester_task_duration_seconds" })
 }
 
 // onlyTools leaves commands the shells, curl and grep, and the tools of this program.
@@ -107,7 +127,7 @@ func onlyTools(t *testing.T) {
 		}
 	}
 	t.Setenv("PATH", dir)
-	remove, err := installTools()
+	_, remove, err := provideTools()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,6 +274,24 @@ func TestCallsOfGHZ(t *testing.T) {
 	}
 	if err := json.Unmarshal([]byte(text), &report); code != 200 || err != nil || report.Name != "test" || report.Count != 1 {
 		t.Errorf("%d %s %v", code, text, err)
+	}
+}
+
+// Where nothing can be written there is no folder for the names of the tools.
+func TestToolsOnAReadOnlyFileSystem(t *testing.T) {
+	onlyTools(t)
+	path, _, _ := strings.Cut(os.Getenv("PATH"), ":")
+	t.Setenv("PATH", path)
+	a := newApplication(t)
+	for _, metadata := range []map[string]string{
+		{"type": "bash", "cmd": "hey -n 2 -c 1 -H 'Cookie: type=insider' " + a.URL + "/ | grep 'type=\\|200' && (hey -n 1 -c 1 " + a.URL + "/)", "returnCmdOutput": "true"},
+		{"cmd": "hey -n 3 -c 1 -H 'Cookie: type=insider' " + a.URL + "/"},
+		{"cmd": "hey -n 3 -c 1 -H 'Cookie: type=insider' " + a.URL + "/", "shell": "no"},
+	} {
+		code, text := ask(t, metadata)
+		if requests, _ := a.take(); code >= 300 || len(requests) != 3 || requests[0].Header.Get("Cookie") != "type=insider" {
+			t.Errorf("%v: %d %s, %d requests", metadata, code, text, len(requests))
+		}
 	}
 }
 

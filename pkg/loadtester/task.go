@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os/exec"
 	"strings"
 	"time"
 
@@ -198,7 +199,7 @@ func prepareCommand(t *Tester, p hook.Payload) (job, error) {
 		return job{}, err
 	}
 	if t.shell(p.Namespace) {
-		return t.program(text, "sh", "-c", text), nil
+		return t.program(text, "sh", "-c", t.functions()+text), nil
 	}
 	argv, err := wordsOfShell(text)
 	if errors.Is(err, errShell) {
@@ -206,6 +207,9 @@ func prepareCommand(t *Tester, p hook.Payload) (job, error) {
 	}
 	if err != nil {
 		return job{}, fmt.Errorf("metadata.cmd: %w", err)
+	}
+	if self := t.builtIn()[argv[0]]; self != "" {
+		argv = append([]string{self}, argv...)
 	}
 	return t.program(text, argv...), nil
 }
@@ -218,7 +222,7 @@ func prepareBash(t *Tester, p hook.Payload) (job, error) {
 	if !t.shell(p.Namespace) {
 		return job{}, &forbiddenError{fmt.Sprintf("tasks of type bash need a shell, which -enable-shell and -shell-namespaces do not allow payloads of namespace %q", p.Namespace)}
 	}
-	return t.program(text, "bash", "-c", text), nil
+	return t.program(text, "bash", "-c", t.functions()+text), nil
 }
 
 // prepareTool runs a program with the words of the command as its arguments.
@@ -240,4 +244,25 @@ func prepareTool(name string) func(*Tester, hook.Payload) (job, error) {
 func (t *Tester) program(text string, argv ...string) job {
 	c := &command{argv: argv, clock: t.options.Clock}
 	return job{text: text, do: func(ctx context.Context, _ *zap.Logger) (string, <-chan struct{}, error) { return c.run(ctx) }}
+}
+
+// builtIn are the commands that no program on the PATH is.
+func (t *Tester) builtIn() map[string]string {
+	missing := map[string]string{}
+	for name, path := range t.options.BuiltIn {
+		if _, err := exec.LookPath(name); err != nil {
+			missing[name] = path
+		}
+	}
+	return missing
+}
+
+// functions define the built-in commands for a shell.
+func (t *Tester) functions() string {
+	var b strings.Builder
+	for name, path := range t.builtIn() {
+		quoted := "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+		fmt.Fprintf(&b, `%s() { %s %s "$@"; }; `, name, quoted, name)
+	}
+	return b.String()
 }

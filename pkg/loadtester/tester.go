@@ -27,6 +27,9 @@ type Options struct {
 	// Shell is whether payloads may bring a script for a shell, ShellNamespaces whose may. None means all.
 	Shell           bool
 	ShellNamespaces []string
+	// BuiltIn are commands that another program is, called with their name as its first argument, by its path. What is on the PATH
+	// comes first.
+	BuiltIn map[string]string
 	// Gates are where the state of gates is kept.
 	Gates Gates
 	Clock clock.Clock
