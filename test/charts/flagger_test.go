@@ -156,17 +156,19 @@ func TestNamespacedInstall(t *testing.T) {
 	}
 }
 
+// canaryKind is served once our CRDs are there. Helm installs them before it renders anything else.
+const canaryKind = "flagger.app/v1beta1/Canary"
+
 // Monitors are made wherever their kinds are, or nobody can say; elsewhere the release is installed without them.
 func TestMonitors(t *testing.T) {
 	const values = `{serviceMonitor: {enabled: true, namespace: monitoring}, podMonitor: {enabled: true}}`
-	kubeSystem := decode(t, "namespace", `{apiVersion: v1, kind: Namespace, metadata: {name: kube-system}}`)
 	for name, tc := range map[string]struct {
 		on   cluster
 		made bool
 	}{
 		"helm template":       {cluster{}, true},
-		"an operator is here": {cluster{objects: kubeSystem, apis: []string{"monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PodMonitor"}}, true},
-		"none is here":        {cluster{objects: kubeSystem}, false},
+		"an operator is here": {cluster{connected: true, apis: []string{canaryKind, "monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PodMonitor"}}, true},
+		"none is here":        {cluster{connected: true, apis: []string{canaryKind}}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			objects, notes := render(t, "flagger", tc.on, values)
@@ -204,17 +206,19 @@ func TestCRDs(t *testing.T) {
 		}
 		return n
 	}
-	if n := count(cluster{}); n != 3 {
-		t.Errorf("%d CRDs in the release", n)
+	for _, on := range []cluster{{}, {connected: true}} {
+		if n := count(on); n != 3 {
+			t.Errorf("%d CRDs in the release", n)
+		}
 	}
-	message := renderError(t, "flagger", cluster{objects: crds}, `crd: {create: true}`)
+	message := renderError(t, "flagger", cluster{connected: true, objects: crds}, `crd: {create: true}`)
 	if strings.Count(message, "canaries.flagger.app is in the cluster without being part of release flagger-system/flagger: install with --skip-crds") != 2 {
 		t.Error(message)
 	}
 	for _, u := range crds {
 		u.SetAnnotations(map[string]string{"meta.helm.sh/release-name": "flagger", "meta.helm.sh/release-namespace": "flagger-system"})
 	}
-	if n := count(cluster{objects: crds}); n != 3 {
+	if n := count(cluster{connected: true, objects: crds}); n != 3 {
 		t.Errorf("%d CRDs in the release that has them", n)
 	}
 	objects, _ := render(t, "flagger", cluster{}, ``)
@@ -260,10 +264,18 @@ func TestNotes(t *testing.T) {
 		`meshProvider: skipper`:                               false,
 		``:                                                    false,
 	} {
-		_, notes := render(t, "flagger", cluster{objects: canaries}, values)
+		_, notes := render(t, "flagger", cluster{connected: true, apis: []string{canaryKind}, objects: canaries}, values)
 		const warning = "WARNING: Canary web.shop uses provider nginx, which the role of this release does not cover. Add it to rbac.providers."
 		if strings.Contains(notes, warning) != warned || strings.Count(notes, "WARNING") > 1 {
 			t.Errorf("%s:\n%s", values, notes)
+		}
+	}
+	// Where CRDs are kept out of releases, they may come later.
+	render(t, "flagger", cluster{connected: true}, `meshProvider: contour`)
+	for values, told := range map[string]bool{``: true, `crd: {create: true}`: false} {
+		_, notes := render(t, "flagger", cluster{upgrade: true}, values)
+		if strings.Contains(notes, "helm show crds") != told {
+			t.Errorf("upgrade, %s:\n%s", values, notes)
 		}
 	}
 	_, notes := render(t, "flagger", cluster{}, ``)

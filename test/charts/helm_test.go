@@ -31,8 +31,10 @@ type cluster struct {
 	release, namespace string
 	// apis are served beside those of Kubernetes.
 	apis []string
-	// objects can be looked up. Without any, the chart is rendered as by helm template.
-	objects []*unstructured.Unstructured
+	// connected is whether anything can be looked up; otherwise the chart is rendered as by helm template.
+	connected bool
+	objects   []*unstructured.Unstructured
+	upgrade   bool
 }
 
 // renderers are the engines of the major versions of Helm. What they return has the files of the chart as keys.
@@ -44,15 +46,15 @@ var renderers = map[string]func(chart string, on cluster, values map[string]any)
 		}
 		capabilities := chartutil.DefaultCapabilities.Copy()
 		capabilities.APIVersions = append(capabilities.APIVersions, on.apis...)
-		options := chartutil.ReleaseOptions{Name: on.release, Namespace: on.namespace, Revision: 1, IsInstall: true}
+		options := chartutil.ReleaseOptions{Name: on.release, Namespace: on.namespace, Revision: 1, IsInstall: !on.upgrade, IsUpgrade: on.upgrade}
 		all, err := chartutil.ToRenderValues(loaded, values, options, capabilities)
 		if err != nil {
 			return nil, err
 		}
-		if on.objects == nil {
+		if !on.connected {
 			return engine3.Render(loaded, all)
 		}
-		return engine3.RenderWithClientProvider(loaded, all, found(on.objects))
+		return engine3.RenderWithClientProvider(loaded, all, found(on))
 	},
 	"4": func(chart string, on cluster, values map[string]any) (map[string]string, error) {
 		loaded, err := loader4.Load(path.Join(chartFolder, chart))
@@ -61,15 +63,15 @@ var renderers = map[string]func(chart string, on cluster, values map[string]any)
 		}
 		capabilities := common.DefaultCapabilities.Copy()
 		capabilities.APIVersions = append(capabilities.APIVersions, on.apis...)
-		options := common.ReleaseOptions{Name: on.release, Namespace: on.namespace, Revision: 1, IsInstall: true}
+		options := common.ReleaseOptions{Name: on.release, Namespace: on.namespace, Revision: 1, IsInstall: !on.upgrade, IsUpgrade: on.upgrade}
 		all, err := util.ToRenderValues(loaded, values, options, capabilities)
 		if err != nil {
 			return nil, err
 		}
-		if on.objects == nil {
+		if !on.connected {
 			return engine4.Render(loaded, all)
 		}
-		return engine4.RenderWithClientProvider(loaded, all, found(on.objects))
+		return engine4.RenderWithClientProvider(loaded, all, found(on))
 	},
 }
 

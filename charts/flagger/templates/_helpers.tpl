@@ -46,11 +46,21 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
-{{/* Whether a kind can be made: where nothing can be looked up (helm template), what the user says counts. */}}
+{{/*
+Whether our CRDs are served, and so a cluster is there to be asked: Helm installs them before it renders anything else. Without a cluster
+(helm template) nothing is known. The function lookup can't tell: it ends the installation over a kind that is not served.
+*/}}
+{{- define "flagger.connected" -}}
+{{- if .Capabilities.APIVersions.Has "flagger.app/v1beta1/Canary" -}}
+yes
+{{- end -}}
+{{- end -}}
+
+{{/* Whether a kind can be made. Where nothing is known, what the user says counts. */}}
 {{- define "flagger.served" -}}
 {{- $kind := index . 1 -}}
 {{- with index . 0 -}}
-{{- if or (.Capabilities.APIVersions.Has $kind) (not (lookup "v1" "Namespace" "" "kube-system")) -}}
+{{- if or (.Capabilities.APIVersions.Has $kind) (not (include "flagger.connected" .)) -}}
 yes
 {{- end -}}
 {{- end -}}
