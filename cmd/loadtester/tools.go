@@ -40,14 +40,14 @@ func provideTools() (builtIn map[string]string, remove func(), err error) {
 	for name := range builtin() {
 		builtIn[name] = self
 	}
+	remove = func() {}
 	// Without a folder shells have functions of these names, which programs that they start don't see.
-	dir, err := linkTools(self)
-	if err != nil {
-		return builtIn, func() {}, nil
+	if dir, failed := linkTools(self); failed == nil {
+		remove = func() { _ = os.RemoveAll(dir) }
+		// What an image brings comes first.
+		err = os.Setenv("PATH", os.Getenv("PATH")+string(os.PathListSeparator)+dir)
 	}
-	remove = func() { _ = os.RemoveAll(dir) }
-	// What an image brings comes first.
-	return builtIn, remove, os.Setenv("PATH", os.Getenv("PATH")+string(os.PathListSeparator)+dir)
+	return builtIn, remove, err
 }
 
 // linkTools makes a folder in which this program has the names of the tools. It holds links only, so it may be where nothing can be
