@@ -61,7 +61,7 @@ func (c Check) lacking(r *Reading, record *v1beta1.MetricVerdict) (message strin
 	case r.State != Value:
 		return "", true
 	case comparesNothing(*r, record):
-		return c.halt("metric %s can't be compared: the primary has no values", r.Metric.Name), true
+		return c.halt("metric %s can't be compared, the primary has no values: see that its query finds the primary by {{ target }} or {{ side }}", r.Metric.Name), true
 	case samples != nil && *samples < int64(r.Metric.MinSamples):
 		return c.halt("metric %s has %d of the %d samples that minSamples asks for", r.Metric.Name, *samples, r.Metric.MinSamples), true
 	default:

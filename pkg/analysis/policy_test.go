@@ -244,7 +244,7 @@ func TestComparedCounts(t *testing.T) {
 		"one of two requests fails":         {with(builtIn, minus1, counts(1, 2, 0, 90)), Pass, ""},
 		"both fail alike":                   {with(builtIn, minus1, counts(300, 1000, 2700, 9000)), Pass, ""},
 		"no requests of the canary":         {with(builtIn, minus1, counts(0, 0, 3, 90)), Fail, "Halt advancement no values found for istio metric request-success-rate probably podinfo-app.test is not receiving traffic"},
-		"no requests of the primary":        {with(builtIn, minus1, counts(3, 90, 0, 0)), Fail, "Halt podinfo.test advancement metric request-success-rate can't be compared: the primary has no values"},
+		"no requests of the primary":        {with(builtIn, minus1, counts(3, 90, 0, 0)), Fail, "Halt podinfo.test advancement metric request-success-rate can't be compared, the primary has no values: see that its query finds the primary by {{ target }} or {{ side }}"},
 		"few, with a minimum":               {with(builtIn, policy(v1beta1.MetricPolicy{MinSamples: 500}), minus1, counts(0, 90, 0, 900)), Hold, "Halt podinfo.test advancement metric request-success-rate has 90 of the 500 samples that minSamples asks for"},
 		"a metric of the user's, good":      {with(compare(v1beta1.MetricComparison{Ratio: between(nil, ptr(2)), FalseAlarmRate: 0.01}), counts(15, 1000, 90, 9000)), Pass, ""},
 		"a metric of the user's, bad":       {with(compare(v1beta1.MetricComparison{Ratio: between(nil, ptr(2)), FalseAlarmRate: 0.01}), counts(90, 1000, 90, 9000)), Fail, "Halt podinfo.test advancement latency 9.00% against 1.00% of the primary: ratio to the primary <= 2 does not hold for 1000 and 9000 requests, p "},
