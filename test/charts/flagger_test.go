@@ -110,8 +110,8 @@ func TestFlagsOfValues(t *testing.T) {
 func TestStrategy(t *testing.T) {
 	for values, want := range map[string]appsv1.DeploymentStrategyType{
 		``:                                  appsv1.RecreateDeploymentStrategyType,
-		`leaderElection: {enabled: true}`:   "",
-		`leaderElection: {replicaCount: 2}`: "",
+		`leaderElection: {enabled: true}`:   appsv1.RollingUpdateDeploymentStrategyType,
+		`leaderElection: {replicaCount: 2}`: appsv1.RollingUpdateDeploymentStrategyType,
 	} {
 		objects, _ := render(t, "flagger", cluster{}, values)
 		if got := deployment(t, objects, "flagger").Spec.Strategy.Type; got != want {

@@ -114,6 +114,29 @@ func (t *team) runs(name string, spec map[string]any, dry metav1.CreateOptions) 
 	}
 }
 
+// TestReplicasOfTheChart goes from one operator to several and back, as Helm 4 does it, by server-side apply.
+func TestReplicasOfTheChart(tt *testing.T) {
+	tt.Parallel()
+	t := newTeam(tt)
+	renders := t.installed("flagger/*.yaml")
+	for _, name := range []string{"flagger/default", "flagger/elected", "flagger/default"} {
+		for _, u := range renders[name] {
+			if u.GetKind() != "Deployment" {
+				continue
+			}
+			u.SetNamespace(t.ns)
+			t.must(unstructured.SetNestedField(u.Object, int64(0), "spec", "replicas"))
+			// Helm leaves out what is null.
+			if rolling, _, _ := unstructured.NestedMap(u.Object, "spec", "strategy", "rollingUpdate"); rolling == nil {
+				unstructured.RemoveNestedField(u.Object, "spec", "strategy", "rollingUpdate")
+			}
+			if _, err := t.dynamic.Resource(deployments).Namespace(t.ns).Apply(t.Context(), u.GetName(), u, metav1.ApplyOptions{FieldManager: "helm", Force: true}); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}
+
 // TestAccountOfTheChart rolls out with an operator that may do nothing but what the role of the chart says: of all providers, and of the
 // one provider that it uses.
 func TestAccountOfTheChart(tt *testing.T) {
