@@ -231,3 +231,13 @@ func TestChartsAgreeOnPods(t *testing.T) {
 		}
 	}
 }
+
+// With a number of replicas, helm upgrade of Helm 4 would be refused: the operator, or an autoscaler, has set another one.
+func TestPodinfoLeavesReplicasToOthers(t *testing.T) {
+	for name, values := range sets["podinfo"] {
+		objects, _ := render(t, "podinfo", cluster{}, values)
+		if replicas := deployment(t, objects, "podinfo").Spec.Replicas; replicas != nil {
+			t.Errorf("values %q: %d replicas", name, *replicas)
+		}
+	}
+}
