@@ -265,10 +265,17 @@ func TestNotes(t *testing.T) {
 		``:                                                    false,
 	} {
 		_, notes := render(t, "flagger", cluster{connected: true, apis: []string{canaryKind}, objects: canaries}, values)
-		const warning = "WARNING: Canary web.shop uses provider nginx, which the role of this release does not cover. Add it to rbac.providers."
+		const warning = "WARNING: Canary web.shop needs provider nginx, which the role of this release does not cover. Add it to rbac.providers."
 		if strings.Contains(notes, warning) != warned || strings.Count(notes, "WARNING") > 1 {
 			t.Errorf("%s:\n%s", values, notes)
 		}
+	}
+	// Its routes are still those of the provider of before.
+	left := decode(t, "canary", `{apiVersion: flagger.app/v1beta1, kind: Canary, metadata: {name: web, namespace: shop}, spec: {},
+		status: {rollout: {routing: [{provider: "gatewayapi:v1", service: web}]}}}`)
+	_, changed := render(t, "flagger", cluster{connected: true, apis: []string{canaryKind}, objects: left}, `meshProvider: contour`)
+	if !strings.Contains(changed, "WARNING: Canary web.shop needs provider gatewayapi:v1, which the role") {
+		t.Error(changed)
 	}
 	// Where CRDs are kept out of releases, they may come later.
 	render(t, "flagger", cluster{connected: true}, `meshProvider: contour`)
