@@ -75,7 +75,8 @@ func (t *team) mapper() meta.RESTMapper {
 	return restmapper.NewDiscoveryRESTMapper(groups)
 }
 
-// send creates an object, in the team's namespace if it has one.
+// send creates an object, in the team's namespace if it has one. In a dry run, what has none gets a name of the team's own: another test may
+// have made the object.
 func (t *team) send(mapper meta.RESTMapper, u *unstructured.Unstructured, options metav1.CreateOptions) error {
 	gvk := u.GroupVersionKind()
 	mapping, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
@@ -85,6 +86,8 @@ func (t *team) send(mapper meta.RESTMapper, u *unstructured.Unstructured, option
 	ns := ""
 	if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
 		ns = t.ns
+	} else if len(options.DryRun) > 0 {
+		u.SetName(t.ns + "-" + u.GetName())
 	}
 	u.SetNamespace(ns)
 	_, err = t.dynamic.Resource(mapping.Resource).Namespace(ns).Create(t.Context(), u, options)
