@@ -22,6 +22,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
@@ -202,10 +203,7 @@ func (t *team) apply(manifest string) {
 		u := &unstructured.Unstructured{}
 		t.must(yaml.Unmarshal([]byte(document), &u.Object))
 		gvk := u.GroupVersionKind()
-		resource := gvk.GroupVersion().WithResource(strings.ToLower(gvk.Kind) + "s")
-		if gvk.Kind == "Canary" {
-			resource.Resource = "canaries"
-		}
+		resource, _ := meta.UnsafeGuessKindToResource(gvk)
 		if _, err := t.dynamic.Resource(resource).Namespace(t.ns).Create(t.Context(), u, metav1.CreateOptions{}); err != nil {
 			t.Fatalf("%s %s: %v", gvk.Kind, u.GetName(), err)
 		}
