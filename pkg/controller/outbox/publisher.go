@@ -21,9 +21,10 @@ import (
 	"flagger.app/flagger/pkg/telemetry"
 )
 
-// maxPublishing bounds how many Canaries are told about at the same time. It is high because whoever tells mostly waits for
-// slow receivers.
-const maxPublishing = 64
+// maxPublishing bounds how many Canaries are told about at the same time. It is as high as there are Canaries in a large cluster:
+// whoever tells mostly waits for a receiver, and those who wait for one that hangs must not keep the others from their events,
+// alerts and lines of the log.
+const maxPublishing = 1024
 
 // eventHookName is the name of the webhook of the flag -event-webhook.
 const eventHookName = "events"
