@@ -146,7 +146,7 @@ e2e-apisix: $(TESTBED) ## Follow what the ingress controller of APISIX tells a g
 	  -test.run TestApisix -test.parallel 4 -test.timeout $(TIMEOUT)
 
 # All that there is. What is built for it takes most of the time, the first time.
-test-all: test test-lives test-memory test-testbed $(shell awk -F: '/^e2e-[a-z]+:/ {print $$1}' $(MAKEFILE_LIST)) ## Run all tests, through every data plane as well
+test-all: test test-lives test-memory test-testbed test-backends $(shell awk -F: '/^e2e-[a-z]+:/ {print $$1}' $(MAKEFILE_LIST)) ## Run all tests, through every data plane as well
 
 e2e-gatewayapi: $(TESTBED) ## Through the Gateway API on Contour and Envoy
 	$(call through,gatewayapi,gatewayapi,TestDataPlane)

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -10,9 +11,6 @@ import (
 	"runtime/debug"
 
 	"go.uber.org/zap"
-	"k8s.io/klog/v2"
-
-	"github.com/go-logr/zapr"
 
 	"flagger.app/flagger/pkg/process"
 	"flagger.app/flagger/pkg/version"
@@ -33,26 +31,12 @@ func main() {
 		fmt.Printf("Flagger version %s revision  %s\n", version.Version, version.Revision)
 		return
 	}
-	log, err := process.NewLogger(o.logLevel, o.zapEncoding)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
-	}
-	if o.zapReplaceGlobals {
-		zap.ReplaceGlobals(log)
-	}
-	klog.SetLogger(zapr.NewLogger(log))
-	if limit, ok := memoryLimit(os.DirFS("/"), os.LookupEnv); ok {
-		debug.SetMemoryLimit(limit)
-		log.Info("memory is limited by the container", zap.Int64("runtimeBytes", limit))
-	}
-	err = run(process.UntilSignal(), o, log)
-	if err != nil {
-		log.Error("stopped", zap.Error(err))
-	}
-	// Stderr may be a pipe that nobody reads anymore; there is nowhere left to report that.
-	_ = log.Sync()
-	if err != nil {
-		os.Exit(1)
-	}
+	logging := process.Logging{Level: o.logLevel, Encoding: o.zapEncoding, ReplaceGlobals: o.zapReplaceGlobals}
+	os.Exit(process.Serve(logging, func(ctx context.Context, log *zap.Logger) error {
+		if limit, ok := memoryLimit(os.DirFS("/"), os.LookupEnv); ok {
+			debug.SetMemoryLimit(limit)
+			log.Info("memory is limited by the container", zap.Int64("runtimeBytes", limit))
+		}
+		return run(ctx, o, log)
+	}))
 }

@@ -10,12 +10,10 @@ import (
 	"os"
 	"time"
 
-	"github.com/go-logr/zapr"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
-	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
 	"flagger.app/flagger/pkg/loadtester"
@@ -42,24 +40,8 @@ func main() {
 		fmt.Printf("Load tester version %s revision %s\n", version.Version, version.Revision)
 		return
 	}
-	log, err := process.NewLogger(o.logLevel, o.zapEncoding)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
-	}
-	if o.zapReplaceGlobals {
-		zap.ReplaceGlobals(log)
-	}
-	klog.SetLogger(zapr.NewLogger(log))
-	err = run(process.UntilSignal(), o, log)
-	if err != nil {
-		log.Error("stopped", zap.Error(err))
-	}
-	// Stderr may be a pipe that nobody reads anymore; there is nowhere left to report that.
-	_ = log.Sync()
-	if err != nil {
-		os.Exit(1)
-	}
+	logging := process.Logging{Level: o.logLevel, Encoding: o.zapEncoding, ReplaceGlobals: o.zapReplaceGlobals}
+	os.Exit(process.Serve(logging, func(ctx context.Context, log *zap.Logger) error { return run(ctx, o, log) }))
 }
 
 // run serves until ctx ends.
