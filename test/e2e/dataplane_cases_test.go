@@ -469,9 +469,11 @@ func (l *loaded) judged(image string, end v1beta1.CanaryPhase) {
 // failsBy ships what the built-in metrics must take back, from the series of the data plane itself.
 func failsBy(image, metric string) func(*loaded) {
 	return func(l *loaded) {
-		l.onboard(l.inSteps(30, 60))
+		r := l.receiver()
+		l.onboard(l.inSteps(30, 60), r.hears, func(c *v1beta1.Canary) { c.Spec.Analysis.Alerts[0].Severity = v1beta1.SeverityError })
 		l.judged(image, v1beta1.CanaryPhaseFailed)
 		l.rests(v1)
+		r.heard("error: Failed checks threshold reached 10")
 		if told := l.events(); count(told, "advancement "+metric) == 0 {
 			l.Errorf("no check failed by the %s:\n%s", metric, strings.Join(told, "\n"))
 		}

@@ -67,7 +67,7 @@ func (l *testRunner) ask(path string, want int) {
 func TestLoadTesterJudges(tt *testing.T) {
 	tt.Parallel()
 	t := newTeam(tt)
-	l := t.loadTester()
+	l, r := t.loadTester(), t.receiver()
 	t.apply(podinfo(1))
 	t.operate()
 	test := func(c *v1beta1.CanarySpec, word string) {
@@ -80,7 +80,7 @@ func TestLoadTesterJudges(tt *testing.T) {
 			}},
 		}
 	}
-	t.create(canary(func(c *v1beta1.Canary) { test(&c.Spec, "token") }))
+	t.create(canary(r.hears, func(c *v1beta1.Canary) { test(&c.Spec, "token") }))
 	t.settled(v1beta1.CanaryPhaseInitialized)
 	t.ship(v2)
 	t.settled(v1beta1.CanaryPhaseSucceeded)
@@ -105,6 +105,8 @@ func TestLoadTesterJudges(tt *testing.T) {
 			t.Errorf("%d times %q, want %d, in %q", n, text, times, rollback)
 		}
 	}
+	halt := "warn: Canary pre-rollout check acceptance-test failed POST " + l.url + "/ giving up after 1 attempt(s)"
+	r.heard(onboarded, begun, succeeded, begun, halt, tooMany)
 	l.logged(`"msg":"command failed","canary":"podinfo.`+t.ns+`","type":"bash"`, `"error":"exit status 1"`)
 }
 
@@ -124,10 +126,10 @@ func TestLoadTesterGates(tt *testing.T) {
 	t := newTeam(tt)
 	t.apply(t.documented())
 	args := []string{"-kubeconfig", t.kubeconfigOf("flagger-loadtester"), "-gates-configmap", t.ns + "/flagger-gates"}
-	asked, other := t.loadTester(args...), t.loadTester(args...)
+	asked, other, r := t.loadTester(args...), t.loadTester(args...), t.receiver()
 	t.apply(podinfo(1))
 	t.operate()
-	t.create(canary(func(c *v1beta1.Canary) {
+	t.create(canary(r.hears, func(c *v1beta1.Canary) {
 		c.Spec.Analysis.Webhooks = []v1beta1.CanaryWebhook{
 			{Name: "ask-me", Type: v1beta1.ConfirmPromotionHook, URL: asked.url + "/gate/check"},
 			{Name: "take-it-back", Type: v1beta1.RollbackHook, URL: asked.url + "/rollback/check"},
@@ -158,6 +160,8 @@ func TestLoadTesterGates(tt *testing.T) {
 	if n := count(t.events(), "Rolling back podinfo."+t.ns+" manual webhook invoked"); n != 1 {
 		t.Errorf("%d rollbacks told in %q", n, t.events())
 	}
+	const approval = "warn: Canary promotion is waiting for approval."
+	r.heard(onboarded, begun, approval, succeeded, begun, approval, "warn: Rolling back manual webhook invoked")
 	other.ask("/rollback/close", http.StatusAccepted)
 	again.ask("/rollback/check", http.StatusForbidden)
 }

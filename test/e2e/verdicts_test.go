@@ -27,10 +27,11 @@ func TestComparisonWithThePrimary(tt *testing.T) {
 	tt.Parallel()
 	t := newTeam(tt)
 	t.apply(podinfo(1))
+	r := t.receiver()
 	t.operate()
 	// 97 % of the requests are good, and the constant asks for 95 %.
 	low := 95.0
-	t.create(canary(func(c *v1beta1.Canary) {
+	t.create(canary(r.hears, func(c *v1beta1.Canary) {
 		m := &c.Spec.Analysis.Metrics[0]
 		m.ThresholdRange.Min, m.TemplateVariables["value"] = &low, "97"
 		c.Spec.Analysis.Metrics = append(c.Spec.Analysis.Metrics, failures("5"))
@@ -48,6 +49,7 @@ func TestComparisonWithThePrimary(tt *testing.T) {
 	if _, image := t.replicas("podinfo-primary"); image != v2 {
 		t.Errorf("primary runs %s after the rollback", image)
 	}
+	r.heard(onboarded, begun, succeeded, begun, tooMany)
 	halt := "Halt podinfo." + t.ns + " advancement failures 3.00% against 0.10% of the primary: difference to the primary <= 1 does not hold for "
 	if n := count(t.events(), halt); n != 2 {
 		t.Errorf("%q is told %d times in %q", halt, n, t.events())
