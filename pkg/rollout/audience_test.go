@@ -62,6 +62,25 @@ func TestCapacityForAnotherAudience(t *testing.T) {
 	}
 }
 
+// Routes that come into being, as under another name, lead nothing to a canary that is gone.
+func TestCapacityForNewRoutes(t *testing.T) {
+	for name, c := range map[string]struct {
+		weight, primary, canary int32
+		want                    bool
+	}{
+		"a canary with pods":       {100, 2, 2, true},
+		"one without":              {100, 2, 0, false},
+		"one without, and nothing": {0, 2, 0, true},
+		"nobody has pods":          {10, 0, 0, true},
+	} {
+		f := facts(progressing, running(c.weight))
+		f.Routes, f.Primary.Available, f.Target.Available = RoutesFact{}, c.primary, c.canary
+		if got := newPass(&f).hasCapacity(); got != c.want {
+			t.Errorf("%s: %t, want %t", name, got, c.want)
+		}
+	}
+}
+
 // What another operator left under way is for whom its routes are, whatever the spec became before anybody looked.
 func TestAdoptedRunKeepsItsAudience(t *testing.T) {
 	for name, c := range map[string]struct {

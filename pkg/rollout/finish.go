@@ -96,10 +96,11 @@ func (p *pass) ownPrimary() {
 // the rules decided rested on ready pods; they may be gone since, or somebody else may have moved the traffic.
 func (p *pass) hasCapacity() bool {
 	live, want := p.f.Routes, Traffic(p.a, p.next)
-	if !live.Known {
-		return true
-	}
 	primary, canary := p.f.Primary.Available > 0, p.f.Target.Available > 0
+	if !live.Known {
+		// Those of another name come into being with what the status says of a canary that may be gone since.
+		return want.CanaryWeight == 0 || canary || !primary
+	}
 	toPrimary := want.CanaryWeight < live.CanaryWeight || want.Matched && !live.Matched && live.CanaryWeight > 0
 	toCanary := want.CanaryWeight > live.CanaryWeight || live.Matched && !want.Matched && want.CanaryWeight > 0
 	return (!toPrimary || primary || !canary) && (!toCanary || canary || !primary)
