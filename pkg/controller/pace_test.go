@@ -34,13 +34,17 @@ const (
 type crowd struct {
 	*loop
 	names []string
+	// looks is in how many passes a Deployment that was written is looked at. What is written is noted before it is stored: where time does
+	// not wait for that, one look may come too early.
+	looks int
 	// next lets time pass.
 	next func()
 	now  func() time.Time
 
 	mu sync.Mutex
-	// unready are the Deployments whose controller has something to do, moments when each Canary came to each phase.
-	unready map[string]bool
+	// unready are the Deployments whose controller has something to do, and in how many passes it looks at them, moments when each Canary
+	// came to each phase.
+	unready map[string]int
 	moments map[string]map[v1beta1.CanaryPhase]time.Time
 }
 
@@ -66,7 +70,7 @@ func inCrowd(i int, receiver, interval string) *unstructured.Unstructured {
 
 func newCrowd(t *testing.T, edits ...func(*Config)) *crowd {
 	t.Helper()
-	c := &crowd{unready: map[string]bool{}, moments: map[string]map[v1beta1.CanaryPhase]time.Time{}}
+	c := &crowd{looks: 1, unready: map[string]int{}, moments: map[string]map[v1beta1.CanaryPhase]time.Time{}}
 	a := newAPI(t)
 	a.client.PrependReactor("*", "deployments", c.note)
 	a.client.PrependReactor("update", "canaries", c.note)
@@ -90,7 +94,7 @@ func (c *crowd) note(action clienttesting.Action) (bool, runtime.Object, error) 
 	case clienttesting.PatchAction:
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.unready[action.GetName()] = true
+		c.unready[action.GetName()] = c.looks
 		return false, nil, nil
 	case clienttesting.UpdateAction:
 		u = action.GetObject().(*unstructured.Unstructured)
@@ -100,7 +104,7 @@ func (c *crowd) note(action clienttesting.Action) (bool, runtime.Object, error) 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if action.GetResource() == deploymentResource {
-		c.unready[u.GetName()] = true
+		c.unready[u.GetName()] = c.looks
 		return false, nil, nil
 	}
 	phase, _, _ := unstructured.NestedString(u.Object, "status", "phase")
@@ -122,7 +126,11 @@ func (c *crowd) pass() {
 	settle()
 	c.mu.Lock()
 	names := slices.Sorted(maps.Keys(c.unready))
-	clear(c.unready)
+	for _, name := range names {
+		if c.unready[name]--; c.unready[name] == 0 {
+			delete(c.unready, name)
+		}
+	}
 	c.mu.Unlock()
 	for i, name := range names {
 		c.api.makeReady(name)
@@ -265,7 +273,7 @@ func TestCrowdWithARealReceiverThatHangs(t *testing.T) {
 			return response.Body.Close()
 		})
 	})
-	c.now, c.next = time.Now, settle
+	c.now, c.next, c.looks = time.Now, settle, 1000
 	waiting := (n + oneIn - 1) / oneIn
 	if took := c.live(n, waiting, receiver.URL+"/webhook", "1s"); len(took) != n-waiting {
 		t.Errorf("%d Canaries succeeded, want %d", len(took), n-waiting)
