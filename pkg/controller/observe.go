@@ -241,18 +241,19 @@ func (o *observer) observeServices() {
 		return
 	}
 	in := o.v.servicesInput()
-	backends, err := services.Backends(o.v.canary, in, o.main)
-	o.failed(err)
+	backends, unrendered := services.Backends(o.v.canary, in, o.main)
+	o.failed(unrendered)
 	apex, err := services.Apex(o.v.canary, o.v.apexInput(o.v.canary), o.main)
 	o.failed(err)
-	primary, canary, err := services.Unfound(o.v.canary, in, o.main)
-	o.failed(err)
-	o.v.facts.Services = rollout.ServicesFact{
-		PrimaryUnfound:  primary,
-		CanaryUnfound:   canary,
-		BackendsInPlace: o.inPlace(o.c.main, o.main, backends),
-		ApexInPlace:     o.inPlace(o.c.main, o.main, apex),
+	fact := &o.v.facts.Services
+	fact.BackendsInPlace = o.inPlace(o.c.main, o.main, backends)
+	fact.ApexInPlace = o.inPlace(o.c.main, o.main, apex)
+	if unrendered == nil && fact.BackendsInPlace {
+		// They select what they have to.
+		return
 	}
+	fact.PrimaryUnfound, fact.CanaryUnfound, err = services.Unfound(o.v.canary, in, o.main)
+	o.failed(err)
 }
 
 // selects is whether it is known what the Services have to select, if they select anything.

@@ -52,15 +52,17 @@ func (p *pass) heedSelectors() {
 	}
 	_, primary, canary := p.c.GetServiceNames()
 	p.unfound(p.f.Services.PrimaryUnfound, &p.f.Primary, primary)
-	p.unfoundCanary = p.f.Services.CanaryUnfound && p.f.Target.Available > 0
-	p.unfound(p.f.Services.CanaryUnfound, &p.f.Target, canary)
+	p.unfoundCanary = p.unfound(p.f.Services.CanaryUnfound, &p.f.Target, canary)
 }
 
-func (p *pass) unfound(is bool, w *Workload, service string) {
-	if is && w.Available > 0 {
-		w.Available = 0
-		w.Health = Health{State: Waiting, Reason: fmt.Sprintf("Service %s.%s does not select its pods", service, p.c.Namespace)}
+// unfound reports whether it took ready pods of a workload for none.
+func (p *pass) unfound(is bool, w *Workload, service string) bool {
+	if !is || w.Available == 0 {
+		return false
 	}
+	w.Available = 0
+	w.Health = Health{State: Waiting, Reason: fmt.Sprintf("Service %s.%s does not select its pods", service, p.c.Namespace)}
+	return true
 }
 
 // portServed is whether traffic may be led to the primary, as far as it depends on a port that no template declares.
