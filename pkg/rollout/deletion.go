@@ -149,7 +149,9 @@ func (p *pass) beginTermination() {
 	if p.promotedKnown() && !same(p.f.Target.Revision, p.st.Promoted) {
 		p.warning("%s is handed back with a revision that was not promoted", p.targetName())
 	}
-	p.do(RestoreTarget{})
+	if !p.stopping() {
+		p.do(RestoreTarget{})
+	}
 }
 
 // handBack takes the next step of a deletion. Each of them needs a target that is there to serve.
@@ -205,7 +207,9 @@ func (p *pass) targetReturned() bool {
 		p.st.NextCheckAt = micro(p.f.Now.Add(p.interval()))
 	}
 	if p.lacksPods() || fewer || p.f.Scaler.PreviousPaused {
-		p.do(RestoreTarget{})
+		if !p.stopping() {
+			p.do(RestoreTarget{})
+		}
 		return false
 	}
 	return t.Health.State == Ready

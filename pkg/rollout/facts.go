@@ -167,6 +167,9 @@ type Workload struct {
 	Replicas, Available int32
 	// Paused is whether its controller was told to leave the pods at the template that they have.
 	Paused bool
+	// Stopping is whether pods are reported of a workload that is to have none. Whoever scales it up before that is over hears those pods
+	// counted as the new ones.
+	Stopping bool
 	// Unscalable workloads have no pods of their own that could be taken away or given back: there is nothing to scale.
 	Unscalable bool
 	// Health is about the pods of Revision and never Ready with zero replicas.

@@ -13,6 +13,21 @@ func (p *pass) keepWithoutPods() {
 	}
 }
 
+// stopping is whether to wait with new pods of the target until its controller has seen the last ones go. It counts pods by what
+// it last heard of them, and would call a target ready that was scaled to zero and back between two reports. A tenth of the deadline ends
+// the wait where reports don't come.
+func (p *pass) stopping() bool {
+	if !p.f.Target.Stopping || p.st.StageStartedAt == nil {
+		return false
+	}
+	until := p.st.StageStartedAt.Add(p.deadline() / 10)
+	if !p.f.Now.Before(until) {
+		return false
+	}
+	p.wakeAt(until)
+	return true
+}
+
 // lacksPods is whether the target has no pods, or an autoscaler that is about to take them away.
 func (p *pass) lacksPods() bool {
 	return p.f.Target.Replicas == 0 || p.f.Scaler.Paused

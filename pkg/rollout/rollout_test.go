@@ -102,6 +102,15 @@ func clocks(c v1beta1.UnreadySince) edit {
 	return func(f *Facts) { f.Canary.Status.Rollout.UnreadySince = &c }
 }
 
+// stopsSince is a target without pods, of which some are still counted, in a stage that began some time ago.
+func stopsSince(d time.Duration) edit {
+	return func(f *Facts) {
+		unready(&f.Target, Waiting, 0)
+		f.Target.Replicas, f.Target.Stopping = 0, true
+		f.Canary.Status.Rollout.StageStartedAt = micro(now.Add(-d))
+	}
+}
+
 // found is a primary that was first seen ready so many seconds ago, while that is waited for.
 func found(ago int) edit {
 	return func(f *Facts) {
@@ -370,6 +379,9 @@ func TestDecide(t *testing.T) {
 		"a target at zero is scaled up": {
 			facts(succeeded, targetRuns("2", 2), func(f *Facts) { f.Target.Replicas = 0 }),
 			want{rule: "start", phase: progressing, actions: []Action{ScaleTargetUp{}}, says: []string{"New revision detected!"}}},
+		"C-09 but not while pods of before are counted, whose readiness would be taken for its own": {
+			facts(succeeded, targetRuns("2", 2), func(f *Facts) { f.Target.Replicas, f.Target.Stopping = 0, true }),
+			want{rule: "start", phase: progressing, says: []string{"New revision detected!"}}},
 		"A-02 a broken primary does not stop its own fix": {
 			facts(failed, targetRuns("2", 2), func(f *Facts) { unready(&f.Primary, Stuck, 0) }),
 			want{rule: "start", phase: progressing, says: []string{"New revision detected!"}}},
@@ -524,6 +536,12 @@ func TestDecideRunning(t *testing.T) {
 				says: []string{"canary deployment podinfo.test not ready: waiting for rollout to finish"}}},
 		"a target that lost its scaling up gets it again": {
 			facts(progressing, running(0), stage(""), func(f *Facts) { unready(&f.Target, Waiting, 0); f.Target.Replicas = 0 }),
+			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, actions: []Action{ScaleTargetUp{}}, says: []string{"not ready"}}},
+		"C-09 when the pods of before are seen to be gone": {
+			facts(progressing, running(0), stage(""), stopsSince(59*time.Second)),
+			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, says: []string{"not ready"}, wake: now.Add(time.Second)}},
+		"C-09 or after a tenth of the deadline": {
+			facts(progressing, running(0), stage(""), stopsSince(time.Minute)),
 			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, actions: []Action{ScaleTargetUp{}}, says: []string{"not ready"}}},
 		"the deadline counts from the start of the revision": {
 			facts(progressing, running(0), stage(""), func(f *Facts) {

@@ -130,7 +130,7 @@ func (p *pass) begin() {
 	if p.f.Target.Replicas == 0 {
 		p.st.CanaryIdle = true
 	}
-	if p.lacksPods() {
+	if p.lacksPods() && !p.stopping() {
 		p.do(ScaleTargetUp{})
 	}
 }
@@ -185,9 +185,14 @@ func canaryNotReady(p *pass) bool {
 		return false
 	}
 	if h.State == Ready {
+		back := p.clocks().Canary != nil && p.st.NextCheckAt == nil
 		p.stop(&p.clocks().Canary)
-		return false
+		return back && p.toBeFoundAnew() && p.letProxiesFind()
 	}
+	if p.toBeFoundAnew() {
+		p.st.NextCheckAt = nil
+	}
+	stopping := p.stopping()
 	deadline := p.startDeadline()
 	reason := h.Reason
 	stuck := h.State == Stuck && p.reportedInStage(h)
@@ -203,7 +208,7 @@ func canaryNotReady(p *pass) bool {
 		switch {
 		case p.takenDown():
 			p.do(HoldTarget{})
-		case p.lostScaleUp():
+		case p.lostScaleUp() && !stopping:
 			p.do(ScaleTargetUp{})
 		}
 		p.fail(ReasonCanaryNotReady, "%s", message)
@@ -222,6 +227,11 @@ func canaryNotReady(p *pass) bool {
 	return true
 }
 
+// toBeFoundAnew is whether proxies have yet to find pods that were lost before the first request went to them, or got ready again.
+func (p *pass) toBeFoundAnew() bool {
+	return p.st.Stage != "" && p.untouched() && !p.canaryServes() && p.f.Provider.Routes
+}
+
 // lostScaleUp is whether a revision that has not been ready yet is without pods.
 func (p *pass) lostScaleUp() bool { return p.st.Stage == "" && p.lacksPods() }
 
@@ -234,7 +244,7 @@ func (p *pass) startDeadline() time.Time {
 	if p.changeRefused() {
 		return p.f.Now
 	}
-	if p.f.Target.Revision.Generation == p.st.Target.Generation && p.f.Scaler.Pausable == p.f.Scaler.Paused {
+	if !p.stopping() && p.f.Target.Revision.Generation == p.st.Target.Generation && p.f.Scaler.Pausable == p.f.Scaler.Paused {
 		// Nobody has given it pods since the start. Whoever scales it down again and again gets no more time.
 		p.renewClock()
 	}

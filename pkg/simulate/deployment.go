@@ -78,6 +78,26 @@ type deployment struct {
 	held   string
 	// selector is the label that pods are selected by, which stays what it is. Empty stands for the usual one.
 	selector string
+	// lag is how late the Deployment controller hears that the pods went of a workload that the operator scaled to zero: until staleUntil it
+	// counts stale in the place of those that there are.
+	lag        time.Duration
+	stale      []pod
+	staleUntil time.Time
+}
+
+// reported are the pods that the Deployment controller counts.
+func (d *deployment) reported(now time.Time) *deployment {
+	if !now.Before(d.staleUntil) {
+		return d
+	}
+	seen := *d
+	seen.pods = d.stale
+	return &seen
+}
+
+// stopping is whether pods are counted of a workload that is to have none.
+func (d *deployment) stopping(now time.Time) bool {
+	return d.exists && d.replicas == 0 && len(d.reported(now).pods) > 0
 }
 
 func (d *deployment) setTemplate(now time.Time, template string) {
@@ -125,6 +145,14 @@ func (d *deployment) scale(now time.Time, replicas int32) {
 	for int32(len(d.pods)) > replicas {
 		d.pods = d.pods[:len(d.pods)-1]
 	}
+}
+
+// scaleToZero is how the operator does it, which is heard of late. Nobody can tell that of what others do.
+func (d *deployment) scaleToZero(now time.Time) {
+	if d.replicas > 0 && !now.Before(d.staleUntil) {
+		d.stale, d.staleUntil = slices.Clone(d.pods), now.Add(d.lag)
+	}
+	d.scale(now, 0)
 }
 
 // reconcile does what the controller of the workload does.
@@ -216,6 +244,7 @@ func (d *deployment) nextChange(now time.Time, deadline time.Duration) time.Time
 			next = t
 		}
 	}
+	consider(d.staleUntil)
 	for _, p := range d.pods {
 		if !p.never {
 			consider(p.readyAt)
@@ -242,8 +271,9 @@ func (d *deployment) workload(now time.Time, deadline time.Duration) rollout.Wor
 		Name:      d.name,
 		Kind:      "Deployment",
 		Replicas:  d.replicas,
-		Available: d.available(now),
-		Health:    d.health(now, deadline),
+		Available: d.reported(now).available(now),
+		Stopping:  d.stopping(now),
+		Health:    d.reported(now).health(now, deadline),
 		Revision: rollout.Revision{
 			Fingerprint: d.template,
 			UID:         fmt.Sprintf("uid-%s-%d", d.name, d.incarnation),

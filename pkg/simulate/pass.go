@@ -281,7 +281,7 @@ func (w *World) apply(a rollout.Action) {
 			w.target.scale(w.now, max(1, w.primary.replicas))
 		}
 	case rollout.ScaleTargetToZero:
-		w.target.scale(w.now, 0)
+		w.target.scaleToZero(w.now)
 	case rollout.RetireRoutes, rollout.RetireServices:
 		w.retire(a)
 	default:

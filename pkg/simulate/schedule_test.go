@@ -39,7 +39,7 @@ func newSchedule(spec, events []byte) *schedule {
 	s := &schedule{source: source{events}, failing: map[string]bool{}}
 	shape := shapeOf(&source{spec})
 	s.w = New(Options{
-		Canary: shape.canary, Provider: shape.provider, Template: "v1", Replicas: shape.replicas, Strategy: shape.strategy,
+		Canary: shape.canary, Provider: shape.provider, Template: "v1", Replicas: shape.replicas, Strategy: shape.strategy, Lag: shape.lag,
 		Readings: s.readings, Hooks: s.hooks, Providers: s.providers, Delay: s.delay,
 	})
 	s.w.scaler.exists = shape.canary.Spec.AutoscalerRef != nil

@@ -1,6 +1,8 @@
 package simulate
 
 import (
+	"time"
+
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/rollout"
 )
@@ -41,6 +43,7 @@ type shape struct {
 	provider rollout.ProviderFact
 	replicas int32
 	strategy Strategy
+	lag      time.Duration
 }
 
 // shapeBytes is how many bytes say what a Canary and its cluster are like, but for the policies of its metrics.
@@ -76,6 +79,7 @@ func shapeOf(s *source) shape {
 	if c.Spec.Analysis != nil && policies.bool() {
 		shapePolicy(policies, c.Spec.Analysis)
 	}
+	made.lag = pick(policies, 0, 0, time.Second, 2*time.Second)
 	return made
 }
 

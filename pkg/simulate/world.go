@@ -25,6 +25,8 @@ type Options struct {
 	Replicas int32
 	// Strategy is how the target and, since it is copied, the primary replace their pods.
 	Strategy Strategy
+	// Lag is how late it is reported that the pods went of a target that the operator scaled to zero.
+	Lag time.Duration
 	// Behaviors say how pods behave, by template. Others are ready after one second.
 	Behaviors map[string]Behavior
 	// Metrics judges the target; nil passes always. It is called with the template under analysis.
@@ -157,7 +159,7 @@ func New(o Options) *World {
 	name := o.Canary.Spec.TargetRef.Name
 	w.canary.UID, w.canary.CreationTimestamp = "uid-canary", metav1.NewTime(start)
 	w.target = deployment{name: name, exists: true, template: o.Template, generation: 1, counter: 1, replicas: o.Replicas, progressedAt: start,
-		strategy: o.Strategy}
+		strategy: o.Strategy, lag: o.Lag}
 	for range o.Replicas {
 		w.target.pods = append(w.target.pods, pod{template: o.Template, readyAt: start})
 	}
@@ -322,7 +324,7 @@ func (w *World) DeleteTarget() {
 	if w.target.exists {
 		w.note("somebody deletes the target")
 		w.target = deployment{name: w.target.name, faulty: w.target.faulty, incarnation: w.target.incarnation + 1,
-			selector: w.target.selector}
+			selector: w.target.selector, lag: w.target.lag}
 	}
 }
 

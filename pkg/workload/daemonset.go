@@ -106,6 +106,17 @@ func daemonSetReplicas(d *unstructured.Unstructured) int64 {
 	return max(intAt(d.Object, 0, "status", "desiredNumberScheduled"), 1)
 }
 
+// daemonSetStopping is whether pods are left of a DaemonSet that no node is eligible for, or its controller has not looked yet. Pods that are
+// being terminated count as pods of the template that they have.
+func daemonSetStopping(d *unstructured.Unstructured) bool {
+	return parked(d) && (leftOnNodes(d) > 0 || intAt(d.Object, 0, "status", "observedGeneration") < d.GetGeneration())
+}
+
+// leftOnNodes is the number of nodes with a pod of a parked DaemonSet.
+func leftOnNodes(d *unstructured.Unstructured) int64 {
+	return max(intAt(d.Object, 0, "status", "currentNumberScheduled"), intAt(d.Object, 0, "status", "numberMisscheduled"))
+}
+
 // daemonSetHealth judges a DaemonSet. It reports no time since when it lacks pods, so it is never stuck: the deadline of the
 // step at hand applies.
 func daemonSetHealth(d *unstructured.Unstructured, limits healthLimits, _ time.Time) (rollout.Health, time.Time) {
@@ -114,7 +125,7 @@ func daemonSetHealth(d *unstructured.Unstructured, limits healthLimits, _ time.T
 			time.Time{}
 	}
 	if parked(d) {
-		return waiting("scaled to zero"), time.Time{}
+		return waiting(scaledToZero(leftOnNodes(d))), time.Time{}
 	}
 	desired := intAt(d.Object, 0, "status", "desiredNumberScheduled")
 	updated := intAt(d.Object, 0, "status", "updatedNumberScheduled")

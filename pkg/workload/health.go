@@ -38,7 +38,7 @@ func deploymentHealth(d *unstructured.Unstructured, limits healthLimits, now tim
 			time.Time{}
 	}
 	if intAt(d.Object, 1, "spec", "replicas") == 0 {
-		return waiting("scaled to zero"), time.Time{}
+		return waiting(scaledToZero(intAt(d.Object, 0, "status", "replicas"))), time.Time{}
 	}
 	progressing := condition(d, "Progressing")
 	if stringAt(progressing, "reason") == "ProgressDeadlineExceeded" {
@@ -60,6 +60,19 @@ func deploymentHealth(d *unstructured.Unstructured, limits healthLimits, now tim
 		}
 	}
 	return waiting(reason), overdue
+}
+
+// deploymentStopping is whether the Deployment controller still counts pods of a Deployment without any. It counts what its
+// ReplicaSets last reported, which may be older than the change that it has observed.
+func deploymentStopping(d *unstructured.Unstructured) bool {
+	return intAt(d.Object, 1, "spec", "replicas") == 0 && intAt(d.Object, 0, "status", "replicas") > 0
+}
+
+func scaledToZero(left int64) string {
+	if left == 0 {
+		return "scaled to zero"
+	}
+	return fmt.Sprintf("scaled to zero, %d old replicas are pending termination", left)
 }
 
 func waiting(reason string) rollout.Health {

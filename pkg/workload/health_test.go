@@ -68,6 +68,8 @@ func TestB16_DeploymentHealth(t *testing.T) {
 		{name: "below the threshold", d: withCounts(counts{3, 3, 3, 1}), threshold: 67,
 			want: waiting(prefix + "1 of 3 (readyThreshold 67%) updated replicas are available")},
 		{name: "scaled to zero", d: withCounts(counts{0, 0, 0, 0}), threshold: 100, want: waiting("scaled to zero")},
+		{name: "C-09 scaled to zero and not seen without pods yet", d: withCounts(counts{0, 2, 2, 2}), threshold: 100,
+			want: waiting("scaled to zero, 2 old replicas are pending termination")},
 		{name: "scaled to zero after a failure", threshold: 100,
 			d:    withCounts(counts{0, 0, 0, 0}, conditionOf("Progressing", "False", "ProgressDeadlineExceeded", time.Minute)),
 			want: waiting("scaled to zero")},
@@ -102,5 +104,34 @@ func TestB16_DeploymentHealth(t *testing.T) {
 				t.Errorf("look again at %v, want %v", recheck, tt.recheck)
 			}
 		})
+	}
+}
+
+// Pods that are counted of a workload without any are those that it had.
+func TestStopping(t *testing.T) {
+	down, up := withCounts(counts{0, 1, 1, 1}), withCounts(counts{1, 1, 1, 1})
+	gone := withCounts(counts{0, 0, 0, 0})
+	if !deploymentStopping(down) || deploymentStopping(up) || deploymentStopping(gone) {
+		t.Error("a Deployment stops from when it is scaled to zero until its controller counts none")
+	}
+	for name, tt := range map[string]struct {
+		parked           bool
+		left, generation int64
+		want             bool
+	}{
+		"a pod is on a node it does not belong on": {true, 1, 7, true},
+		"not looked at":      {true, 0, 8, true},
+		"gone":               {true, 0, 7, false},
+		"it is to have pods": {false, 1, 7, false},
+	} {
+		d := daemon(t)
+		if tt.parked {
+			park(t, d)
+		}
+		d.SetGeneration(tt.generation)
+		d.Object["status"] = map[string]any{"observedGeneration": int64(7), "numberMisscheduled": tt.left}
+		if got := daemonSetStopping(d); got != tt.want {
+			t.Errorf("%s: %t", name, got)
+		}
 	}
 }

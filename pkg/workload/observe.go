@@ -135,6 +135,7 @@ func (o *Observation) observe(k podKind, w *rollout.Workload, d *unstructured.Un
 			UID: string(d.GetUID()), Generation: d.GetGeneration(), Counter: counterOf(d),
 		},
 		Paused:    boolAt(d.Object, "spec", "paused"),
+		Stopping:  k.stopping(d),
 		Replicas:  int32(k.replicas(d)),
 		Available: int32(intAt(d.Object, 0, "status", k.available)),
 		Health:    health,

@@ -22,6 +22,8 @@ type podKind struct {
 	// replicas is the wanted number of pods, available the field of the status that counts those that serve.
 	replicas  func(*unstructured.Unstructured) int64
 	available string
+	// stopping is whether pods are reported of a workload that is to have none.
+	stopping func(*unstructured.Unstructured) bool
 	// flaggerHash is what Flagger records for the pod template.
 	flaggerHash func(raw map[string]any) (string, error)
 	// health is as deploymentHealth.
@@ -39,6 +41,7 @@ func deploymentKind() podKind {
 		counted:     true,
 		replicas:    func(d *unstructured.Unstructured) int64 { return intAt(d.Object, 1, "spec", "replicas") },
 		available:   "availableReplicas",
+		stopping:    deploymentStopping,
 		flaggerHash: fingerprint.FlaggerDeployment,
 		health:      deploymentHealth,
 
@@ -54,6 +57,7 @@ func daemonSetKind() podKind {
 		resource:    schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "daemonsets"},
 		replicas:    daemonSetReplicas,
 		available:   "numberAvailable",
+		stopping:    daemonSetStopping,
 		flaggerHash: fingerprint.FlaggerDaemonSet,
 		health:      daemonSetHealth,
 
