@@ -191,8 +191,10 @@ func config(o *options, c *clients, log *zap.Logger, providers controller.Provid
 func (op *operator) lead(ctx context.Context) error {
 	election := op.options.election
 	if !election.enabled {
+		op.recorder.Leads(true)
 		return op.controller.Run(ctx)
 	}
+	op.recorder.Leads(false)
 	host, err := os.Hostname()
 	if err != nil {
 		return fmt.Errorf("identity for the leader election: %w", err)
@@ -208,6 +210,8 @@ func (op *operator) lead(ctx context.Context) error {
 	}
 	return lease.Hold(ctx, func(ctx context.Context) error {
 		op.log.Info("acting as elected leader", zap.String("identity", lease.Identity))
+		op.recorder.Leads(true)
+		defer op.recorder.Leads(false)
 		return op.controller.Run(ctx)
 	})
 }

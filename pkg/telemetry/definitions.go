@@ -40,6 +40,7 @@ const (
 	nameQueries   = "flagger_metric_query_duration_seconds"
 	nameHooks     = "flagger_hook_duration_seconds"
 	nameAlerts    = "flagger_alerts_total"
+	nameHealthy   = "flagger_canary_healthy"
 )
 
 // These are about the process. The names are those that other operators have, so that their dashboards fit.
@@ -51,6 +52,7 @@ const (
 	nameQueueRetries = "workqueue_retries_total"
 	nameCalls        = "rest_client_requests_total"
 	nameCallTime     = "rest_client_request_duration_seconds"
+	nameLeader       = "leader_election_master_status"
 )
 
 func definitions() []definition {
@@ -69,6 +71,7 @@ func definitions() []definition {
 		{nameSuccesses, counter, outcome, "Rollouts that were promoted. deployment_strategy is canary, blue-green or ab-testing; analysis_status is completed or skipped.", nil},
 		{nameFailures, counter, outcome, "Rollouts that failed. The labels are those of flagger_canary_successes_total, but analysis_status is always completed.", nil},
 		{namePhase, gauge, []string{"name", "namespace", "phase"}, "The phase of a Canary: 1 for the present one, no series for the others.", nil},
+		{nameHealthy, gauge, []string{"name", "namespace", "reason"}, "Condition Healthy of a Canary: 1 if it is true or not there, 0 otherwise. The only series has the reason of the condition, Healthy where there is none.", nil},
 		{nameRule, counter, []string{"rule"}, "Decisions, by the rule that made them.", nil},
 		{namePhaseTime, counter, []string{"name", "namespace", "phase", "wait"}, "Seconds that the Canary spent in a phase of a rollout. wait is approval while people, or their gates, are waited for, and none otherwise.", nil},
 		{nameChecks, counter, []string{"name", "namespace", "metric", "outcome"}, "Checks of a metric in analysis steps, by their outcome: pass, fail, hold or error.", nil},
@@ -82,6 +85,7 @@ func definitions() []definition {
 		{nameQueueRetries, counter, queue, "Number of times that the work on a Canary failed and is repeated.", nil},
 		{nameCalls, counter, []string{"code", "method", "host"}, "Calls to API servers by HTTP status; code is error for calls without an answer.", nil},
 		{nameCallTime, histogram, []string{"verb", "host"}, "Seconds until an API server began to answer.", nil},
+		{nameLeader, gauge, queue, "1 for the process that acts, 0 for those that wait until it is gone. name is that of the lease, also where no leader is elected.", nil},
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	corev1 "k8s.io/api/core/v1"
 
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -132,7 +133,7 @@ func (r *Recorder) dropTarget(namespace string, before workloads) {
 	r.vectors.deleteSeries(prometheus.Labels{"namespace": namespace, "workload": before.primary})
 }
 
-// Phase records the phase of the Canary.
+// Phase records the phase of the Canary, and its condition Healthy.
 func (r *Recorder) Phase(c *v1beta1.Canary, phase v1beta1.CanaryPhase) {
 	status := float64(statusOther)
 	switch phase {
@@ -149,7 +150,28 @@ func (r *Recorder) Phase(c *v1beta1.Canary, phase v1beta1.CanaryPhase) {
 		if phase != "" {
 			phases.WithLabelValues(target, c.Namespace, string(phase)).Set(1)
 		}
+		r.health(c, target)
 	})
+}
+
+// noProblem is the reason of a Canary that never had a condition Healthy.
+const noProblem = "Healthy"
+
+// health has one series, of the present reason.
+func (r *Recorder) health(c *v1beta1.Canary, target string) {
+	value, reason := 1.0, noProblem
+	for _, condition := range c.Status.Conditions {
+		if condition.Type != v1beta1.HealthyType {
+			continue
+		}
+		reason = condition.Reason
+		if condition.Status != corev1.ConditionTrue {
+			value = 0
+		}
+	}
+	health := r.vectors.gauges[nameHealthy]
+	health.DeletePartialMatch(prometheus.Labels{"name": target, "namespace": c.Namespace})
+	health.WithLabelValues(target, c.Namespace, reason).Set(value)
 }
 
 // Weights records the percentages of traffic that the routes send to the primary and to the target.

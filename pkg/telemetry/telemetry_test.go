@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"flagger.app/flagger/pkg/analysis"
@@ -71,6 +72,7 @@ func TestMetrics(t *testing.T) {
 		`flagger_canary_duration_seconds_sum{name="podinfo",namespace="test"} 1.5`,
 		`flagger_canary_duration_seconds_count{name="podinfo",namespace="test"} 1`,
 		`flagger_canary_failures_total{analysis_status="completed",deployment_strategy="blue-green",name="b",namespace="test"} 1`,
+		`flagger_canary_healthy{name="podinfo",namespace="test",reason="Healthy"} 1`,
 		`flagger_canary_metric_analysis{metric="latency",name="podinfo",namespace="test"} 7`,
 		`flagger_canary_metric_analysis{metric="request-duration",name="podinfo",namespace="test"} 1.5`,
 		`flagger_canary_metric_analysis{metric="request-success-rate",name="podinfo",namespace="test"} 99.5`,
@@ -240,6 +242,40 @@ func TestSpent(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// There is one series, of the present reason. A Canary that nobody has found anything wrong with is healthy.
+func TestHealth(t *testing.T) {
+	r := New("1", "istio")
+	c := canary("one", "a-canary", "a")
+	for _, step := range []struct {
+		conditions []v1beta1.CanaryCondition
+		want       string
+	}{
+		{nil, `reason="Healthy"} 1`},
+		{[]v1beta1.CanaryCondition{{Type: v1beta1.PromotedType, Status: corev1.ConditionFalse, Reason: "Failed"}}, `reason="Healthy"} 1`},
+		{[]v1beta1.CanaryCondition{{Type: v1beta1.HealthyType, Status: corev1.ConditionFalse, Reason: "CanaryNotReady"}}, `reason="CanaryNotReady"} 0`},
+		{[]v1beta1.CanaryCondition{{Type: v1beta1.HealthyType, Status: corev1.ConditionTrue, Reason: "PortNotDeclared"}}, `reason="PortNotDeclared"} 1`},
+	} {
+		c.Status.Conditions = step.conditions
+		r.Phase(c, v1beta1.CanaryPhaseProgressing)
+		got := slices.DeleteFunc(scrape(t, r), func(s string) bool { return !strings.HasPrefix(s, nameHealthy) })
+		if diff := cmp.Diff([]string{nameHealthy + `{name="a",namespace="one",` + step.want}, got); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+func TestLeads(t *testing.T) {
+	r := New("1", "istio")
+	for acts, want := range map[bool]string{false: "0", true: "1"} {
+		r.Leads(acts)
+		w := httptest.NewRecorder()
+		r.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+		if line := nameLeader + `{name="flagger-leader-election"} ` + want + "\n"; !strings.Contains(w.Body.String(), line) {
+			t.Errorf("acts %t: no %s", acts, line)
+		}
 	}
 }
 

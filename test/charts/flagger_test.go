@@ -161,14 +161,15 @@ const canaryKind = "flagger.app/v1beta1/Canary"
 
 // Monitors are made wherever their kinds are, or nobody can say; elsewhere the release is installed without them.
 func TestMonitors(t *testing.T) {
-	const values = `{serviceMonitor: {enabled: true, namespace: monitoring}, podMonitor: {enabled: true}}`
+	const values = `{serviceMonitor: {enabled: true, namespace: monitoring}, podMonitor: {enabled: true}, prometheusRule: {enabled: true}}`
 	for name, tc := range map[string]struct {
 		on   cluster
 		made bool
 	}{
-		"helm template":       {cluster{}, true},
-		"an operator is here": {cluster{connected: true, apis: []string{canaryKind, "monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PodMonitor"}}, true},
-		"none is here":        {cluster{connected: true, apis: []string{canaryKind}}, false},
+		"helm template": {cluster{}, true},
+		"an operator is here": {cluster{connected: true, apis: []string{canaryKind, "monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PodMonitor",
+			"monitoring.coreos.com/v1/PrometheusRule"}}, true},
+		"none is here": {cluster{connected: true, apis: []string{canaryKind}}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			objects, notes := render(t, "flagger", tc.on, values)
@@ -176,7 +177,7 @@ func TestMonitors(t *testing.T) {
 			for _, u := range objects {
 				kinds = append(kinds, u.GetKind())
 			}
-			for _, kind := range []string{"ServiceMonitor", "PodMonitor"} {
+			for _, kind := range []string{"ServiceMonitor", "PodMonitor", "PrometheusRule"} {
 				if slices.Contains(kinds, kind) != tc.made || strings.Contains(notes, "the cluster has no "+kind) == tc.made {
 					t.Errorf("%v\n%s", kinds, notes)
 				}
@@ -246,6 +247,14 @@ func TestDeletionWarningIsThePublishedOne(t *testing.T) {
 			t.Errorf("%s (-artifacts +chart):\n%s", u.GetKind(), diff)
 		}
 	}
+}
+
+// Who installs without the chart gets the same alerts.
+func TestPublishedAlertsAreThoseOfTheChart(t *testing.T) {
+	objects, _ := render(t, "flagger", cluster{}, `prometheusRule: {enabled: true}`)
+	rule := one(t, objects, "PrometheusRule", "flagger")
+	rule.SetLabels(map[string]string{"app.kubernetes.io/name": "flagger"})
+	golden(t, "../../artifacts/flagger/prometheusrule.yaml", text(t, []*unstructured.Unstructured{rule}))
 }
 
 // A release whose role does not cover a Canary that is there says so.

@@ -67,6 +67,7 @@ revertOnDeletion: true
 maxConcurrentRollouts: 5
 metricsServerSecret: monitoring/prometheus
 additionalArgs: [-min-analysis-interval=5s]
+prometheusRule: {enabled: true, namespace: monitoring, additionalLabels: {release: prometheus}, runbookUrl: "https://git.example.com/flagger/blob/main/"}
 `,
 	"elected": `
 namespace: shop

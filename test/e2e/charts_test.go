@@ -22,7 +22,7 @@ import (
 )
 
 // elsewhere are kinds in renders of charts and overlays whose CRDs this suite does not install.
-var elsewhere = []string{"PodMonitor", "ServiceMonitor", "AuthorizationPolicy", "VirtualNode", "Mesh"}
+var elsewhere = []string{"PodMonitor", "ServiceMonitor", "PrometheusRule", "AuthorizationPolicy", "VirtualNode", "Mesh"}
 
 // installed are the objects in the renders of charts and overlays, which their own tests keep in testdata, by file.
 func (t *team) installed(pattern string) map[string][]*unstructured.Unstructured {
