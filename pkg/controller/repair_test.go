@@ -189,7 +189,7 @@ func testIncidentB14_ReplicasAreContended(t *testing.T) {
 	l.untilIdle()
 	a.reset()
 	a.edit(deploymentResource, "podinfo", "blue", "spec", "template", "metadata", "labels", "color")
-	eventually(t, "the condition", func() bool { return l.contended("podinfo") })
+	l.until("the condition", func() bool { return l.contended("podinfo") })
 	if message := l.healthy("podinfo").Message; !strings.Contains(message, "Deployment podinfo.test") || !strings.Contains(message, "spec.replicas") {
 		t.Errorf("message %q", message)
 	}
