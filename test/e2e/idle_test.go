@@ -1,11 +1,7 @@
 package e2e
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +9,7 @@ import (
 	"time"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/test/audit"
 )
 
 // TestIdle counts, in the audit log of the API server, the calls of an operator whose Canary has settled: none but watches
@@ -70,19 +67,10 @@ func (t *team) kubeconfigAs(user string) string {
 	return file
 }
 
-// auditEvent is the part of a line of the audit log that matters here.
-type auditEvent struct {
-	Verb                     string
-	RequestURI               string
-	RequestReceivedTimestamp time.Time
-	ImpersonatedUser         *struct{ Username string }
-	ObjectRef                *struct{ Resource, Subresource, Name string }
-}
-
 // calls returns the calls that a user made since a time, without watches, and the number of those about its lease.
 func (t *team) calls(user string, since time.Time) (calls []string, leases int) {
 	t.Helper()
-	t.audit(user, since, func(e *auditEvent) {
+	t.audit(user, since, func(e *audit.Call) {
 		switch {
 		case e.Verb == "watch":
 		case e.ObjectRef != nil && e.ObjectRef.Resource == "leases":
@@ -95,34 +83,7 @@ func (t *team) calls(user string, since time.Time) (calls []string, leases int) 
 }
 
 // audit hands over the calls that a user made since a time and until now, from the log of the API server.
-func (t *team) audit(user string, since time.Time, each func(*auditEvent)) {
+func (t *team) audit(user string, since time.Time, each func(*audit.Call)) {
 	t.Helper()
-	found, until, named := false, time.Now(), []byte(user)
-	err := filepath.WalkDir(os.Getenv("TESTBED_STATE"), func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.Name() != "audit.log" {
-			return nil //nolint:nilerr // folders of other processes may vanish meanwhile
-		}
-		found = true
-		file, err := os.Open(path)
-		t.must(err)
-		defer file.Close()
-		lines := bufio.NewScanner(file)
-		lines.Buffer(nil, 16<<20)
-		for lines.Scan() {
-			// All tests of a run write to this log: most of it is not worth decoding.
-			if !bytes.Contains(lines.Bytes(), named) {
-				continue
-			}
-			var e auditEvent
-			if json.Unmarshal(lines.Bytes(), &e) == nil && e.ImpersonatedUser != nil && e.ImpersonatedUser.Username == user &&
-				!e.RequestReceivedTimestamp.Before(since) && !e.RequestReceivedTimestamp.After(until) {
-				each(&e)
-			}
-		}
-		return lines.Err()
-	})
-	t.must(err)
-	if !found {
-		t.Fatal("no audit.log below " + os.Getenv("TESTBED_STATE"))
-	}
+	t.must(audit.Read(os.Getenv("TESTBED_STATE"), user, since, time.Now(), each))
 }

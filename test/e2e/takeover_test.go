@@ -23,6 +23,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/test/audit"
 	"flagger.app/flagger/test/history"
 )
 
@@ -261,7 +262,7 @@ func (t *team) expectAdopted(user string, since time.Time, all int) {
 func (t *team) writesOf(user string, since time.Time, prefix string) []string {
 	t.Helper()
 	var writes []string
-	t.audit(user, since, func(e *auditEvent) {
+	t.audit(user, since, func(e *audit.Call) {
 		switch e.Verb {
 		case "create", "update", "patch", "delete", "deletecollection":
 		default:
@@ -273,11 +274,7 @@ func (t *team) writesOf(user string, since time.Time, prefix string) []string {
 			}
 			return
 		}
-		resource := e.ObjectRef.Resource
-		if e.ObjectRef.Subresource != "" {
-			resource += "/" + e.ObjectRef.Subresource
-		}
-		writes = append(writes, e.Verb+" "+resource+" "+e.ObjectRef.Name)
+		writes = append(writes, e.Verb+" "+e.Resource()+" "+e.ObjectRef.Name)
 	})
 	return writes
 }

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"flagger.app/flagger/test/audit"
+)
+
+// busy is the load from which on times say more about the machine than about the operator.
+const busy = 2
+
+// report is what was measured. Counts are exact on any machine, times only on an idle one.
+type report struct {
+	// N is the number of Canaries.
+	N int `json:"canaries"`
+	// Load is how many processes wanted a core before and after.
+	Load   []float64         `json:"load"`
+	Stages map[string]*stage `json:"stages"`
+	// FirstAction are the seconds from a new revision to the first write of the operator about it, Lateness those by which the steps
+	// of the analyses came later than their interval says.
+	FirstAction quantiles `json:"firstActionSeconds"`
+	Lateness    quantiles `json:"stepLatenessSeconds"`
+	// ResidentMiB is the memory of the operator after the rollouts.
+	ResidentMiB float64 `json:"residentMiB"`
+}
+
+// quantiles are of the durations of one kind, in seconds.
+type quantiles struct {
+	Count int     `json:"count"`
+	P50   float64 `json:"p50"`
+	P99   float64 `json:"p99"`
+	Max   float64 `json:"max"`
+}
+
+func quantilesOf(all []time.Duration) quantiles {
+	if len(all) == 0 {
+		return quantiles{}
+	}
+	slices.Sort(all)
+	at := func(percent int) float64 { return all[min(len(all)*percent/100, len(all)-1)].Seconds() }
+	return quantiles{Count: len(all), P50: at(50), P99: at(99), Max: all[len(all)-1].Seconds()}
+}
+
+// stage is a part of the benchmark.
+type stage struct {
+	// Seconds is from its beginning until the last Canary was done, CPUSeconds what the operator used meanwhile.
+	Seconds    float64 `json:"seconds"`
+	CPUSeconds float64 `json:"cpuSeconds"`
+	// PerCanary counts the calls for each Canary by verb and resource, Other all calls that belong to none.
+	PerCanary map[string]float64 `json:"callsPerCanary"`
+	Sum       float64            `json:"callsPerCanarySum"`
+	Other     map[string]int     `json:"otherCalls,omitempty"`
+
+	calls []audit.Call
+	mu    sync.Mutex
+	// changed is when each application was changed.
+	changed map[string]time.Time
+}
+
+func newStage() *stage { return &stage{changed: map[string]time.Time{}} }
+
+func (s *stage) note(name string, at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changed[name] = at
+}
+
+// count sums up the calls of a stage with n Canaries. A list by label names no object; it is made for one Canary as well.
+func (s *stage) count(n int) {
+	s.PerCanary, s.Other = map[string]float64{}, map[string]int{}
+	for i := range s.calls {
+		c := &s.calls[i]
+		if what := c.Verb + " " + c.Resource(); appOf(c.Name()) != "" || c.Verb == "list" {
+			s.PerCanary[what] += 1 / float64(n)
+			s.Sum += 1 / float64(n)
+		} else {
+			s.Other[what]++
+		}
+	}
+}
+
+// trace lists the calls about an application.
+func (s *stage) trace(w io.Writer, name string) {
+	for i := range s.calls {
+		if c := &s.calls[i]; appOf(c.Name()) == name {
+			code := 0
+			if c.ResponseStatus != nil {
+				code = c.ResponseStatus.Code
+			}
+			fmt.Fprintf(w, "%s %d %s %s %s\n", c.RequestReceivedTimestamp.Format("05.000"), code, c.Verb, c.Resource(), c.Name())
+		}
+	}
+}
+
+// firstActions are the times from each change to the first write about it.
+func firstActions(calls []audit.Call, changed map[string]time.Time) quantiles {
+	var all []time.Duration
+	seen := map[string]bool{}
+	for i := range calls {
+		c := &calls[i]
+		at, ok := changed[appOf(c.Name())]
+		if ok && !seen[appOf(c.Name())] && c.Verb != "get" && c.RequestReceivedTimestamp.After(at) {
+			seen[appOf(c.Name())] = true
+			all = append(all, c.RequestReceivedTimestamp.Sub(at))
+		}
+	}
+	return quantilesOf(all)
+}
+
+// lateness is by how much the steps came later than one interval after the step before. Each step moves the weights of a route.
+func lateness(calls []audit.Call) quantiles {
+	const steps = 5
+	moves := map[string][]time.Time{}
+	for i := range calls {
+		if c := &calls[i]; c.Resource() == "httproutes" && c.Verb == "patch" {
+			moves[c.Name()] = append(moves[c.Name()], c.RequestReceivedTimestamp)
+		}
+	}
+	var all []time.Duration
+	for _, at := range moves {
+		for i := 1; i < min(steps, len(at)); i++ {
+			all = append(all, at[i].Sub(at[i-1])-interval)
+		}
+	}
+	return quantilesOf(all)
+}
+
+// table writes the report for people.
+func (r *report) table(out io.Writer) {
+	fmt.Fprintf(out, "%d Canaries; load %.1f before and %.1f after\n", r.N, r.Load[0], r.Load[1])
+	if slices.Max(r.Load) > busy {
+		fmt.Fprintln(out, "The machine is BUSY: the counts below hold, the times and the seconds of a core do not.")
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	defer w.Flush()
+	for _, name := range []string{"bootstrap", "rollout", "idle"} {
+		s := r.Stages[name]
+		fmt.Fprintf(w, "%s\t%.1f s\t%.2f s of a core\t%.2f calls for each Canary\n", name, s.Seconds, s.CPUSeconds, s.Sum)
+		for _, what := range byCount(s.PerCanary) {
+			fmt.Fprintf(w, "\t%.2f\t%s\n", s.PerCanary[what], what)
+		}
+		for _, what := range byCount(s.Other) {
+			fmt.Fprintf(w, "\t%d in all\t%s\n", s.Other[what], what)
+		}
+	}
+	row := func(what string, q quantiles) {
+		fmt.Fprintf(w, "%s\tP50 %.2f s\tP99 %.2f s\tmax %.2f s\tof %d\n", what, q.P50, q.P99, q.Max, q.Count)
+	}
+	row("first action", r.FirstAction)
+	row("lateness of steps", r.Lateness)
+	fmt.Fprintf(w, "resident\t%.1f MiB\n", r.ResidentMiB)
+}
+
+func byCount[N int | float64](counts map[string]N) []string {
+	return slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
+	})
+}
+
+// check compares the calls of each stage with what a file allows, or writes the file.
+func (r *report) check(file string, update bool) error {
+	counts := map[string]float64{}
+	for name, s := range r.Stages {
+		counts[name] = s.Sum
+	}
+	if update {
+		return write(counts, file)
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	allowed := map[string]float64{}
+	if err := json.Unmarshal(raw, &allowed); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		if counts[name] > allowed[name] {
+			err = errors.Join(err, fmt.Errorf("%s takes %.2f calls for each Canary, and %s allows %.2f", name, counts[name], file, allowed[name]))
+		}
+	}
+	return err
+}
