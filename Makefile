@@ -5,7 +5,8 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := help
 
 VERSION  ?= 0.1.0
-REVISION ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+# Whole: how much of it is short enough depends on the clone.
+REVISION ?= $(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null || echo unknown)
 LDFLAGS  := -s -w -X flagger.app/flagger/pkg/version.Version=$(VERSION) -X flagger.app/flagger/pkg/version.Revision=$(REVISION)
 CACHE    := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/flagger-build
 LINTER   := $(CACHE)/golangci-lint-v2.15.0
@@ -18,10 +19,10 @@ TIMEOUT  := 90m
 # The programs of the testbed are built this way, so what is built the same way shares their packages in Go's cache.
 SHARED := CGO_ENABLED=0 GOFLAGS='-trimpath -buildvcs=false'
 
-.PHONY: help build demo test test-unit test-sim test-api test-lives test-memory test-testbed test-backends test-gateway test-all e2e-contour e2e-gatewayapi e2e-traefik e2e-istio e2e-skipper e2e-apisix cover verify lint generate clean FORCE
+.PHONY: help build demo test test-unit test-sim test-api test-lives test-memory test-testbed test-backends test-gateway test-all e2e-contour e2e-gatewayapi e2e-traefik e2e-istio e2e-skipper e2e-apisix cover verify lint generate clean images release-packages test-images rootfs FORCE
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: bin/flagger bin/loadtester ## Build the operator and the load tester into bin/
 
@@ -30,6 +31,27 @@ bin/flagger bin/loadtester: FORCE
 
 $(TESTBED): FORCE
 	$(SHARED) go -C hack/testbed build -o $(CURDIR)/$@ ./cmd/testbed
+
+RELEASE = $(SHARED) go -C hack/release run ./cmd/release $(1) -root $(CURDIR) -version '$(VERSION)' -revision '$(REVISION)' -ldflags '$(LDFLAGS)' -platforms '$(PLATFORMS)'
+
+images: ## Write the images into dist/images as archives in the layout of OCI, for amd64 and arm64, without Docker
+	rm -rf dist/images
+	$(call RELEASE,images) -out $(CURDIR)/dist/images
+
+test-images: images bin/e2e.test ## Start what is in the images and nothing else, and run the operator of the image under its chart
+	IMAGES=$(CURDIR)/dist/images $(SHARED) go -C hack/release test -count=1 -v ./images
+	rm -rf bin/image
+	$(call RELEASE,unpack) -archive $(CURDIR)/dist/images/flagger-image_$(VERSION).tar -out $(CURDIR)/bin/image
+	$(TESTBED) run --with prometheus --images hack/testbed/demo/images.yaml \
+	  --image 'flagger/flagger:*=$(CURDIR)/bin/image/flagger' --image 'prom/prometheus:*=@prometheus' -- \
+	  env FLAGGER=$(CURDIR)/bin/image/flagger ROOT=$(CURDIR) bin/e2e.test -test.v -test.run 'TestChartRuns' -test.timeout $(TIMEOUT)
+
+release-packages: ## Note the versions of packages that Debian has now, for the image of the load tester
+	$(call RELEASE,packages)
+
+# For the Dockerfiles: all files of the image IMAGE for ARCH, in the folder ROOTFS.
+rootfs:
+	$(call RELEASE,folder) -image '$(IMAGE)' -arch '$(ARCH)' -out '$(ROOTFS)'
 
 demo: $(TESTBED) ## Promote a good version and take a bad one back on a testbed, with real traffic
 	$(TESTBED) demo
@@ -47,6 +69,7 @@ test-unit: ## Run the unit tests with the race detector, and many random rollout
 	$(SHARED) go -C test/promql test -timeout $(TIMEOUT) ./...
 	$(SHARED) go -C test/thirdparty test -timeout $(TIMEOUT) ./...
 	$(SHARED) go -C test/charts test -timeout $(TIMEOUT) ./...
+	$(SHARED) go -C hack/release test -timeout $(TIMEOUT) ./...
 
 test-sim: ## Play SEEDS random schedules (default 10000) of faults and changes; SEED=n plays one
 	SEEDS=$(SEEDS) go test -count=1 -timeout 0 -run 'TestSchedules' ./pkg/simulate
@@ -181,6 +204,7 @@ lint: $(LINTER) ## Run the linter
 	cd test/thirdparty && $(LINTER) run --config $(CURDIR)/.golangci.yml ./...
 	cd test/promql && $(LINTER) run --config $(CURDIR)/.golangci.yml ./...
 	cd test/charts && $(LINTER) run --config $(CURDIR)/.golangci.yml ./...
+	cd hack/release && $(LINTER) run --config $(CURDIR)/.golangci.yml ./...
 
 $(LINTER):
 	mkdir -p $(CACHE)/tmp
@@ -192,4 +216,4 @@ generate: ## Generate deep copies, clients and CRDs from the API types, and the 
 	go test ./test/e2e -run TestConformancePage -update
 
 clean: ## Remove what was built into the tree
-	rm -rf bin
+	rm -rf bin dist
