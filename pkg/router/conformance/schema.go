@@ -128,6 +128,19 @@ func newAdmission(v *apiextensionsv1.CustomResourceValidation) (*admission, erro
 	return &admission{structural, validator, cel.NewValidator(structural, true, celconfig.PerCallLimit)}, nil
 }
 
+// Has is whether there is a schema for a kind.
+func (s Schemas) Has(kind schema.GroupVersionKind) bool { return s[kind] != nil }
+
+// Admit validates an object of a kind that has a schema, and refuses fields that it does not know, as kubectl apply does.
+func (s Schemas) Admit(o *unstructured.Unstructured) error {
+	a, pruned := s[o.GroupVersionKind()], o.DeepCopy()
+	unknown := pruning.PruneWithOptions(pruned.Object, a.structural, true, structuralschema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
+	if len(unknown) > 0 {
+		return fmt.Errorf("unknown fields %q", unknown)
+	}
+	return s.admit(pruned)
+}
+
 // admit drops unknown fields, fills in defaults and validates. A kind without a schema passes as it is.
 func (s Schemas) admit(o *unstructured.Unstructured) error {
 	a, ok := s[o.GroupVersionKind()]
