@@ -211,7 +211,7 @@ $(LINTER):
 	GOBIN=$(CACHE)/tmp GOFLAGS=-mod=mod go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 	mv $(CACHE)/tmp/golangci-lint $@
 
-generate: ## Generate deep copies, clients and CRDs from the API types, and the table of conformance from the tests
+generate: ## Generate deep copies, clients, CRDs and their reference from the API types, and the table of conformance from the tests
 	hack/generate.sh
 	go test ./test/e2e -run TestConformancePage -update
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Generates everything that is derived from the API types: deep copies, the Go client and the
-# CRDs. Run it after a change in pkg/apis. An argument names the tree to work in (hack/verify.sh
+# Generates everything that is derived from the API types: deep copies, the Go client, the CRDs
+# and the reference in docs/. Run it after a change in pkg/apis. An argument names the tree to work in (hack/verify.sh
 # uses that); the default is the one this script lies in.
 set -euo pipefail
 
@@ -46,3 +46,5 @@ for file in artifacts/flagger/crd.yaml charts/flagger/crds/crd.yaml kustomize/ba
     cat "$work"/crds/flagger.app_{canaries,metrictemplates,alertproviders}.yaml | sed 1d
   } >"$file"
 done
+
+go run ./hack/docs

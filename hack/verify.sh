@@ -11,6 +11,7 @@ generated=(
   artifacts/flagger/crd.yaml
   charts/flagger/crds/crd.yaml
   kustomize/base/flagger/crd.yaml
+  docs/reference
 )
 
 copy=$(mktemp -d)
@@ -18,7 +19,9 @@ trap 'rm -rf "$copy"' EXIT
 cp go.mod go.sum "$copy"
 mkdir -p "$copy/pkg" "$copy/hack"
 cp -r pkg/apis "$copy/pkg"
-cp -r hack/codegen "$copy/hack"
+cp -r hack/codegen hack/docs "$copy/hack"
+# The reference of values is made from these.
+cp --parents charts/*/README.md "$copy"
 hack/generate.sh "$copy"
 
 stale=0
