@@ -215,5 +215,19 @@ generate: ## Generate deep copies, clients, CRDs and their reference from the AP
 	hack/generate.sh
 	go test ./test/e2e -run TestConformancePage -update
 
+# Without root and outside of the tree: python3 with venv, and the packages from PyPI.
+DOCS := $(CACHE)/docs
+
+.PHONY: docs
+
+docs: $(DOCS)/requirements.txt ## Make a site of the documentation, in dist/docs. DOCS_REPOSITORY is the URL that files of the repository have
+	$(DOCS)/bin/mkdocs build --quiet
+	@echo 'Open dist/docs/index.html'
+
+$(DOCS)/requirements.txt: hack/docs/requirements.txt
+	python3 -m venv $(DOCS)
+	$(DOCS)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	cp $< $@
+
 clean: ## Remove what was built into the tree
 	rm -rf bin dist
