@@ -115,6 +115,7 @@ CLUSTERS := TestTwoClusters_
 KEDA := TestKeda
 
 bin/e2e.test: $(TESTBED) bin/loadtester FORCE
+	$(SHARED) go -C test/gitops build -o $(CURDIR)/bin/gitops ./apply
 	-go mod download $(CRDS)
 	go build -race -o bin/flagger-race ./cmd/flagger
 	go test -race -c -o $@ ./test/e2e

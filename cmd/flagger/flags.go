@@ -25,6 +25,7 @@ type options struct {
 	minAnalysisInterval time.Duration
 	propagationDelay    time.Duration
 	revertOnDeletion    bool
+	readiness           bool
 	threadiness         int
 	maxRollouts         int
 
@@ -128,6 +129,7 @@ func (o *options) bindLoop(fs *flag.FlagSet) {
 	fs.DurationVar(&o.controlLoopInterval, "control-loop-interval", 10*time.Second, "Accepted for compatibility and without effect: changes are acted on when they happen.")
 	fs.DurationVar(&o.minAnalysisInterval, "min-analysis-interval", 10*time.Second, "Least time between two analysis steps. A shorter spec.analysis.interval is raised to it.")
 	fs.DurationVar(&o.propagationDelay, "route-propagation-delay", 3*time.Second, "Time that a change of routes needs to reach every proxy, for providers that don't report it, and that new pods need to be found by them.")
+	fs.BoolVar(&o.readiness, "readiness-conditions", false, "Write the conditions Ready, Reconciling and Stalled and status.observedGeneration of Canaries, which tools of GitOps wait for: until a rollout is promoted or taken back.")
 	fs.BoolVar(&o.revertOnDeletion, "revert-on-deletion", false, "Value of spec.revertOnDeletion for Canaries that do not set it: give the traffic back to the target before a Canary is deleted.")
 	fs.IntVar(&o.threadiness, "threadiness", 2, "Number of Canaries that are worked on at the same time. Waiting for webhooks and metrics does not count.")
 	fs.IntVar(&o.maxRollouts, "max-concurrent-rollouts", 0, "Number of rollouts that are under way at the same time, suspended ones included. More wait for their turn, first come first served. 0 means no limit.")

@@ -44,6 +44,7 @@ func TestDefaults(t *testing.T) {
 		"min-analysis-interval":          {o.minAnalysisInterval, 10 * time.Second},
 		"route-propagation-delay":        {o.propagationDelay, 3 * time.Second},
 		"revert-on-deletion":             {o.revertOnDeletion, false},
+		"readiness-conditions":           {o.readiness, false},
 		"selector-labels":                {o.selectorLabels, "app,name,app.kubernetes.io/name"},
 		"enable-config-tracking":         {o.configTracking, true},
 		"enable-leader-election":         {o.election.enabled, false},

@@ -181,6 +181,7 @@ func config(o *options, c *clients, log *zap.Logger, providers controller.Provid
 			MinInterval:      o.minAnalysisInterval,
 			PropagationDelay: o.propagationDelay,
 			RevertOnDeletion: o.revertOnDeletion,
+			Readiness:        o.readiness,
 			ClusterName:      o.clusterName,
 			MaxRollouts:      o.maxRollouts,
 		},

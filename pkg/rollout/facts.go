@@ -67,6 +67,8 @@ type Settings struct {
 	PropagationDelay time.Duration
 	// RevertOnDeletion is spec.revertOnDeletion of Canaries that do not set it. The Canary of the facts has it in its spec.
 	RevertOnDeletion bool
+	// Readiness is whether Canaries have the conditions that tools of GitOps wait for.
+	Readiness bool
 	// ClusterName is shown in alerts.
 	ClusterName string
 	// MaxRollouts is how many rollouts may be under way at the same time, 0 for any number.

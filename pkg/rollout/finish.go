@@ -37,6 +37,7 @@ func (p *pass) finish(rule string) Decision {
 	p.settleHealth()
 	p.settleNotes()
 	p.settlePromoted()
+	p.settleReadiness()
 	p.settleTransition()
 	p.settleContract()
 	p.settleClocks()

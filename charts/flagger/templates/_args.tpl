@@ -55,6 +55,9 @@
 {{- if .Values.revertOnDeletion }}
 - -revert-on-deletion=true
 {{- end }}
+{{- if .Values.readinessConditions }}
+- -readiness-conditions=true
+{{- end }}
 {{- with .Values.maxConcurrentRollouts }}
 - -max-concurrent-rollouts={{ int . }}
 {{- end }}

@@ -44,6 +44,11 @@ const (
 	// HealthyType is false while something is wrong or waited for; the message names the object
 	// or field and the remedy.
 	HealthyType CanaryConditionType = "Healthy"
+	// ReadyType, ReconcilingType and StalledType are those of kstatus, which tools of GitOps wait
+	// for. They are written where the operator is told to.
+	ReadyType       CanaryConditionType = "Ready"
+	ReconcilingType CanaryConditionType = "Reconciling"
+	StalledType     CanaryConditionType = "Stalled"
 )
 
 // CanaryCondition is one observation about an object.
@@ -119,6 +124,11 @@ type CanaryStatus struct {
 	// LastTransitionTime is when this status last changed.
 	// +optional
 	LastTransitionTime metav1.Time `json:"lastTransitionTime,omitempty,omitzero"`
+
+	// ObservedGeneration is the generation of the Canary that its conditions are about. It is
+	// written together with the condition Ready.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// Rollout is the operator's own record of the rollout.
 	// +optional

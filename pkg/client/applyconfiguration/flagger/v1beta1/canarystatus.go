@@ -38,6 +38,9 @@ type CanaryStatusApplyConfiguration struct {
 	LastPromotedSpec *string `json:"lastPromotedSpec,omitempty"`
 	// LastTransitionTime is when this status last changed.
 	LastTransitionTime *v1.Time `json:"lastTransitionTime,omitempty"`
+	// ObservedGeneration is the generation of the Canary that its conditions are about. It is
+	// written together with the condition Ready.
+	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// Rollout is the operator's own record of the rollout.
 	Rollout *RolloutStatusApplyConfiguration `json:"rollout,omitempty"`
 	// Conditions of the rollout. Promoted tells whether the latest revision serves as primary.
@@ -135,6 +138,14 @@ func (b *CanaryStatusApplyConfiguration) WithLastPromotedSpec(value string) *Can
 // If called multiple times, the LastTransitionTime field is set to the value of the last call.
 func (b *CanaryStatusApplyConfiguration) WithLastTransitionTime(value v1.Time) *CanaryStatusApplyConfiguration {
 	b.LastTransitionTime = &value
+	return b
+}
+
+// WithObservedGeneration sets the ObservedGeneration field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ObservedGeneration field is set to the value of the last call.
+func (b *CanaryStatusApplyConfiguration) WithObservedGeneration(value int64) *CanaryStatusApplyConfiguration {
+	b.ObservedGeneration = &value
 	return b
 }
 
