@@ -50,15 +50,17 @@ func (r *repository) lines() []string {
 	return slices.DeleteFunc(strings.Split(strings.TrimSpace(r.flux.log.String()), "\n"), func(l string) bool { return l == "applied" || l == "" })
 }
 
-// says waits until the controller has printed a line so many times.
-func (r *repository) says(line string, times int) {
+// said is how many lines of the controller begin with a text.
+func (r *repository) said(text string) int {
+	return strings.Count("\n"+r.flux.log.String(), "\n"+text)
+}
+
+// says waits until so many do.
+func (r *repository) says(text string, times int) {
 	r.Helper()
-	for deadline := time.Now().Add(10 * time.Minute); ; letPass(100 * time.Millisecond) {
-		if n := strings.Count(r.flux.log.String(), line); n >= times {
-			return
-		}
+	for deadline := time.Now().Add(10 * time.Minute); r.said(text) < times; letPass(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			r.Fatalf("%q not said %d times:\n%s", line, times, r.flux.log.String())
+			r.Fatalf("%q not said %d times:\n%s", text, times, r.flux.log.String())
 		}
 	}
 }
@@ -73,7 +75,9 @@ func (t *team) repository(image string, args ...string) *repository {
 }
 
 // changed is the one line of an object of the team that was applied with a change.
-func (t *team) changed(action, kind, name string) string { return action + " " + kind + "/" + t.ns + "/" + name }
+func (t *team) changed(action, kind, name string) string {
+	return action + " " + kind + "/" + t.ns + "/" + name
+}
 
 // TestFluxAppliesEverySecond keeps an application in Git, with the Service that the operator takes over. What is applied every second
 // through whole rollouts changes nothing but what was committed: nobody undoes what the other wrote.
@@ -87,8 +91,7 @@ func TestFluxAppliesEverySecond(tt *testing.T) {
 	t.settled(v1beta1.CanaryPhaseSucceeded)
 	r.commit(v3, true)
 	t.settled(v1beta1.CanaryPhaseFailed)
-	seen := strings.Count(r.flux.log.String(), "applied")
-	r.says("applied", seen+5)
+	r.says("applied", r.said("applied")+5)
 	want := []string{
 		t.changed("created", "Deployment", "podinfo"), t.changed("created", "Service", "podinfo"),
 		t.changed("created", "MetricTemplate", "constant"), t.changed("created", "Canary", "podinfo"),
@@ -123,5 +126,5 @@ func TestFluxWaitsForRollouts(tt *testing.T) {
 	}
 	r.commit(v3, false)
 	t.settled(v1beta1.CanaryPhaseSucceeded)
-	r.says("current", strings.Count(r.flux.log.String(), "current")+1)
+	r.says("current", r.said("current")+1)
 }
