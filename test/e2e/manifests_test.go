@@ -54,7 +54,7 @@ func (t *team) takes(served meta.RESTMapper, file, document string) bool {
 		return false
 	}
 	gvk := u.GroupVersionKind()
-	if gvk.Group == "kustomize.config.k8s.io" {
+	if gvk.Group == "kustomize.config.k8s.io" || gvk.Group == "argoproj.io" || strings.HasSuffix(gvk.Group, ".toolkit.fluxcd.io") {
 		return false
 	}
 	// The manifests are written for other namespaces, which are not there.
