@@ -19,7 +19,7 @@ TIMEOUT  := 90m
 # The programs of the testbed are built this way, so what is built the same way shares their packages in Go's cache.
 SHARED := CGO_ENABLED=0 GOFLAGS='-trimpath -buildvcs=false'
 
-.PHONY: help build demo test test-unit test-sim test-api test-lives test-memory test-testbed test-backends test-gateway test-all e2e-contour e2e-gatewayapi e2e-traefik e2e-istio e2e-skipper e2e-apisix cover verify lint generate clean images release-packages test-images rootfs FORCE
+.PHONY: help build demo test test-unit test-sim test-api test-lives test-memory test-testbed test-backends test-gateway test-all e2e-contour e2e-gatewayapi e2e-traefik e2e-istio e2e-skipper e2e-apisix cover verify lint generate clean images release release-check release-packages test-images rootfs FORCE
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,14 @@ test-images: images bin/e2e.test ## Start what is in the images and nothing else
 	$(TESTBED) run --with prometheus --images hack/testbed/demo/images.yaml \
 	  --image 'flagger/flagger:*=$(CURDIR)/bin/image/flagger' --image 'prom/prometheus:*=@prometheus' -- \
 	  env FLAGGER=$(CURDIR)/bin/image/flagger ROOT=$(CURDIR) bin/e2e.test -test.v -test.run 'TestChartRuns' -test.timeout $(TIMEOUT)
+
+# Another version than that of the tree is what a release is about.
+release: ## Write all that is released as VERSION into dist/release: programs, images, charts, manifests, SBOMs and checksums
+	@if [ '$(origin VERSION)' = file ]; then echo 'error: say which version, as in make release VERSION=1.2.3' >&2; exit 1; fi
+	$(call RELEASE,dist) -out $(CURDIR)/dist/release
+
+release-check: ## Release twice from fresh clones, and fail if a byte differs. COLD=1 compiles everything twice
+	$(call RELEASE,check) $(if $(COLD),-cold)
 
 release-packages: ## Note the versions of packages that Debian has now, for the image of the load tester
 	$(call RELEASE,packages)

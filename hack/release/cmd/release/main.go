@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"flagger.app/flagger/hack/release/internal/oci"
 	"flagger.app/flagger/hack/release/internal/release"
@@ -17,6 +18,8 @@ import (
 
 const usage = `usage: release COMMAND [flags]
 
+  dist     write all that is released into -out, from a clean tree
+  check    release twice in two folders, and compare the bytes
   images   write the archive of each image into -out
   folder   write all files of the image -image into -out, for a Dockerfile
   packages note the packages of Debian for the image of the load tester, as they are now
@@ -34,6 +37,7 @@ func main() {
 
 type options struct {
 	out, image, archive, architecture string
+	cold                              bool
 }
 
 // command runs one command, in the tree that it is started in.
@@ -54,6 +58,7 @@ func command(args []string, stderr io.Writer) error {
 	fs.StringVar(&o.image, "image", "", "Name of an image, for folder.")
 	fs.StringVar(&o.archive, "archive", "", "Path of an archive, for unpack.")
 	fs.StringVar(&o.architecture, "arch", runtime.GOARCH, "Architecture, for folder and unpack.")
+	fs.BoolVar(&o.cold, "cold", false, "Compile everything anew for the second release of check.")
 	if len(args) == 0 {
 		fs.Usage()
 		return flag.ErrHelp
@@ -94,6 +99,10 @@ func perform(name string, p *release.Project, o options) error {
 	}
 	defer func() { _ = os.RemoveAll(p.Work) }()
 	switch name {
+	case "dist":
+		return p.Dist(out)
+	case "check":
+		return p.Check(time.Now, o.cold)
 	case "images":
 		return p.Images(out)
 	case "folder":

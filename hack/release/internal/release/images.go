@@ -54,7 +54,7 @@ func (p *Project) Images(out string) error {
 		if err != nil {
 			return fmt.Errorf("image %s: %w", image.Name, err)
 		}
-		p.Log("%s: %s:%s@%s", file, image.Repository, p.Version, digest)
+		p.Log("%s: %s:%s@%s", filepath.Base(file), image.Repository, p.Version, digest)
 	}
 	return nil
 }

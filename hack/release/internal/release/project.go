@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -29,6 +30,8 @@ type Project struct {
 	LDFlags string
 	// Platforms are those that are built for, as in linux/amd64; none means all.
 	Platforms []string
+	// built are the programs that are there, by path.
+	built map[string]bool
 	// Log tells what is being done.
 	Log func(format string, args ...any)
 }
@@ -134,10 +137,28 @@ func (p *Project) build(module, ldflags string, on platform, packages ...string)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	p.Log("building %s for %s", strings.Join(packages, ", "), on)
+	if p.built == nil {
+		p.built = map[string]bool{}
+	}
+	var missing []string
+	for _, name := range packages {
+		if !p.built[filepath.Join(dir, path.Base(name))] {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) == 0 {
+		return dir, nil
+	}
+	p.Log("building %s for %s", strings.Join(missing, ", "), on)
 	env := []string{
 		"CGO_ENABLED=0", "GOOS=" + on.os, "GOARCH=" + on.arch, "GOAMD64=v1", "GOARM64=v8.0", "GOFLAGS=-trimpath -buildvcs=false -mod=readonly", "GOWORK=off",
 	}
-	_, err := run(filepath.Join(p.Root, module), env, "go", append([]string{"build", "-ldflags", ldflags, "-o", dir + "/"}, packages...)...)
-	return dir, err
+	args := append([]string{"build", "-ldflags", ldflags, "-o", dir + "/"}, missing...)
+	if _, err := run(filepath.Join(p.Root, module), env, "go", args...); err != nil {
+		return "", err
+	}
+	for _, name := range missing {
+		p.built[filepath.Join(dir, path.Base(name))] = true
+	}
+	return dir, nil
 }

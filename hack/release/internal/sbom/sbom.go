@@ -53,7 +53,8 @@ func Write(w io.Writer, s Subject) error {
 	bom := cdx.NewBOM()
 	bom.Metadata = &cdx.Metadata{Timestamp: s.Created.UTC().Format(time.RFC3339), Component: &root}
 	bom.Components, bom.Dependencies = &b.parts, &b.needs
-	return cdx.NewBOMEncoder(w, cdx.BOMFileFormatJSON).SetPretty(true).Encode(bom)
+	// Tools that read bills know this version; not all know the newest.
+	return cdx.NewBOMEncoder(w, cdx.BOMFileFormatJSON).SetPretty(true).EncodeVersion(bom, cdx.SpecVersion1_6)
 }
 
 // bill is one that is being written.
