@@ -92,6 +92,9 @@ var needs = map[string]string{
 	"flagger/serviceMonitor.":             `serviceMonitor: {enabled: true}`,
 	"flagger/podMonitor.":                 `podMonitor: {enabled: true}`,
 	"flagger/prometheusRule.":             `prometheusRule: {enabled: true}`,
+	"flagger/dashboards.":                 `dashboards: {enabled: true}`,
+	"grafana/podSecurityContext.":         `podSecurityContext: {enabled: true}`,
+	"grafana/networkPolicy.":              `networkPolicy: {enabled: true}`,
 	"flagger/podDisruptionBudget.":        `podDisruptionBudget: {enabled: true}`,
 	"flagger/networkPolicy.":              `networkPolicy: {enabled: true}`,
 	"flagger/deletionWarning.":            `deletionWarning: {enabled: true}`,
@@ -125,7 +128,7 @@ var others = map[string]string{
 	"podSecurityContext.context": `{fsGroup: 3}`, "cmd.timeout": `3h`, "cmd.maxCommands": `3`, "cmd.shellNamespaces": `[sentinel]`,
 	"metricsServerSecret": `monitoring/sentinel`, "additionalArgs": `[-sentinel]`, "service.type": `NodePort`,
 	"rbac.scope": `cluster`, "backends": `[sentinel]`, "appmesh.backends": `[sentinel]`, "canary.analysis.interval": `3s`,
-	"canary.istioTLS": `ISTIO_MUTUAL`, "httpServer.timeout": `3s`, "hpa.memory": `3Mi`,
+	"canary.istioTLS": `ISTIO_MUTUAL`, "httpServer.timeout": `3s`, "hpa.memory": `3Mi`, "url": `http://elsewhere:9090`,
 }
 
 // A value without effect is a promise that is not kept.

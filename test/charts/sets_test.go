@@ -161,6 +161,24 @@ nameOverride: ""
 fullnameOverride: ""
 `
 
+// grafanaContract are all values of Flagger's own chart, with the values that its users give them.
+const grafanaContract = `
+replicaCount: 1
+image: {repository: docker.io/grafana/grafana, tag: 13.1.4, pullPolicy: IfNotPresent}
+podAnnotations: {team: delivery}
+service: {type: ClusterIP, port: 8080}
+resources: {limits: {memory: 512Mi}}
+nodeSelector: {kubernetes.io/os: linux}
+tolerations: [{key: control, operator: Exists}]
+affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: []}}
+user: root
+password: change-me
+url: http://prometheus.monitoring:9090
+token: secret
+nameOverride: ""
+fullnameOverride: ""
+`
+
 // sets are values by chart and name. Their renders are in testdata, from where a test of the operator sends them to a real API server.
 var sets = map[string]map[string]string{
 	"flagger": flaggerSets,
@@ -176,6 +194,17 @@ rbac: {create: true, scope: cluster}
 serviceAccountName: tester
 cmd: {maxCommands: 5, enableShell: false, shellNamespaces: [shop, web]}
 `,
+	},
+	"grafana": {
+		"default":  ``,
+		"contract": grafanaContract,
+		"secret": `
+env:
+- {name: GF_SECURITY_ADMIN_PASSWORD, valueFrom: {secretKeyRef: {name: grafana-admin, key: password}}}
+- {name: PROMETHEUS_TOKEN, valueFrom: {secretKeyRef: {name: prometheus, key: token}}}
+networkPolicy: {enabled: true, from: [{podSelector: {}}]}
+`,
+		"openshift": `securityContext: {enabled: false}`,
 	},
 	"podinfo": {
 		"default":  ``,
