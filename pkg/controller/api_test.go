@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"reflect"
 	"slices"
 	"strconv"
@@ -121,7 +122,7 @@ func (a *api) react(action clienttesting.Action) (bool, runtime.Object, error) {
 	return false, nil, nil
 }
 
-// patch applies a JSON merge patch.
+// patch applies a JSON merge patch, or a JSON patch.
 func (a *api) patch(action clienttesting.PatchAction) (bool, runtime.Object, error) {
 	old, err := a.client.Tracker().Get(action.GetResource(), action.GetNamespace(), action.GetName())
 	if err != nil {
@@ -131,7 +132,7 @@ func (a *api) patch(action clienttesting.PatchAction) (bool, runtime.Object, err
 	if err != nil {
 		return true, nil, err
 	}
-	merged, err := jsonpatch.MergePatch(raw, action.GetPatch())
+	merged, err := patched(raw, action)
 	if err != nil {
 		return true, nil, err
 	}
@@ -140,6 +141,22 @@ func (a *api) patch(action clienttesting.PatchAction) (bool, runtime.Object, err
 		return true, nil, err
 	}
 	return a.store(action, u)
+}
+
+func patched(raw []byte, action clienttesting.PatchAction) ([]byte, error) {
+	if action.GetPatchType() != types.JSONPatchType {
+		return jsonpatch.MergePatch(raw, action.GetPatch())
+	}
+	patch, err := jsonpatch.DecodePatch(action.GetPatch())
+	if err != nil {
+		return nil, err
+	}
+	out, err := patch.Apply(raw)
+	if err != nil {
+		// As a test that fails is answered.
+		return nil, apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
+	}
+	return out, nil
 }
 
 // store replaces an object the way an API server does.

@@ -26,7 +26,7 @@ var (
 
 // trackConfigs is what -enable-config-tracking does.
 func (l *loop) trackConfigs() *loop {
-	l.workloads = workload.NewKinds(l.main.Client(), workload.Options{TrackConfigs: true})
+	l.workloads = workload.NewKinds(l.main.Client(), l.main, workload.Options{TrackConfigs: true})
 	return l
 }
 

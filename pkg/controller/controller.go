@@ -133,7 +133,7 @@ func New(cfg Config) (*Controller, error) {
 		c.mesh = c.newSite(*cfg.Mesh)
 		c.mesh.workloads = c.main
 	}
-	c.workloads = workload.NewKinds(c.main.Client(), cfg.Workload)
+	c.workloads = workload.NewKinds(c.main.Client(), c.main, cfg.Workload)
 	c.publisher = outbox.New(outbox.Config{
 		Kube: cfg.Kube, Hooks: c.Hooks, Notifier: cfg.Notifier, Clock: cfg.Clock, Log: cfg.Log, Telemetry: cfg.Telemetry,
 		EventWebhook: cfg.EventWebhook, ClusterName: cfg.Settings.ClusterName, Delivered: c.queue.Remind,

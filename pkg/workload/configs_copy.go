@@ -16,6 +16,7 @@ import (
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/rollout"
+	"flagger.app/flagger/pkg/router"
 )
 
 // errLost is returned when nothing has the content of a copy any more.
@@ -28,7 +29,9 @@ var errLost = errors.New("the content that was promoted is lost")
 // with another name: nodes keep the content of an immutable object for as long as any pod uses it, and would give a new
 // object of the same name the old content.
 type configCopies struct {
-	client  dynamic.Interface
+	client dynamic.Interface
+	// live is a cache of what client reads, with checksums in the place of contents, nil for none.
+	live    router.Live
 	options Options
 }
 
@@ -40,6 +43,13 @@ func (k configCopies) ensure(ctx context.Context, c *v1beta1.Canary, revision ro
 		return names, nil
 	}
 	keys := slices.Sorted(maps.Keys(revision.Configs))
+	keys = slices.DeleteFunc(keys, func(s string) bool {
+		name := k.inPlace(c, configKeyOf(s), revision.Configs[s])
+		if name != "" {
+			names[s] = name
+		}
+		return name != ""
+	})
 	sources := make([]*unstructured.Unstructured, len(keys))
 	for i, s := range keys {
 		var err error
@@ -55,6 +65,45 @@ func (k configCopies) ensure(ctx context.Context, c *v1beta1.Canary, revision ro
 		names[s] = name
 	}
 	return names, nil
+}
+
+// inPlace returns the name of the copy of a config, if the caches have the config with this checksum and a copy that write would
+// leave as it is. Labels are not in the caches.
+func (k configCopies) inPlace(c *v1beta1.Canary, key configKey, checksum string) string {
+	if k.live == nil || len(k.options.IncludeLabelPrefix) > 0 {
+		return ""
+	}
+	source, err := k.live.Get(key.ref(c.Namespace))
+	if err != nil || source == nil || digestOf(source).all != checksum {
+		return ""
+	}
+	for _, pair := range copyNames(c, key, checksum) {
+		have, err := k.live.Get(configKey{key.kind, pair[0]}.ref(c.Namespace))
+		if err != nil || have == nil {
+			return ""
+		}
+		if !ownCopy(c, key, have) {
+			continue
+		}
+		same := digestOf(have).all == checksum && have.GetAnnotations()[copyOfAnnotation] == key.name && metav1.IsControlledBy(have, c)
+		for _, field := range []string{"type", "immutable"} {
+			same = same && reflect.DeepEqual(have.Object[field], source.Object[field])
+		}
+		if !same {
+			return ""
+		}
+		return pair[0]
+	}
+	return ""
+}
+
+// unknown is whether the caches know no config of a name. Whoever creates it finds out whether there is one.
+func (k configCopies) unknown(c *v1beta1.Canary, key configKey) bool {
+	if k.live == nil {
+		return false
+	}
+	u, err := k.live.Get(key.ref(c.Namespace))
+	return err == nil && u == nil
 }
 
 // source reads a config with exactly this checksum.
@@ -136,6 +185,11 @@ func (k configCopies) write(ctx context.Context, c *v1beta1.Canary, key configKe
 	candidates := copyNames(c, key, digestOf(source).all)
 	for _, pair := range candidates {
 		for _, name := range pair {
+			if k.unknown(c, configKey{key.kind, name}) {
+				if err := k.create(ctx, c, key, name, source); !apierrors.IsAlreadyExists(err) {
+					return name, err
+				}
+			}
 			have, err := k.get(ctx, c, configKey{key.kind, name})
 			if err != nil {
 				return "", err

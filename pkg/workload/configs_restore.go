@@ -120,7 +120,7 @@ func (d *deployment) RestoreCopies(ctx context.Context, c *v1beta1.Canary) error
 	if err != nil {
 		return err
 	}
-	copies := configCopies{d.client, d.options}
+	copies := d.copies()
 	for _, u := range used {
 		if err := copies.giveBack(ctx, c, u); err != nil {
 			return fmt.Errorf("restoring %s %s.%s failed: %w", u.source.kind, u.name, c.Namespace, err)

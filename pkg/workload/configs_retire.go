@@ -103,7 +103,7 @@ func (d *deployment) deleteCopy(ctx context.Context, c *v1beta1.Canary, ref rout
 	if ref.Kind == "Secret" {
 		key.kind = secretKind
 	}
-	copies := configCopies{d.client, d.options}
+	copies := d.copies()
 	u, err := copies.get(ctx, c, key)
 	if err != nil || u == nil {
 		return err == nil, err

@@ -94,7 +94,7 @@ func newBench(t *testing.T, objects ...*unstructured.Unstructured) *bench {
 	client := fake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), lists, list...)
 	options := Options{TrackConfigs: true, IncludeLabelPrefix: []string{"team"}}
 	_, d := cluster()
-	d.client, d.options = client, NewKinds(client, options).options
+	d.client, d.options = client, NewKinds(client, nil, options).options
 	return &bench{t, client, d}
 }
 
@@ -455,7 +455,7 @@ func TestChangedConfigIsACopyOfNoneUntilPromoted(t *testing.T) {
 		t.Error("the primary counts as a copy of the changed ConfigMap")
 	}
 	// A copy that was written by a process that died right after it says nothing about what the pods were started with.
-	if _, err := (configCopies{b.client, b.kind.options}).ensure(t.Context(), canary(), o.Target.Revision); err != nil {
+	if _, err := b.kind.copies().ensure(t.Context(), canary(), o.Target.Revision); err != nil {
 		t.Fatal(err)
 	}
 	if o := b.observe(canary()); cmp.Equal(o.Target.Revision.Configs, o.Primary.CopyConfigs) {

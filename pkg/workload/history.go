@@ -59,28 +59,66 @@ func (h history) storedRevision(ctx context.Context, c *v1beta1.Canary, revision
 	if err != nil {
 		return nil, fmt.Errorf("controllerrevision %s.%s get query error: %w", name, c.Namespace, err)
 	}
+	return targetIn(stored, c), nil
+}
+
+// targetIn returns the target that a revision holds, nil if it is another one than that of the Canary.
+func targetIn(stored *unstructured.Unstructured, c *v1beta1.Canary) *unstructured.Unstructured {
 	target := mapAt(stored.Object, "data", "target")
 	ref := c.Spec.TargetRef
 	if target == nil || stringAt(target, "kind") != ref.Kind || stringAt(target, "metadata", "name") != ref.Name {
-		return nil, nil
+		return nil
 	}
-	return &unstructured.Unstructured{Object: runtime.DeepCopyJSON(target)}, nil
+	return &unstructured.Unstructured{Object: runtime.DeepCopyJSON(target)}
+}
+
+// past is what is stored of a Canary.
+type past struct {
+	// list are the revisions, the oldest first.
+	list []unstructured.Unstructured
+	// forbidden is whether they may not be read; then none is stored either.
+	forbidden bool
+}
+
+// load reads what is stored of a Canary.
+func (h history) load(ctx context.Context, c *v1beta1.Canary) (past, error) {
+	var p past
+	err := permitted(func() (err error) {
+		p.list, err = h.listRevisions(ctx, c)
+		return err
+	})
+	if apierrors.IsForbidden(err) {
+		return past{forbidden: true}, nil
+	}
+	return p, err
+}
+
+// target returns the target as it was at a revision, nil if that is not stored.
+func (p past) target(c *v1beta1.Canary, revision rollout.Revision) *unstructured.Unstructured {
+	name := revisionName(c, revision)
+	for i := range p.list {
+		if p.list[i].GetName() == name {
+			return targetIn(&p.list[i], c)
+		}
+	}
+	return nil
 }
 
 // storeRevision stores what the primary is about to be made from.
 func (h history) storeRevision(ctx context.Context, c *v1beta1.Canary, src source) error {
-	var list []unstructured.Unstructured
-	err := permitted(func() (err error) {
-		list, err = h.listRevisions(ctx, c)
-		return err
-	})
-	if apierrors.IsForbidden(err) {
-		return nil
-	}
+	p, err := h.load(ctx, c)
 	if err != nil {
 		return err
 	}
-	name := revisionName(c, src.revision)
+	return h.storeAfter(ctx, c, src, p)
+}
+
+// storeAfter is storeRevision where it is known what is stored.
+func (h history) storeAfter(ctx context.Context, c *v1beta1.Canary, src source, p past) error {
+	if p.forbidden {
+		return nil
+	}
+	list, name := p.list, revisionName(c, src.revision)
 	number := int64(1)
 	if len(list) > 0 {
 		newest := list[len(list)-1]
@@ -93,7 +131,7 @@ func (h history) storeRevision(ctx context.Context, c *v1beta1.Canary, src sourc
 	if slices.ContainsFunc(list, isThis) {
 		return h.renumber(ctx, c, name, number)
 	}
-	err = permitted(func() error {
+	err := permitted(func() error {
 		_, err := h.revisions(c).Create(ctx, newRevision(c, src, name, number), metav1.CreateOptions{})
 		return err
 	})

@@ -16,6 +16,7 @@ import (
 // Kinds knows every kind of target.
 type Kinds struct {
 	client  dynamic.Interface
+	live    router.Live
 	options Options
 	kinds   []kind
 }
@@ -30,15 +31,16 @@ type kind struct {
 	// common kinds are watched from the start, others when the first Canary of the kind appears: they may not be
 	// installed.
 	common bool
-	build  func(dynamic.Interface, Options) Target
+	build  func(*Kinds, Options) Target
 }
 
-// NewKinds returns the registry of kinds. The client is used for writes and for the reads directly before them.
-func NewKinds(client dynamic.Interface, options Options) *Kinds {
+// NewKinds returns the registry of kinds. The client is used for writes and for the reads directly before them; live, which may be nil,
+// is a cache that takes the place of a read where the write makes sure of what was read.
+func NewKinds(client dynamic.Interface, live router.Live, options Options) *Kinds {
 	if len(options.SelectorLabels) == 0 {
 		options.SelectorLabels = []string{"app", "name", "app.kubernetes.io/name"}
 	}
-	return &Kinds{client: client, options: options, kinds: kinds()}
+	return &Kinds{client: client, live: live, options: options, kinds: kinds()}
 }
 
 func kinds() []kind {
@@ -46,23 +48,23 @@ func kinds() []kind {
 	return []kind{
 		{
 			name: "Deployment", matches: anyVersion, common: true, resources: []router.Ref{deploymentKind().ref("", "")},
-			build: func(c dynamic.Interface, o Options) Target {
-				return &deployment{podKind: deploymentKind(), client: c, options: o}
+			build: func(k *Kinds, o Options) Target {
+				return &deployment{podKind: deploymentKind(), client: k.client, live: k.live, options: o}
 			},
 		},
 		{
 			name: "DaemonSet", matches: anyVersion, resources: []router.Ref{daemonSetKind().ref("", "")},
-			build: func(c dynamic.Interface, o Options) Target {
-				return &daemonSet{&deployment{podKind: daemonSetKind(), client: c, options: o}}
+			build: func(k *Kinds, o Options) Target {
+				return &daemonSet{&deployment{podKind: daemonSetKind(), client: k.client, live: k.live, options: o}}
 			},
 		},
 		{
 			name: "Service", matches: (*v1beta1.Canary).IsKnative, resources: []router.Ref{knativeServiceRef("", ""), knativeRevisionRef("", "")},
-			build: func(c dynamic.Interface, _ Options) Target { return &knativeService{client: c} },
+			build: func(k *Kinds, _ Options) Target { return &knativeService{client: k.client} },
 		},
 		{
 			name: "Service", matches: (*v1beta1.Canary).IsCoreService, resources: []router.Ref{services.Ref("", "")},
-			build: func(c dynamic.Interface, o Options) Target { return &coreService{client: c, options: o} },
+			build: func(k *Kinds, o Options) Target { return &coreService{client: k.client, options: o} },
 		},
 	}
 }
@@ -76,7 +78,7 @@ func (k *Kinds) For(c *v1beta1.Canary) (Target, *rollout.Problem) {
 			// Its pods read what those of the target read: there are no copies that a promotion would change.
 			options.TrackConfigs = false
 		}
-		return found.build(k.client, options), nil
+		return found.build(k, options), nil
 	}
 	if slices.Contains(k.Names(), ref.Kind) {
 		return nil, invalid("spec.targetRef.apiVersion: %s %s is not served: set %s", ref.APIVersion, ref.Kind, v1beta1.KnativeAPIVersion)

@@ -131,7 +131,7 @@ func TestNothingIsCopiedBesideThePrimaryOfTheUser(t *testing.T) {
 	client, _ := cluster(target(t), stable(t))
 	c := ofUser()
 	c.Spec.AutoscalerRef = &v1beta1.AutoscalerReference{Kind: "HorizontalPodAutoscaler", Name: "podinfo"}
-	found, problem := NewKinds(client, Options{TrackConfigs: true}).For(c)
+	found, problem := NewKinds(client, nil, Options{TrackConfigs: true}).For(c)
 	if problem != nil {
 		t.Fatal(problem)
 	}

@@ -21,7 +21,9 @@ const counterAnnotation = "deployment.kubernetes.io/revision"
 // deployment is the kind Deployment of apps/v1, and what daemonSet shares with it.
 type deployment struct {
 	podKind
-	client  dynamic.Interface
+	client dynamic.Interface
+	// live is a cache of what client reads, nil for none. What is taken from it is either written under a condition or read again.
+	live    router.Live
 	options Options
 }
 

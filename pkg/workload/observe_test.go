@@ -378,7 +378,7 @@ func TestB17_DiscoveredPorts(t *testing.T) {
 }
 
 func TestKinds(t *testing.T) {
-	kinds := NewKinds(nil, Options{})
+	kinds := NewKinds(nil, nil, Options{})
 	for ref, want := range map[v1beta1.LocalObjectReference]string{
 		{APIVersion: "apps/v1", Kind: "Deployment"}:             "deployments.apps",
 		{APIVersion: "apps/v1", Kind: "DaemonSet"}:              "daemonsets.apps",

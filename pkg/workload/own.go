@@ -26,7 +26,7 @@ func (d *deployment) OwnPrimary(ctx context.Context, c *v1beta1.Canary) error {
 	if err != nil || primary == nil {
 		return err
 	}
-	if err := (configCopies{d.client, d.options}).own(ctx, c, primary); err != nil {
+	if err := d.copies().own(ctx, c, primary); err != nil {
 		return err
 	}
 	return ownAnew(ctx, d.workloads(c), c, primary)

@@ -60,7 +60,7 @@ func (d *deployment) removeOther(ctx context.Context, c *v1beta1.Canary, revisio
 	if !ours {
 		return "", errors.New(checkPrimarySelector(c, primary, src.selector).Message)
 	}
-	if _, err := (configCopies{d.client, d.options}).ensure(ctx, c, revision); err != nil {
+	if _, err := d.copies().ensure(ctx, c, revision); err != nil {
 		return "", fmt.Errorf("CreatePrimaryConfigs failed: %w", err)
 	}
 	if d.counted && (c.Spec.AutoscalerRef != nil || src.replicas == 0) {

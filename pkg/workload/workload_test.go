@@ -80,7 +80,7 @@ func cluster(objects ...*unstructured.Unstructured) (*fake.FakeDynamicClient, *d
 		list = append(list, obj)
 	}
 	client := fake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), lists, list...)
-	options := NewKinds(client, Options{}).options
+	options := NewKinds(client, nil, Options{}).options
 	return client, &deployment{podKind: deploymentKind(), client: client, options: options}
 }
 

@@ -22,48 +22,62 @@ import (
 // primary whenever a pod changes, so conflicts are common and mean nothing.
 const writeAttempts = 5
 
-// EnsurePrimary implements Target.
+// EnsurePrimary implements Target. The primary is taken from the cache at first: a write that builds on an old state is refused, and
+// that there is nothing to write is believed to the server alone. The target, which is not written, always comes from the server.
 func (d *deployment) EnsurePrimary(ctx context.Context, c *v1beta1.Canary, revision rollout.Revision) error {
+	if d.live != nil {
+		wrote, err := d.ensurePrimary(ctx, c, revision, d.cached)
+		if wrote && err == nil || err != nil && !movedOn(err) {
+			return err
+		}
+	}
 	var err error
 	for range writeAttempts {
-		err = d.ensurePrimary(ctx, c, revision)
-		if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
+		if _, err = d.ensurePrimary(ctx, c, revision, d.get); !movedOn(err) {
 			return err
 		}
 	}
 	return err
 }
 
-func (d *deployment) ensurePrimary(ctx context.Context, c *v1beta1.Canary, revision rollout.Revision) error {
+// movedOn is whether a write was refused because what it built on is not how it is any more.
+func movedOn(err error) bool { return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) }
+
+// read reads a workload, nil if there is none.
+type read func(ctx context.Context, namespace, name string) (*unstructured.Unstructured, error)
+
+// ensurePrimary is one attempt, with a primary that is read in some way. It reports whether the primary was written.
+func (d *deployment) ensurePrimary(ctx context.Context, c *v1beta1.Canary, revision rollout.Revision, read read) (wrote bool, err error) {
 	if revision.Fingerprint == "" {
-		return fmt.Errorf("%s %s.%s: no revision to copy", d.noun(), PrimaryName(c), c.Namespace)
+		return false, fmt.Errorf("%s %s.%s: no revision to copy", d.noun(), PrimaryName(c), c.Namespace)
 	}
 	target, err := d.get(ctx, c.Namespace, c.Spec.TargetRef.Name)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if target == nil {
-		return errors.New(targetNotFound(c).Message)
+		return false, errors.New(targetNotFound(c).Message)
 	}
-	primary, err := d.get(ctx, c.Namespace, PrimaryName(c))
+	primary, err := read(ctx, c.Namespace, PrimaryName(c))
 	if err != nil {
-		return err
+		return false, err
 	}
 	if primary == nil && c.HasOwnPrimary() {
-		return errMissing(c)
+		return false, errMissing(c)
 	}
 	if primary == nil {
-		return d.createPrimary(ctx, c, target, revision)
+		return true, d.createPrimary(ctx, c, target, revision)
 	}
 	return d.updatePrimary(ctx, c, target, primary, revision)
 }
 
 func (d *deployment) createPrimary(ctx context.Context, c *v1beta1.Canary, target *unstructured.Unstructured,
 	revision rollout.Revision) error {
-	stored, err := d.history().storedRevision(ctx, c, revision)
+	past, err := d.history().load(ctx, c)
 	if err != nil {
 		return fmt.Errorf("createPrimary%s failed: %w", d.kind, err)
 	}
+	stored := past.target(c, revision)
 	src, err := d.sourceOf(c, target, revision)
 	switch {
 	case errors.Is(err, ErrMoved) && stored != nil:
@@ -89,7 +103,7 @@ func (d *deployment) createPrimary(ctx context.Context, c *v1beta1.Canary, targe
 	} else if stored != nil {
 		src.replicas = intAt(stored.Object, 1, "spec", "replicas")
 	}
-	copies := configCopies{d.client, d.options}
+	copies := d.copies()
 	if wasPromoted(c, revision) {
 		src.names, err = copies.present(ctx, c, revision)
 	} else {
@@ -98,7 +112,7 @@ func (d *deployment) createPrimary(ctx context.Context, c *v1beta1.Canary, targe
 	if err != nil {
 		return fmt.Errorf("createPrimary%s failed: CreatePrimaryConfigs failed: %w", d.kind, err)
 	}
-	if err := d.history().storeRevision(ctx, c, src); err != nil {
+	if err := d.history().storeAfter(ctx, c, src, past); err != nil {
 		return fmt.Errorf("createPrimary%s failed: %w", d.kind, err)
 	}
 	wanted, err := d.newPrimary(c, src)
@@ -130,9 +144,9 @@ func wasPromoted(c *v1beta1.Canary, revision rollout.Revision) bool {
 }
 
 func (d *deployment) updatePrimary(ctx context.Context, c *v1beta1.Canary, target, primary *unstructured.Unstructured,
-	revision rollout.Revision) error {
-	failed := func(err error) error {
-		return fmt.Errorf("updating %s %s.%s template spec failed: %w", d.noun(), PrimaryName(c), c.Namespace, err)
+	revision rollout.Revision) (wrote bool, err error) {
+	failed := func(err error) (bool, error) {
+		return false, fmt.Errorf("updating %s %s.%s template spec failed: %w", d.noun(), PrimaryName(c), c.Namespace, err)
 	}
 	src, err := d.sourceOf(c, target, revision)
 	if err != nil {
@@ -141,7 +155,7 @@ func (d *deployment) updatePrimary(ctx context.Context, c *v1beta1.Canary, targe
 	if problem := checkPrimary(c, primary, src.selector); problem != nil {
 		return failed(errors.New(problem.Message))
 	}
-	if src.names, err = (configCopies{d.client, d.options}).ensure(ctx, c, revision); err != nil {
+	if src.names, err = d.copies().ensure(ctx, c, revision); err != nil {
 		return failed(fmt.Errorf("CreatePrimaryConfigs failed: %w", err))
 	}
 	next, err := d.nextPrimary(c, src, primary)
@@ -149,7 +163,7 @@ func (d *deployment) updatePrimary(ctx context.Context, c *v1beta1.Canary, targe
 		return failed(err)
 	}
 	if reflect.DeepEqual(withoutNulls(next.Object), withoutNulls(primary.Object)) {
-		return nil
+		return false, nil
 	}
 	if err := d.history().storeRevision(ctx, c, src); err != nil {
 		return failed(err)
@@ -159,7 +173,7 @@ func (d *deployment) updatePrimary(ctx context.Context, c *v1beta1.Canary, targe
 	if err != nil {
 		return failed(err)
 	}
-	return d.confirmRecord(ctx, c, updated)
+	return true, d.confirmRecord(ctx, c, updated)
 }
 
 // checkUpdatable tells of a primary that can't become a copy because its selector can't be changed.
@@ -201,10 +215,14 @@ func (d *deployment) confirmRecord(ctx context.Context, c *v1beta1.Canary, store
 	return d.patch(ctx, c, stored.GetName(), patch)
 }
 
-// ScaleUp implements Target.
+// ScaleUp implements Target. That the target has no pods is taken from the cache: the patch makes sure of it.
 func (d *deployment) ScaleUp(ctx context.Context, c *v1beta1.Canary) error {
 	name := c.Spec.TargetRef.Name
-	target, err := d.get(ctx, c.Namespace, name)
+	target, err := d.cached(ctx, c.Namespace, name)
+	known := err == nil && target != nil && d.live != nil && intAt(target.Object, 1, "spec", "replicas") == 0
+	if !known {
+		target, err = d.get(ctx, c.Namespace, name)
+	}
 	if err != nil {
 		return fmt.Errorf("scaling up %s.%s failed: %w", name, c.Namespace, err)
 	}
@@ -221,10 +239,31 @@ func (d *deployment) ScaleUp(ctx context.Context, c *v1beta1.Canary) error {
 	if err != nil {
 		return fmt.Errorf("scaling up %s.%s failed: %w", name, c.Namespace, err)
 	}
-	if err := d.scale(ctx, c, replicas); err != nil {
+	if err := d.scaleFromZero(ctx, c, replicas); err != nil {
 		return fmt.Errorf("scaling up %s.%s to %d failed: %w", name, c.Namespace, replicas, err)
 	}
 	return nil
+}
+
+// scaleFromZero gives a target pods unless somebody else has done so meanwhile.
+func (d *deployment) scaleFromZero(ctx context.Context, c *v1beta1.Canary, replicas int64) error {
+	patch, err := json.Marshal([]any{
+		map[string]any{"op": "test", "path": "/spec/replicas", "value": 0},
+		map[string]any{"op": "replace", "path": "/spec/replicas", "value": replicas},
+	})
+	if err != nil {
+		return err
+	}
+	name := c.Spec.TargetRef.Name
+	if err = d.send(ctx, c, name, types.JSONPatchType, patch); !apierrors.IsInvalid(err) {
+		return err
+	}
+	// A failed test is answered with the same code as any other invalid patch: the server says which of the two it is.
+	target, unread := d.get(ctx, c.Namespace, name)
+	if unread != nil || target != nil && intAt(target.Object, 1, "spec", "replicas") > 0 {
+		return unread
+	}
+	return err
 }
 
 // replicasFromZero is how many pods a target without any gets: the least number that its autoscaler wants, or as many as
@@ -233,7 +272,7 @@ func (d *deployment) replicasFromZero(ctx context.Context, c *v1beta1.Canary) (i
 	if c.Spec.AutoscalerRef != nil {
 		return minReplicas(ctx, d.client, c)
 	}
-	primary, err := d.get(ctx, c.Namespace, PrimaryName(c))
+	primary, err := d.cached(ctx, c.Namespace, PrimaryName(c))
 	if err != nil || primary == nil {
 		return 1, err
 	}
@@ -261,7 +300,11 @@ func (d *deployment) patch(ctx context.Context, c *v1beta1.Canary, name string, 
 	if err != nil {
 		return fmt.Errorf("%s %s.%s patch: %w", d.noun(), name, c.Namespace, err)
 	}
-	if _, err := d.workloads(c).Patch(ctx, name, types.MergePatchType, data, metav1.PatchOptions{}); err != nil {
+	return d.send(ctx, c, name, types.MergePatchType, data)
+}
+
+func (d *deployment) send(ctx context.Context, c *v1beta1.Canary, name string, kind types.PatchType, data []byte) error {
+	if _, err := d.workloads(c).Patch(ctx, name, kind, data, metav1.PatchOptions{}); err != nil {
 		return fmt.Errorf("%s %s.%s patch error: %w", d.noun(), name, c.Namespace, err)
 	}
 	return nil
@@ -272,6 +315,20 @@ func (d *deployment) workloads(c *v1beta1.Canary) dynamic.ResourceInterface {
 }
 
 func (d *deployment) history() history { return history{d.client} }
+
+func (d *deployment) copies() configCopies { return configCopies{d.client, d.live, d.options} }
+
+// cached returns a workload as the cache has it, nil if it has none. Without a cache it reads from the server.
+func (d *deployment) cached(ctx context.Context, namespace, name string) (*unstructured.Unstructured, error) {
+	if d.live == nil {
+		return d.get(ctx, namespace, name)
+	}
+	obj, err := d.live.Get(d.ref(namespace, name))
+	if err != nil {
+		return d.get(ctx, namespace, name)
+	}
+	return obj, nil
+}
 
 // get reads a workload from the server, nil if there is none.
 func (d *deployment) get(ctx context.Context, namespace, name string) (*unstructured.Unstructured, error) {

@@ -1,0 +1,60 @@
+package controller
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+)
+
+// What it takes to get a Canary ready, and to roll out one revision, by verb and resource. More is a regression; docs/performance.md
+// says what each call is for.
+func TestCallsOfACanary(t *testing.T) { synctest.Test(t, testCallsOfACanary) }
+
+func testCallsOfACanary(t *testing.T) {
+	canary := canaryFor("podinfo")
+	canary.Object["spec"].(map[string]any)["analysis"] = map[string]any{"interval": "10s", "threshold": int64(1), "iterations": int64(5)}
+	a := newAPI(t, readingSettings("podinfo"), settings(), canary)
+	l := newLoop(t, a, 1).trackConfigs().start()
+	for _, stage := range []struct {
+		end  v1beta1.CanaryPhase
+		want map[string]int
+	}{
+		{v1beta1.CanaryPhaseInitialized, map[string]int{
+			"create configmaps": 1, "create controllerrevisions": 1, "create deployments": 1, "create events": 2, "create services": 3,
+			"get configmaps": 1, "get deployments": 1, "list controllerrevisions": 1, "patch deployments": 1, "update canaries/status": 6,
+		}},
+		{v1beta1.CanaryPhaseSucceeded, map[string]int{
+			"create controllerrevisions": 1, "create events": 11, "get deployments": 1, "list controllerrevisions": 1,
+			"patch deployments": 2, "update canaries/status": 14, "update deployments": 1,
+		}},
+	} {
+		l.untilPhase("podinfo", stage.end)
+		l.atRest("podinfo")
+		l.untilIdle()
+		if diff := cmp.Diff(stage.want, l.counted()); diff != "" {
+			t.Errorf("until %s (-want +got):\n%s", stage.end, diff)
+		}
+		a.edit(deploymentResource, "podinfo", "podinfo:2", "spec", "template", "metadata", "annotations", "image")
+	}
+}
+
+// counted counts the calls since the last time, without those of informers.
+func (l *loop) counted() map[string]int {
+	counts := map[string]int{}
+	for _, action := range slices.Concat(l.api.client.Actions(), l.kube.Actions()) {
+		resource := action.GetResource().Resource
+		if verb := action.GetVerb(); verb != "watch" && (verb != "list" || resource == "controllerrevisions") {
+			if sub := action.GetSubresource(); sub != "" {
+				resource += "/" + sub
+			}
+			counts[verb+" "+resource]++
+		}
+	}
+	l.api.client.ClearActions()
+	l.kube.ClearActions()
+	return counts
+}
