@@ -93,13 +93,13 @@ test-memory: $(TESTBED) ## Fill the caches from API servers with many large Secr
 
 N ?= 200
 
-# Flags for the operator come after PERF_ARGS and two dashes.
+# PERF_ARGS are flags of hack/perf and, after two dashes, of the operator.
 perf: $(TESTBED) bin/flagger ## Measure calls, time, processor and memory for N Canaries at once (default 200), on simulated pods
 	$(SHARED) go build -o bin/perf ./hack/perf
 	$(TESTBED) build controlplane
 	$(TESTBED) run --name perf -- sh -c ' \
 	  kubectl apply --server-side -f artifacts/flagger/crd.yaml -f "$$0/config/crd/standard/gateway.networking.k8s.io_httproutes.yaml" && \
-	  kubectl wait --for=condition=Established crd --all && exec bin/perf -n $(N) -out bin/perf.json $(PERF_ARGS)' \
+	  kubectl wait --for=condition=Established crd --all && exec bin/perf -n $(N) -counts hack/perf/counts.json -out bin/perf.json $(PERF_ARGS)' \
 	  "$$(go list -m -f '{{.Dir}}' sigs.k8s.io/gateway-api)"
 
 test-testbed: ## Run the tests of the testbed itself, and the built-in queries in the engine of its Prometheus
