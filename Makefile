@@ -176,8 +176,9 @@ e2e-istio: $(TESTBED) ## Through istiod and Envoy the same: by the ingress gatew
 test-backends: ## Metric back-ends against their servers: Graphite, from packages of Debian, and InfluxDB
 	hack/backends/test.sh
 
-e2e-contour: $(TESTBED) ## Through Contour and Envoy: shares, A/B, metrics, whole lives, and an operator that is killed
+e2e-contour: $(TESTBED) ## Through Contour and Envoy: shares, A/B, metrics, whole lives, an operator that is killed, and the tutorial
 	$(call through,contour,contour,$(THROUGH))
+	$(call through,contour,contour,TestTutorial,--image 'flagger/flagger-loadtester:*=@loadtester')
 
 e2e-skipper: $(TESTBED) ## Through Skipper: the same
 	$(call through,skipper,skipper,$(THROUGH))

@@ -2,11 +2,9 @@ package e2e
 
 import (
 	"context"
-	"net/http"
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -84,7 +82,8 @@ func (t *team) liveAsPublished(file string) {
 	t.publish(example(t.T, "podinfo.yaml"), strings.ReplaceAll(example(t.T, file), "(?!.*Chrome)", ""))
 	published := example(t.T, "events.txt")
 	promotion, rollback := section(published, "APISIX, promotion"), section(published, "Istio, rollback by latency")
-	t.askAsInsider()
+	// As the A/B test wants them.
+	t.keepAsking("http://10.96.0.80/", "app.istio.example.com", headers("Cookie: type=insider"))
 	l := &loaded{team: t}
 	c := l.roll(v1beta1.CanaryPhaseSucceeded, func() { t.ship(soundExample) }, nil)
 	t.tells(t.events(), forStrategy(c, promotion))
@@ -96,8 +95,8 @@ func (t *team) liveAsPublished(file string) {
 	}
 }
 
-// publish applies what somebody published, with another time between two checks.
-func (t *team) publish(application, canary string) {
+// ownNamespace makes the namespace of the team, to the end of the test.
+func (t *team) ownNamespace() {
 	t.Helper()
 	namespaces := t.kube.CoreV1().Namespaces()
 	_, err := namespaces.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: t.ns}}, metav1.CreateOptions{})
@@ -115,6 +114,12 @@ func (t *team) publish(application, canary string) {
 			return false, err
 		}))
 	})
+}
+
+// publish applies what somebody published, with another time between two checks.
+func (t *team) publish(application, canary string) {
+	t.Helper()
+	t.ownNamespace()
 	t.put(application)
 	t.put(gatewayOfExamples)
 	t.available("podinfo")
@@ -125,26 +130,6 @@ func (t *team) publish(application, canary string) {
 		for _, a := range []*v1beta1.CanaryAnalysis{s.Analysis, s.CanaryAnalysis} {
 			if a != nil {
 				a.Interval = "10s"
-			}
-		}
-	})
-}
-
-// askAsInsider sends requests by the gateway, as the A/B test wants them, to the end of the test.
-func (t *team) askAsInsider() {
-	ctx, cancel := context.WithCancel(t.Context())
-	var done sync.WaitGroup
-	t.Cleanup(func() { cancel(); done.Wait() })
-	done.Go(func() {
-		due := time.NewTicker(100 * time.Millisecond)
-		defer due.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-due.C:
-				// Some versions fail, and that is what the Canary is to find out.
-				_, _ = fetch(http.DefaultClient, "http://10.96.0.80/", "app.istio.example.com", headers("Cookie: type=insider"))
 			}
 		}
 	})
