@@ -70,9 +70,9 @@ func deploymentStopping(d *unstructured.Unstructured) bool {
 
 func scaledToZero(left int64) string {
 	if left == 0 {
-		return "scaled to zero"
+		return "waiting for rollout to finish: scaled to zero"
 	}
-	return fmt.Sprintf("scaled to zero, %d old replicas are pending termination", left)
+	return fmt.Sprintf("waiting for rollout to finish: scaled to zero, %d old replicas are pending termination", left)
 }
 
 func waiting(reason string) rollout.Health {

@@ -315,7 +315,7 @@ func (l *life) compareStories(tt *testing.T, calm *life) {
 			same = append(same, message)
 		case strings.Contains(message, " the resource "):
 			// A list and a watch fail with the same words.
-		case !strings.HasSuffix(message, "not ready: scaled to zero"):
+		case !strings.HasSuffix(message, "not ready: waiting for rollout to finish: scaled to zero"):
 			more = append(more, message)
 		}
 	}
