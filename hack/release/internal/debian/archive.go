@@ -166,7 +166,7 @@ func (a *Archive) Resolve(names, architectures []string) ([]Package, error) {
 					found = append(found, name+":"+architecture)
 				}
 			}
-			if wanted = nil; len(found) == 0 {
+			if len(found) == 0 {
 				break
 			}
 			out, err := a.apt(a.dir, "apt-cache", append([]string{"show", "--no-all-versions"}, found...)...)

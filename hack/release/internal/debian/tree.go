@@ -76,7 +76,7 @@ func unpack(t rootfs.Tree, content []byte) error {
 	archive := tar.NewReader(bytes.NewReader(content))
 	for {
 		header, err := archive.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {

@@ -1,8 +1,11 @@
 package oci
 
 import (
+	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -12,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
 	"flagger.app/flagger/hack/release/internal/jail"
@@ -93,6 +97,24 @@ func TestSameCommitIsTheSameArchive(t *testing.T) {
 	if !bytes.Equal(first, second) {
 		t.Error("two archives of the same differ")
 	}
+	ofTheCommit(t, bytes.NewReader(first))
+}
+
+// ofTheCommit fails if something in an archive is of another time than the commit: two builds within a second would not show it.
+func ofTheCommit(t *testing.T, r io.Reader) {
+	t.Helper()
+	for archive, n := tar.NewReader(r), 0; ; n++ {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) && n > 0 {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if header.ModTime.Unix() != 1700000000 {
+			t.Errorf("%s is of %s", header.Name, header.ModTime)
+		}
+	}
 }
 
 // The archive is what registries and nodes take: one image for both architectures, each with the account, the start and the labels.
@@ -139,6 +161,9 @@ func TestArchive(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			layers := mutate.Extract(built)
+			ofTheCommit(t, layers)
+			_ = layers.Close()
 			if file.Architecture != architecture || file.OS != "linux" || file.Config.User != image.User() || file.Config.Entrypoint[0] != image.Binary() {
 				t.Errorf("%s for %s: %+v", image.Name, architecture, file)
 			}

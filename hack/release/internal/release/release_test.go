@@ -163,6 +163,13 @@ func TestPackedAnew(t *testing.T) {
 	if copies[0] != copies[1] {
 		t.Error("two copies differ")
 	}
+	plain, err := gzip.NewReader(strings.NewReader(copies[0]))
+	must(t, err)
+	header, err := tar.NewReader(plain).Next()
+	must(t, err)
+	if !header.ModTime.Equal(time.Unix(1700000000, 0)) || !plain.ModTime.IsZero() {
+		t.Errorf("%s is of %s, its archive of %s", header.Name, header.ModTime, plain.ModTime)
+	}
 }
 
 // The list is what sha256sum -c takes, and a difference is told by the name of the file.
