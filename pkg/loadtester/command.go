@@ -2,7 +2,6 @@ package loadtester
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,22 +10,12 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"k8s.io/utils/clock"
 )
 
 // straggling is how long the output of a command may stay open after its processes were killed. What left the process group, and
 // keeps it open, would be waited for otherwise.
 const straggling = time.Second
-
-// adoptOrphans makes the kernel give this process the children of the commands that it started when these end before them. It can
-// wait for them then; as the first process of a container it has to, or dead ones pile up.
-func adoptOrphans() error {
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("prctl PR_SET_CHILD_SUBREAPER: %w", err)
-	}
-	return nil
-}
 
 // command is a program with its arguments. It runs in a process group of its own, with all that it starts.
 type command struct {
@@ -63,7 +52,8 @@ func (c *command) run(ctx context.Context) (written string, rest <-chan struct{}
 	}()
 	err = process.Wait()
 	go func() {
-		group.wait()
+		group.wait(c.clock)
+		group.ended()
 		stop()
 		close(gone)
 	}()
@@ -86,7 +76,7 @@ func (c *command) drain(ctx context.Context, read <-chan struct{}) {
 	}
 }
 
-// group is a process group whose processes are children of this process, or become that when their parents end.
+// group is a process group. On Linux its processes are children of this process, or become that when their parents end.
 type group struct {
 	id   int
 	mu   sync.Mutex
@@ -103,14 +93,8 @@ func (g *group) kill() {
 	}
 }
 
-// wait returns when all processes of the group have ended but the first, for which its starter waits.
-func (g *group) wait() {
-	for {
-		_, err := syscall.Wait4(-g.id, nil, 0, nil)
-		if err != nil && !errors.Is(err, syscall.EINTR) {
-			break
-		}
-	}
+// ended notes that the group is gone.
+func (g *group) ended() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.gone = true
