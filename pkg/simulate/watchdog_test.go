@@ -31,8 +31,12 @@ func watch(w *World) {
 		if w.spins() {
 			return
 		}
-		passes, calls, again := w.passes, w.calls, tries(interval)
+		passes, calls, again, before := w.passes, w.calls, tries(interval), w.progress()
 		w.Run(interval)
+		if w.progress() != before {
+			// A deadline came, and what follows it is tried from the shortest pause on.
+			again += tries(2 * maxPause)
+		}
 		if n := w.passes - passes; n > maxIdlePasses+again {
 			w.violate(6, "%d passes in an interval of %s in which nothing happens, phase %s", n, interval, w.Status().Phase)
 		}
