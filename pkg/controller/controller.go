@@ -271,6 +271,16 @@ func (c *Controller) memoryOf(key string, canary *v1beta1.Canary) *memory {
 	return m
 }
 
+// lastSeen is a Canary as the last pass has seen it, nil before the first.
+func (c *Controller) lastSeen(key string) *v1beta1.Canary {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m, ok := c.known[key]; ok {
+		return m.canary
+	}
+	return nil
+}
+
 // forget drops everything about a Canary that is gone.
 func (c *Controller) forget(key string) {
 	c.mu.Lock()

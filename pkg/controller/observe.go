@@ -50,7 +50,7 @@ type view struct {
 // Whatever is wrong with the Canary or could not be read is a fact as well; an error means that there is nothing to decide
 // on.
 func (c *Controller) observe(key string) (*view, error) {
-	canary, object, err := c.canaries.Get(key)
+	canary, object, err := c.canaries.Get(key, c.lastSeen(key))
 	if err != nil || canary == nil {
 		return nil, err
 	}

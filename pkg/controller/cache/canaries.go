@@ -78,11 +78,15 @@ func indexWorkloads(item any) ([]string, error) {
 }
 
 // Get returns the newest known state of a Canary, nil if it does not exist. An object that does not fit our types comes
-// with an error of type UndecodableError.
-func (s *Canaries) Get(key string) (*v1beta1.Canary, *unstructured.Unstructured, error) {
+// with an error of type UndecodableError. What an earlier call has returned, nil for nothing, is returned once more if the Canary
+// is still at that version: most passes come of other objects. So nobody may change it.
+func (s *Canaries) Get(key string, earlier *v1beta1.Canary) (*v1beta1.Canary, *unstructured.Unstructured, error) {
 	u, err := s.Object(key)
 	if err != nil || u == nil {
 		return nil, nil, err
+	}
+	if earlier != nil && earlier.UID == u.GetUID() && earlier.ResourceVersion != "" && earlier.ResourceVersion == u.GetResourceVersion() {
+		return earlier, u, nil
 	}
 	c, err := Decode(u)
 	return c, u, err

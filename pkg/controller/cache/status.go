@@ -25,6 +25,10 @@ var ErrOutdatedCRD = errors.New("the CRD canaries.flagger.app is older than this
 
 // StatusDiffers compares the statuses as the API server would store them.
 func StatusDiffers(old, next *v1beta1.CanaryStatus) (bool, error) {
+	// So it is in almost every pass.
+	if equality.Semantic.DeepEqual(old, next) {
+		return false, nil
+	}
 	data, err := json.Marshal(next)
 	if err != nil {
 		return false, err
@@ -104,7 +108,7 @@ func (s *Canaries) resource(u *unstructured.Unstructured) dynamic.ResourceInterf
 // SetFinalizer adds or removes our finalizer; those of others stay. It fails with a conflict if somebody else has changed the
 // Canary since it was last seen.
 func (s *Canaries) SetFinalizer(ctx context.Context, key string, uid types.UID, present bool) error {
-	_, u, err := s.Get(key)
+	u, err := s.Object(key)
 	if u == nil || u.GetUID() != uid {
 		return err
 	}
