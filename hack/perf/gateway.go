@@ -9,13 +9,12 @@ import (
 	"strings"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/dynamic/dynamicinformer"
-	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
@@ -30,35 +29,11 @@ type gateway struct {
 // run accepts routes until ctx ends. It returns once it has begun.
 func (g *gateway) run(ctx context.Context) error {
 	factory := dynamicinformer.NewDynamicSharedInformerFactory(g.client, 0)
-	routes := factory.ForResource(gatewayv1.SchemeGroupVersion.WithResource("httproutes")).Informer()
-	due := make(chan *unstructured.Unstructured, 1<<16)
-	offer := func(item any) {
-		if route, ok := item.(*unstructured.Unstructured); ok {
-			due <- route
-		}
-	}
-	if _, err := routes.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: offer, UpdateFunc: func(_, item any) { offer(item) }}); err != nil {
-		return err
-	}
-	for range hands {
-		go func() {
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case route := <-due:
-					if err := g.accept(ctx, route); err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil {
-						g.log(fmt.Errorf("route %s: %w", route.GetName(), err))
-					}
-				}
-			}
-		}()
-	}
-	factory.Start(ctx.Done())
-	if !cache.WaitForCacheSync(ctx.Done(), routes.HasSynced) {
-		return ctx.Err()
-	}
-	return nil
+	return follow(ctx, factory.ForResource(httpRoutes()).Informer(), g.log, g.accept)
+}
+
+func httpRoutes() schema.GroupVersionResource {
+	return schema.GroupVersionResource{Group: gatewayv1.GroupName, Version: gatewayv1.GroupVersion.Version, Resource: "httproutes"}
 }
 
 // accept reports on the present generation of a route, for all its parents.
@@ -95,9 +70,12 @@ func (g *gateway) accept(ctx context.Context, route *unstructured.Unstructured) 
 	if err != nil {
 		return err
 	}
-	_, err = g.client.Resource(gatewayv1.SchemeGroupVersion.WithResource("httproutes")).Namespace(route.GetNamespace()).
+	_, err = g.client.Resource(httpRoutes()).Namespace(route.GetNamespace()).
 		Patch(ctx, route.GetName(), types.MergePatchType, raw, metav1.PatchOptions{}, "status")
-	return err
+	if err != nil {
+		return fmt.Errorf("route %s: %w", route.GetName(), err)
+	}
+	return nil
 }
 
 // prometheus says that all requests succeed within 100 ms, and answers the question whether it is there.

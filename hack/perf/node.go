@@ -9,14 +9,12 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 )
@@ -75,35 +73,7 @@ func (n *node) follow(ctx context.Context) error {
 	factory := informers.NewSharedInformerFactoryWithOptions(n.kube, 0, informers.WithTweakListOptions(func(o *metav1.ListOptions) {
 		o.FieldSelector = fields.OneTermEqualSelector("spec.nodeName", nodeName).String()
 	}))
-	pods := factory.Core().V1().Pods().Informer()
-	due := make(chan *corev1.Pod, 1<<16)
-	offer := func(item any) {
-		if pod, ok := item.(*corev1.Pod); ok {
-			due <- pod
-		}
-	}
-	if _, err := pods.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: offer, UpdateFunc: func(_, item any) { offer(item) }}); err != nil {
-		return err
-	}
-	for range hands {
-		go func() {
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case pod := <-due:
-					if err := n.play(ctx, pod); err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil {
-						n.log(fmt.Errorf("pod %s: %w", pod.Name, err))
-					}
-				}
-			}
-		}()
-	}
-	factory.StartWithContext(ctx)
-	if !cache.WaitForCacheSync(ctx.Done(), pods.HasSynced) {
-		return ctx.Err()
-	}
-	return nil
+	return follow(ctx, factory.Core().V1().Pods().Informer(), n.log, n.play)
 }
 
 // play does what a kubelet would do with a pod that never fails.
@@ -120,8 +90,10 @@ func (n *node) play(ctx context.Context, pod *corev1.Pod) error {
 	if err != nil {
 		return err
 	}
-	_, err = n.kube.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, raw, metav1.PatchOptions{}, "status")
-	return err
+	if _, err = n.kube.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, raw, metav1.PatchOptions{}, "status"); err != nil {
+		return fmt.Errorf("pod %s: %w", pod.Name, err)
+	}
+	return nil
 }
 
 func (n *node) running(pod *corev1.Pod) corev1.PodStatus {
