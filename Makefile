@@ -182,6 +182,7 @@ e2e-contour: $(TESTBED) ## Through Contour and Envoy: shares, A/B, metrics, whol
 
 e2e-skipper: $(TESTBED) ## Through Skipper: the same
 	$(call through,skipper,skipper,$(THROUGH))
+	$(call through,skipper,skipper,TestTutorial,--image 'flagger/flagger-loadtester:*=@loadtester')
 
 e2e-apisix: $(TESTBED) ## Follow what the ingress controller of APISIX tells a gateway, through whole rollouts
 	-go mod download github.com/apache/apisix-ingress-controller@v1.8.4

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -55,8 +56,8 @@ func (p tutorial) gateway() string {
 func TestTutorial(tt *testing.T) {
 	needsBed(tt)
 	plane := planeUnderTest(tt)
-	if plane == nil || plane.name != "contour" {
-		tt.Skip("run make e2e-contour")
+	if plane == nil || !slices.Contains([]string{"contour", "skipper"}, plane.name) {
+		tt.Skip("run make e2e-contour or e2e-skipper")
 	}
 	b, err := shared()
 	if err != nil {
@@ -65,7 +66,7 @@ func TestTutorial(tt *testing.T) {
 	t := &team{T: tt, bed: b, ns: "test"}
 	page := readTutorial(tt, plane.name)
 	t.ownNamespace()
-	t.operate("-mesh-provider", plane.provider)
+	t.operate("-mesh-provider", plane.provider, "-route-propagation-delay", "5s")
 	t.expose(page.gateway(), plane.address)
 	for _, file := range []string{"podinfo/deployment", "podinfo/hpa", "tester/deployment", "tester/service"} {
 		manifest, err := os.ReadFile(filepath.Join(os.Getenv("ROOT"), "kustomize", file+".yaml"))
@@ -98,10 +99,14 @@ func (t *team) restart() {
 	t.must(err)
 }
 
-// expose has a name of a Service lead to an address.
+// expose has a name of a Service lead to an address, unless there is one already.
 func (t *team) expose(service, address string) {
 	t.Helper()
 	name, namespace, _ := strings.Cut(service, ".")
+	if _, err := t.kube.CoreV1().Services(namespace).Get(t.Context(), name, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.must(err)
+		return
+	}
 	ip, port, err := net.SplitHostPort(address)
 	t.must(err)
 	_, err = t.kube.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
