@@ -48,7 +48,6 @@ func labels(image rootfs.Image, r Release) map[string]string {
 		"org.opencontainers.image.version":     r.Version,
 		"org.opencontainers.image.revision":    r.Revision,
 		"org.opencontainers.image.created":     r.Created.UTC().Format(time.RFC3339),
-		"org.opencontainers.image.licenses":    "Apache-2.0",
 	}
 }
 
