@@ -201,6 +201,7 @@ e2e-gatewayapi: $(TESTBED) ## Through the Gateway API on Contour and Envoy
 
 e2e-traefik: $(TESTBED) ## Through Traefik, by its own routes and by the Gateway API
 	$(call through,traefik,traefik,TestDataPlane)
+	$(call through,traefik,traefik,TestTutorial,--image 'flagger/flagger-loadtester:*=@loadtester')
 	$(call through,traefik-gatewayapi,traefik,TestDataPlane)
 
 cover: ## Fail when the pure packages are covered by less than 95 %
