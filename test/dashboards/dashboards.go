@@ -85,18 +85,19 @@ func Read(root string) (map[string]Dashboard, error) {
 	return all, nil
 }
 
-// interval is what Grafana would make of $__rate_interval for scrapes that are 15 seconds apart.
-const interval = "1m"
+// Interval is the name of the variable that the reader does not choose: the window of rates. Default: 1m, which is what Grafana makes of it
+// for scrapes that are 15 seconds apart.
+const Interval = "__rate_interval"
 
 // Fill puts values of variables into a query.
 func Fill(query string, values map[string]string) string {
 	return variable.ReplaceAllStringFunc(query, func(found string) string {
 		name := strings.Trim(found, "${}")
-		if name == "__rate_interval" {
-			return interval
-		}
 		if value, ok := values[name]; ok {
 			return value
+		}
+		if name == Interval {
+			return "1m"
 		}
 		// It may be a group of label_replace.
 		return found

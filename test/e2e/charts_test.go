@@ -165,11 +165,9 @@ func TestAccountOfTheChart(tt *testing.T) {
 	}
 }
 
-// TestChartRuns has pods of the chart do all of it: two operators, of which one acts, and a Prometheus that sees the pods of the
-// application.
-func TestChartRuns(tt *testing.T) {
-	tt.Parallel()
-	t := newTeam(tt)
+// install has pods of the chart run: two operators, of which one acts, and a Prometheus.
+func (t *team) install() {
+	t.Helper()
 	mapper := t.mapper()
 	for _, u := range t.installed("flagger/*.yaml")["flagger/pod"] {
 		raw, err := yaml.Marshal(u.Object)
@@ -187,9 +185,21 @@ func TestChartRuns(tt *testing.T) {
 			return ready == wanted
 		})
 	}
-	t.apply(strings.Replace(podinfo(1), "metadata: {labels: {app: podinfo}}", `metadata:
-      labels: {app: podinfo}
-      annotations: {prometheus.io/scrape: "true", prometheus.io/port: "9898"}`, 1))
+}
+
+// scraped has Prometheus scrape the pods of podinfo.
+func scraped(manifest string) string {
+	return strings.Replace(manifest, "    metadata: {labels: {app: podinfo}}",
+		`    metadata: {labels: {app: podinfo}, annotations: {prometheus.io/scrape: "true", prometheus.io/port: "9898"}}`, 1)
+}
+
+// TestChartRuns has pods of the chart do all of it: two operators, of which one acts, and a Prometheus that sees the pods of the
+// application.
+func TestChartRuns(tt *testing.T) {
+	tt.Parallel()
+	t := newTeam(tt)
+	t.install()
+	t.apply(scraped(podinfo(1)))
 	t.apply(`
 apiVersion: flagger.app/v1beta1
 kind: MetricTemplate

@@ -33,8 +33,7 @@ func newLoaded(tt *testing.T, replicas int) *loaded {
 	tt.Helper()
 	t := newTeam(tt)
 	l := &loaded{team: t, gatekeeper: t.gatekeeper(), replicas: int32(replicas), plane: planeUnderTest(tt), host: planeUnderTest(tt).hostOf(t.ns)}
-	t.apply(strings.Replace(podinfo(replicas), "    metadata: {labels: {app: podinfo}}",
-		`    metadata: {labels: {app: podinfo}, annotations: {prometheus.io/scrape: "true", prometheus.io/port: "9898"}}`, 1))
+	t.apply(scraped(podinfo(replicas)))
 	t.available("podinfo")
 	return l
 }
