@@ -57,31 +57,27 @@ func (p *pass) readiness() readiness {
 	if healthy := condition(p.next, v1beta1.HealthyType); healthy != nil && healthy.Status == corev1.ConditionFalse {
 		trouble = ProblemReason(healthy.Reason)
 	}
-	switch trouble {
-	case ReasonInvalidSpec, ReasonDuplicateTarget:
+	atRest := p.next.Phase == v1beta1.CanaryPhaseInitialized || p.next.Phase == v1beta1.CanaryPhaseSucceeded
+	switch {
+	case trouble == ReasonInvalidSpec || trouble == ReasonDuplicateTarget:
 		// Time does not mend it.
 		return readiness{ready: corev1.ConditionFalse, stalled: true, troubled: true}
-	}
-	switch p.next.Phase {
-	case v1beta1.CanaryPhaseFailed:
+	case p.next.Phase == v1beta1.CanaryPhaseFailed:
 		return readiness{ready: corev1.ConditionFalse, stalled: true}
-	case v1beta1.CanaryPhaseInitialized, v1beta1.CanaryPhaseSucceeded:
-		if heldBack(trouble) {
-			return readiness{ready: corev1.ConditionFalse, reconciling: true, troubled: true}
-		}
+	case atRest && slices.Contains(heldBack(), trouble):
+		return readiness{ready: corev1.ConditionFalse, reconciling: true, troubled: true}
+	case atRest:
 		return readiness{ready: corev1.ConditionTrue}
 	}
 	return readiness{ready: corev1.ConditionUnknown, reconciling: true, troubled: trouble != ReasonHealthy && trouble != ReasonSuspended}
 }
 
-// heldBack is whether a trouble keeps a Canary at rest from what was asked for. The others are told and change nothing.
-func heldBack(trouble ProblemReason) bool {
-	switch trouble {
-	case ReasonTargetNotFound, ReasonReadFailed, ReasonApplyFailed, ReasonPrimaryNotReady, ReasonRoutesNotSettled, ReasonWaitingForTurn,
-		ReasonNoReadyCapacity, ReasonInternalError, ReasonContended, ReasonConfigNotFound, ReasonScalerNotFound, ReasonTargetPaused:
-		return true
+// heldBack are the troubles that keep a Canary at rest from what was asked for. The others are told and change nothing.
+func heldBack() []ProblemReason {
+	return []ProblemReason{
+		ReasonTargetNotFound, ReasonReadFailed, ReasonApplyFailed, ReasonPrimaryNotReady, ReasonRoutesNotSettled, ReasonWaitingForTurn,
+		ReasonNoReadyCapacity, ReasonInternalError, ReasonContended, ReasonConfigNotFound, ReasonScalerNotFound, ReasonTargetPaused,
 	}
-	return false
 }
 
 // dropConditions removes what nobody asks for any more.

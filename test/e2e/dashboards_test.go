@@ -136,8 +136,11 @@ func (s *screen) ask(ctx context.Context, query string) (labels []map[string]str
 			}
 		}
 	}
-	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || answer.Error != "" {
-		return nil, nil, fmt.Errorf("%s: %s: %v", query, answer.Error, err)
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", query, err)
+	}
+	if answer.Error != "" {
+		return nil, nil, fmt.Errorf("%s: %s", query, answer.Error)
 	}
 	for _, one := range answer.Data.Result {
 		labels, numbers = append(labels, one.Metric), append(numbers, fmt.Sprint(one.Value[1]))
