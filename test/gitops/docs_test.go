@@ -128,19 +128,19 @@ func TestHealthForArgoCD(t *testing.T) {
 		status          map[string]any
 		health, message string
 	}{
-		"nobody has seen it":        {nil, "Progressing", "the operator has not seen it yet"},
-		"an empty status":           {map[string]any{"phase": ""}, "Progressing", "the operator has not seen it yet"},
-		"a status without words":    {map[string]any{"phase": "Succeeded"}, "Healthy", "Succeeded"},
-		"taken over":                {in("Initialized"), "Healthy", "told of Initialized"},
-		"promoted":                  {in("Succeeded", "Healthy", "True", "Healthy", ""), "Healthy", "told of Succeeded"},
-		"taken back":                {in("Failed"), "Degraded", "told of Failed"},
-		"under way":                 {in("Progressing"), "Progressing", "told of Progressing"},
-		"under way and in trouble":  {in("Progressing", "Healthy", "False", "CheckFailed", "too slow"), "Progressing", "too slow"},
-		"waiting for somebody":      {in("WaitingPromotion", "Healthy", "False", "WaitingForApproval", "gate"), "Suspended", "gate"},
-		"suspended":                 {in("Succeeded", "Healthy", "False", "Suspended", "by spec.suspend"), "Suspended", "by spec.suspend"},
-		"a fault of the spec":       {in("Succeeded", "Healthy", "False", "InvalidSpec", "spec.x: y"), "Degraded", "spec.x: y"},
-		"a target of another":       {in("", "Healthy", "False", "DuplicateTarget", "taken"), "Progressing", "the operator has not seen it yet"},
-		"initialising with a fault": {in("Initializing", "Healthy", "False", "DuplicateTarget", "taken"), "Degraded", "taken"},
+		"nobody has seen it":       {nil, "Progressing", "the operator has not seen it yet"},
+		"an empty status":          {map[string]any{"phase": ""}, "Progressing", "the operator has not seen it yet"},
+		"a status without words":   {map[string]any{"phase": "Succeeded"}, "Healthy", "Succeeded"},
+		"taken over":               {in("Initialized"), "Healthy", "told of Initialized"},
+		"promoted":                 {in("Succeeded", "Healthy", "True", "Healthy", ""), "Healthy", "told of Succeeded"},
+		"taken back":               {in("Failed"), "Degraded", "told of Failed"},
+		"under way":                {in("Progressing"), "Progressing", "told of Progressing"},
+		"under way and in trouble": {in("Progressing", "Healthy", "False", "CheckFailed", "too slow"), "Progressing", "too slow"},
+		"waiting for somebody":     {in("WaitingPromotion", "Healthy", "False", "WaitingForApproval", "gate"), "Suspended", "gate"},
+		"suspended":                {in("Succeeded", "Healthy", "False", "Suspended", "by spec.suspend"), "Suspended", "by spec.suspend"},
+		"a fault of the spec":      {in("Succeeded", "Healthy", "False", "InvalidSpec", "spec.x: y"), "Degraded", "spec.x: y"},
+		"a target of another":      {in("", "Healthy", "False", "DuplicateTarget", "taken"), "Progressing", "the operator has not seen it yet"},
+		"taking over with a fault": {in("Initializing", "Healthy", "False", "DuplicateTarget", "taken"), "Degraded", "taken"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if health, message := healthOf(t, script, tt.status); health != tt.health || message != tt.message {

@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 )
@@ -56,7 +57,7 @@ func run(ctx context.Context, kubeconfig, namespace, file string, every time.Dur
 		reconcile(ctx, manager, objects, wait)
 		select {
 		case <-ctx.Done():
-		case <-time.After(every):
+		case <-clock.RealClock{}.After(every):
 		}
 	}
 	return nil
