@@ -149,6 +149,11 @@ func (p *pass) beginTermination() {
 	if p.promotedKnown() && !same(p.f.Target.Revision, p.st.Promoted) {
 		p.warning("%s is handed back with a revision that was not promoted", p.targetName())
 	}
+	p.restoreTarget()
+}
+
+// restoreTarget gives the target its pods back, once the last ones are seen to be gone.
+func (p *pass) restoreTarget() {
 	if !p.stopping() {
 		p.do(RestoreTarget{})
 	}
@@ -207,9 +212,7 @@ func (p *pass) targetReturned() bool {
 		p.st.NextCheckAt = micro(p.f.Now.Add(p.interval()))
 	}
 	if p.lacksPods() || fewer || p.f.Scaler.PreviousPaused {
-		if !p.stopping() {
-			p.do(RestoreTarget{})
-		}
+		p.restoreTarget()
 		return false
 	}
 	return t.Health.State == Ready
