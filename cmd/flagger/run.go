@@ -192,10 +192,10 @@ func config(o *options, c *clients, log *zap.Logger, providers controller.Provid
 func (op *operator) lead(ctx context.Context) error {
 	election := op.options.election
 	if !election.enabled {
-		op.recorder.Leads(true)
+		op.recorder.Leads(controller.LeaseName, true)
 		return op.controller.Run(ctx)
 	}
-	op.recorder.Leads(false)
+	op.recorder.Leads(controller.LeaseName, false)
 	host, err := os.Hostname()
 	if err != nil {
 		return fmt.Errorf("identity for the leader election: %w", err)
@@ -211,8 +211,8 @@ func (op *operator) lead(ctx context.Context) error {
 	}
 	return lease.Hold(ctx, func(ctx context.Context) error {
 		op.log.Info("acting as elected leader", zap.String("identity", lease.Identity))
-		op.recorder.Leads(true)
-		defer op.recorder.Leads(false)
+		op.recorder.Leads(controller.LeaseName, true)
+		defer op.recorder.Leads(controller.LeaseName, false)
 		return op.controller.Run(ctx)
 	})
 }

@@ -14,8 +14,8 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// leaseName is the name of the Lease, shared with Flagger so that the two never act at the same time.
-const leaseName = "flagger-leader-election"
+// LeaseName is the name of the Lease, shared with Flagger so that the two never act at the same time.
+const LeaseName = "flagger-leader-election"
 
 // ErrLeaseLost is returned when another process may have become the leader. Whoever gets it has to exit.
 var ErrLeaseLost = errors.New("the leader lease was lost")
@@ -53,7 +53,7 @@ func (l *Lease) Hold(ctx context.Context, lead func(context.Context) error) erro
 	ended := make(chan error, 1)
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: &resourcelock.LeaseLock{
-			LeaseMeta:  metav1.ObjectMeta{Name: leaseName, Namespace: l.Namespace},
+			LeaseMeta:  metav1.ObjectMeta{Name: LeaseName, Namespace: l.Namespace},
 			Client:     l.Client,
 			LockConfig: resourcelock.ResourceLockConfig{Identity: l.Identity},
 		},
@@ -61,7 +61,7 @@ func (l *Lease) Hold(ctx context.Context, lead func(context.Context) error) erro
 		RenewDeadline:   l.RenewDeadline,
 		RetryPeriod:     l.RetryPeriod,
 		ReleaseOnCancel: true,
-		Name:            leaseName,
+		Name:            LeaseName,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(held context.Context) {
 				if !work.CompareAndSwap(workPending, workBegun) {
@@ -79,7 +79,7 @@ func (l *Lease) Hold(ctx context.Context, lead func(context.Context) error) erro
 		},
 	})
 	if err != nil {
-		return fmt.Errorf("lease %s/%s: %w", l.Namespace, leaseName, err)
+		return fmt.Errorf("lease %s/%s: %w", l.Namespace, LeaseName, err)
 	}
 	// A process that stops while it only waits for the lease has nothing to bring to its end.
 	defer context.AfterFunc(ctx, func() {

@@ -43,11 +43,8 @@ func (q *Queue) Done(took time.Duration) { q.work.Observe(took.Seconds()) }
 // Retried is called when the work on a key has failed.
 func (q *Queue) Retried() { q.retries.Inc() }
 
-// lease is the name of the Lease that permits one process to act. It is that of Flagger's, which others know as well.
-const lease = "flagger-leader-election"
-
-// Leads records whether this process acts.
-func (r *Recorder) Leads(acts bool) {
+// Leads records whether this process acts. The lease is the name of the Lease that permits one process to.
+func (r *Recorder) Leads(lease string, acts bool) {
 	value := 0.0
 	if acts {
 		value = 1

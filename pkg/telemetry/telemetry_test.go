@@ -270,7 +270,7 @@ func TestHealth(t *testing.T) {
 func TestLeads(t *testing.T) {
 	r := New("1", "istio")
 	for acts, want := range map[bool]string{false: "0", true: "1"} {
-		r.Leads(acts)
+		r.Leads("flagger-leader-election", acts)
 		w := httptest.NewRecorder()
 		r.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 		if line := nameLeader + `{name="flagger-leader-election"} ` + want + "\n"; !strings.Contains(w.Body.String(), line) {

@@ -151,7 +151,7 @@ func operate(t *testing.T, r *telemetry.Recorder, now time.Time) {
 	c := &v1beta1.Canary{}
 	c.Namespace, c.Name, c.Spec.TargetRef.Name = "test", "podinfo", "podinfo"
 	c.Status.Phase = v1beta1.CanaryPhaseProgressing
-	r.Leads(true)
+	r.Leads("flagger-leader-election", true)
 	r.Phase(c, c.Status.Phase)
 	r.Spent(c, now)
 	r.Weights(c, 80, 20)
