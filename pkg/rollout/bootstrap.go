@@ -48,7 +48,7 @@ func (p *pass) beginBootstrap() {
 	}
 }
 
-// checkProviders tells whether the metric providers answer: once if they do, once in an interval as long as they don't.
+// checkProviders tells whether the metric providers answer: once if they do, and again and again as long as they don't.
 // Bootstrap goes on either way.
 func (p *pass) checkProviders() {
 	missing := p.st.NextCheckAt != nil || p.healthReason() == ReasonMetrics
@@ -56,27 +56,30 @@ func (p *pass) checkProviders() {
 		p.st.NextCheckAt = nil
 		return
 	}
-	if p.begins() && p.st.NextCheckAt == nil {
-		// On record, so that it is still asked for when the bootstrap has begun.
-		p.st.NextCheckAt = micro(p.f.Now)
-	}
 	p.askProviders()
 }
 
-// askProviders asks the metric providers when they are to be asked, and tells what they said.
+// askProviders asks the metric providers when they are to be asked, and tells what they said. While they are missing the status
+// keeps since when and does not change: a metrics server may be away for a day, and thousands of Canaries rest meanwhile.
 func (p *pass) askProviders() {
+	p.keepHealth = p.healthReason() == ReasonMetrics
+	if p.st.NextCheckAt == nil {
+		p.st.NextCheckAt = micro(p.f.Now)
+	}
 	if !p.due() {
-		p.keepHealth = p.healthReason() == ReasonMetrics
 		return
 	}
+	question := p.providersQuestion()
 	switch check := p.f.Checks.Providers; {
 	case check == nil:
-		p.ask(p.providersQuestion())
-		p.keepHealth = p.healthReason() == ReasonMetrics
+		p.ask(question)
 	case check.Error != "":
+		p.keepHealth = false
 		p.fail(ReasonMetrics, "Error checking metric providers: %s", check.Error)
-		p.pace()
+		p.standing = append(p.standing, question.ID())
+		p.wakeAtNextCheck()
 	default:
+		p.keepHealth = false
 		p.normal("all the metrics providers are available!")
 		p.st.NextCheckAt = nil
 	}

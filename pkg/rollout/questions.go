@@ -143,10 +143,15 @@ func (p *pass) metricsVerdict() *analysis.Verdict {
 		p.ask(n)
 	}
 	p.metrics = n.ID()
-	if at := p.st.NextCheckAt; at != nil {
-		p.wakeAt(at.Add(time.Duration(p.overdueChecks()+1) * max(p.interval(), time.Minute)))
+	if p.st.NextCheckAt != nil {
+		p.wakeAtNextCheck()
 	}
 	return p.f.Checks.Metrics
+}
+
+// wakeAtNextCheck arranges to be called when what was asked at the planned time, or since, is asked again.
+func (p *pass) wakeAtNextCheck() {
+	p.wakeAt(p.st.NextCheckAt.Add(time.Duration(p.overdueChecks()+1) * p.checkPeriod()))
 }
 
 func (p *pass) metricsQuestion() NeedMetrics {
@@ -182,15 +187,18 @@ func (p *pass) noteTraffic() {
 
 // overdueChecks makes a verdict void that is older than an interval, as while a gate is slow to answer: it is asked for again.
 func (p *pass) overdueChecks() int64 {
-	at, period := p.st.NextCheckAt, max(p.interval(), time.Minute)
+	at, period := p.st.NextCheckAt, p.checkPeriod()
 	if at == nil || p.f.Now.Before(at.Add(period)) {
 		return 0
 	}
 	return int64(p.f.Now.Sub(at.Time) / period)
 }
 
+// checkPeriod is how long an answer of a metric server counts. It is more than such a question may take.
+func (p *pass) checkPeriod() time.Duration { return max(p.interval(), time.Minute) }
+
 func (p *pass) providersQuestion() NeedProviders {
-	return NeedProviders{Key: p.questionKey("providers", p.checkNumber("")), Generation: p.c.Generation}
+	return NeedProviders{Key: p.questionKey("providers", p.checkNumber("")+p.overdueChecks()), Generation: p.c.Generation}
 }
 
 // questionKey names the effect of an answer by revision, step and the time for which it was planned, so that a call that is

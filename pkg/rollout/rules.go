@@ -158,7 +158,7 @@ func reverted(p *pass) bool {
 }
 
 // settled has nothing to do: this is where an idle Canary ends. Only while the metric providers were found missing does it
-// ask again.
+// ask again, of which nothing is written.
 func settled(p *pass) bool {
 	if !p.resting() || p.superseded() {
 		return false

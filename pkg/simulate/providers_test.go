@@ -53,3 +53,38 @@ func TestIncidentB23_MetricProvidersAreAskedOncePerInterval(t *testing.T) {
 		})
 	}
 }
+
+// A metrics server that is away for a day costs a Canary at rest a question now and then, and no write, and when it is back that
+// is seen.
+func TestCanaryAtRestWritesNothingWhileProvidersAreMissing(t *testing.T) {
+	missing, asked := true, 0
+	w := world(podinfo(), func(o *Options) {
+		o.Providers = func(*World) string {
+			asked++
+			if missing {
+				return "connection refused"
+			}
+			return ""
+		}
+	})
+	rest(t, w, initialized)
+	w.Run(10 * time.Minute)
+	writes := w.Writes()
+	asked = 0
+	w.Run(24 * time.Hour)
+	if w.Writes() != writes {
+		t.Errorf("%d writes in a day at rest", w.Writes()-writes)
+	}
+	if asked < 1000 || asked > 24*60+1 {
+		t.Errorf("asked %d times in a day of minutes", asked)
+	}
+	if got := condition(w, v1beta1.HealthyType); got != "MetricsUnavailable" {
+		t.Errorf("healthy: %s", got)
+	}
+	missing = false
+	w.Run(2 * time.Minute)
+	if got := condition(w, v1beta1.HealthyType); got != "Healthy" || !w.wake.IsZero() {
+		t.Errorf("healthy: %s, wake at %s", got, w.wake)
+	}
+	sound(t, w)
+}
