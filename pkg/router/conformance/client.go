@@ -54,6 +54,7 @@ func (c *client) Patch(_ context.Context, name string, kind types.PatchType, dat
 func (c *client) Get(_ context.Context, name string, _ metav1.GetOptions, _ ...string) (*unstructured.Unstructured, error) {
 	c.store.mu.Lock()
 	defer c.store.mu.Unlock()
+	c.store.called("get", c.key(name))
 	o := c.store.objects[c.key(name)]
 	if o == nil {
 		return nil, apierrors.NewNotFound(c.resource.GroupResource(), name)
@@ -64,6 +65,7 @@ func (c *client) Get(_ context.Context, name string, _ metav1.GetOptions, _ ...s
 func (c *client) Delete(_ context.Context, name string, _ metav1.DeleteOptions, _ ...string) error {
 	c.store.mu.Lock()
 	defer c.store.mu.Unlock()
+	c.store.called("delete", c.key(name))
 	if c.store.objects[c.key(name)] == nil {
 		return apierrors.NewNotFound(c.resource.GroupResource(), name)
 	}

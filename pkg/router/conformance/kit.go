@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -143,12 +144,26 @@ func (c *Case) runAll(t *testing.T, schemas Schemas) {
 	}
 	for name, run := range cases() {
 		t.Run(name, func(t *testing.T) {
-			run(newWorld(t, c, schemas))
+			w := newWorld(t, c, schemas)
+			run(w)
 			// Whoever is skipped or fails at once does not come here.
-			if !t.Failed() {
-				note(passed, name)
+			if t.Failed() {
+				return
 			}
+			note(passed, name)
+			w.expectNamedCalls()
 		})
+	}
+}
+
+// expectNamedCalls checks that nothing was asked for but resources that the provider names. Caches and roles are made for those.
+func (w *world) expectNamedCalls() {
+	w.Helper()
+	for _, call := range w.store.Calls() {
+		_, resource, _ := strings.Cut(call, " ")
+		if !slices.ContainsFunc(w.c.Provider.Resources(), func(ref router.Ref) bool { return ref.Resource.GroupResource().String() == resource }) {
+			w.Errorf("asked to %s, which is none of the resources that the provider names", call)
+		}
 	}
 }
 

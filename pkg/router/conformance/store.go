@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -32,6 +34,8 @@ type Store struct {
 	beforeWrite func(Write)
 	mutate      func(*unstructured.Unstructured)
 	allowed     int
+	// calls are what clients asked for, whatever came of it.
+	calls map[string]bool
 }
 
 // Write is one request that changed an object.
@@ -52,8 +56,18 @@ const unlimited = -1
 
 // NewStore returns an empty store that admits by these schemas. Kinds without a schema are stored as they come.
 func NewStore(schemas Schemas) *Store {
-	return &Store{objects: map[key]*unstructured.Unstructured{}, schemas: schemas, allowed: unlimited}
+	return &Store{objects: map[key]*unstructured.Unstructured{}, schemas: schemas, allowed: unlimited, calls: map[string]bool{}}
 }
+
+// Calls lists what clients have asked for, sorted: a verb and the resource with its group, as in "patch ingresses.networking.k8s.io".
+func (s *Store) Calls() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.calls))
+}
+
+// called notes a request. The caller holds the lock.
+func (s *Store) called(verb string, k key) { s.calls[verb+" "+k.groupResource().String()] = true }
 
 // Get returns a copy of an object, nil if there is none.
 func (s *Store) Get(ref router.Ref) (*unstructured.Unstructured, error) {
@@ -163,10 +177,11 @@ func equalSpecs(a, b *unstructured.Unstructured) (bool, error) {
 }
 
 // act runs a client's write: the interfering hook, the crash, then the write itself.
-func (s *Store) act(w Write, write func() (*unstructured.Unstructured, error)) (*unstructured.Unstructured, error) {
+func (s *Store) act(verb string, k key, w Write, write func() (*unstructured.Unstructured, error)) (*unstructured.Unstructured, error) {
 	s.mu.Lock()
 	hook := s.beforeWrite
 	s.beforeWrite = nil
+	s.called(verb, k)
 	s.mu.Unlock()
 	if hook != nil {
 		hook(w)
@@ -188,7 +203,7 @@ func (s *Store) act(w Write, write func() (*unstructured.Unstructured, error)) (
 }
 
 func (s *Store) create(k key, o *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-	return s.act(Write{router.Create, k.name, o.GetKind()}, func() (*unstructured.Unstructured, error) {
+	return s.act("create", k, Write{router.Create, k.name, o.GetKind()}, func() (*unstructured.Unstructured, error) {
 		if s.objects[k] != nil {
 			return nil, apierrors.NewAlreadyExists(k.groupResource(), k.name)
 		}
@@ -200,7 +215,7 @@ func (s *Store) create(k key, o *unstructured.Unstructured) (*unstructured.Unstr
 }
 
 func (s *Store) patch(k key, patch []byte) (*unstructured.Unstructured, error) {
-	return s.act(Write{router.Update, k.name, k.resource}, func() (*unstructured.Unstructured, error) {
+	return s.act("patch", k, Write{router.Update, k.name, k.resource}, func() (*unstructured.Unstructured, error) {
 		old := s.objects[k]
 		if old == nil {
 			return nil, apierrors.NewNotFound(k.groupResource(), k.name)
