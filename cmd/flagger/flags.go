@@ -27,7 +27,8 @@ type options struct {
 	revertOnDeletion    bool
 	readiness           bool
 	threadiness         int
-	maxRollouts         int
+
+	maxRollouts, maxRolloutsPerNamespace int
 
 	logLevel, zapEncoding string
 	zapReplaceGlobals     bool
@@ -132,6 +133,7 @@ func (o *options) bindLoop(fs *flag.FlagSet) {
 	fs.BoolVar(&o.readiness, "readiness-conditions", false, "Write the conditions Ready, Reconciling and Stalled and status.observedGeneration of Canaries, which tools of GitOps wait for: until a rollout is promoted or taken back.")
 	fs.BoolVar(&o.revertOnDeletion, "revert-on-deletion", false, "Value of spec.revertOnDeletion for Canaries that do not set it: give the traffic back to the target before a Canary is deleted.")
 	fs.IntVar(&o.threadiness, "threadiness", 2, "Number of Canaries that are worked on at the same time. Waiting for webhooks and metrics does not count.")
+	fs.IntVar(&o.maxRolloutsPerNamespace, "max-concurrent-rollouts-per-namespace", 0, "Number of rollouts of one namespace that are under way at the same time. A namespace that is full holds up no other. 0 means no limit.")
 	fs.IntVar(&o.maxRollouts, "max-concurrent-rollouts", 0, "Number of rollouts that are under way at the same time, suspended ones included. More wait for their turn, first come first served. 0 means no limit.")
 }
 
@@ -240,8 +242,13 @@ func (o *options) check() error {
 	if o.threadiness < 1 {
 		return fmt.Errorf("-threadiness must be at least 1")
 	}
-	if o.maxRollouts < 0 {
-		return fmt.Errorf("-max-concurrent-rollouts must not be negative; 0 means no limit")
+	for name, value := range map[string]int{
+		"max-concurrent-rollouts":               o.maxRollouts,
+		"max-concurrent-rollouts-per-namespace": o.maxRolloutsPerNamespace,
+	} {
+		if value < 0 {
+			return fmt.Errorf("-%s must not be negative; 0 means no limit", name)
+		}
 	}
 	if _, err := hook.ParseFormat(o.eventFormat); err != nil {
 		return fmt.Errorf("-event-webhook-format: %w", err)

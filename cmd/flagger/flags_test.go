@@ -95,14 +95,15 @@ func TestFlagsOfFlaggerAreAccepted(t *testing.T) {
 
 func TestWrongFlagsNameTheFlag(t *testing.T) {
 	for arg, want := range map[string]string{
-		"-control-loop-interval=0s":    "-control-loop-interval",
-		"-min-analysis-interval=-1s":   "-min-analysis-interval",
-		"-kubeconfig-timeout=0s":       "-kubeconfig-timeout",
-		"-route-propagation-delay=-1s": "-route-propagation-delay",
-		"-threadiness=0":               "-threadiness",
-		"-max-concurrent-rollouts=-1":  "-max-concurrent-rollouts",
-		"mesh-provider=istio":          "mesh-provider=istio",
-		"-nonsense":                    "nonsense",
+		"-control-loop-interval=0s":                 "-control-loop-interval",
+		"-min-analysis-interval=-1s":                "-min-analysis-interval",
+		"-kubeconfig-timeout=0s":                    "-kubeconfig-timeout",
+		"-route-propagation-delay=-1s":              "-route-propagation-delay",
+		"-threadiness=0":                            "-threadiness",
+		"-max-concurrent-rollouts=-1":               "-max-concurrent-rollouts",
+		"-max-concurrent-rollouts-per-namespace=-1": "-max-concurrent-rollouts-per-namespace",
+		"mesh-provider=istio":                       "mesh-provider=istio",
+		"-nonsense":                                 "nonsense",
 	} {
 		if _, err := parse([]string{arg}, noEnvironment, io.Discard); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", arg, err)

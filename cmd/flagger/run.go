@@ -184,6 +184,8 @@ func config(o *options, c *clients, log *zap.Logger, providers controller.Provid
 			Readiness:        o.readiness,
 			ClusterName:      o.clusterName,
 			MaxRollouts:      o.maxRollouts,
+
+			MaxRolloutsPerNamespace: o.maxRolloutsPerNamespace,
 		},
 	}
 }

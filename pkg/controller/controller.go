@@ -142,7 +142,7 @@ func New(cfg Config) (*Controller, error) {
 	if c.canaries, err = cache.NewCanaries(c.main.Cluster, toolscache.Indexers{byTurn: cache.IndexBy(turnOf)}, c.onCanary); err != nil {
 		return nil, err
 	}
-	c.limit = newLimit(cfg.Settings.MaxRollouts, c.canaries.Indexer(), c.queue)
+	c.limit = newLimit(&c.Settings, c.canaries.Indexer(), c.queue)
 	return c, nil
 }
 

@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"cmp"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -25,11 +27,12 @@ const (
 	turnWaiting = "waiting"
 )
 
-// limit bounds how many rollouts are under way at the same time. What it knows stands in the statuses of the Canaries, so it
-// survives a restart; only the starts of this process that the cache does not show yet are kept here.
+// limit bounds how many rollouts are under way at the same time, in all and of a namespace. What it knows stands in the statuses of the
+// Canaries, so it survives a restart; only the starts of this process that the cache does not show yet are kept here.
 type limit struct {
-	max      int
-	canaries toolscache.Indexer
+	// max and perNamespace are 0 for no limit.
+	max, perNamespace int
+	canaries          toolscache.Indexer
 	// failing is whether the last pass of a Canary failed: it does not keep others from their turn.
 	failing func(key string) bool
 	// wake asks for a pass.
@@ -41,12 +44,37 @@ type limit struct {
 	failed map[string]time.Time
 }
 
-func newLimit(most int, canaries toolscache.Indexer, q *workqueue.Queue) *limit {
+func newLimit(s *rollout.Settings, canaries toolscache.Indexer, q *workqueue.Queue) *limit {
 	return &limit{
-		max: most, canaries: canaries, failing: q.Failing, wake: q.Add,
+		max: s.MaxRollouts, perNamespace: s.MaxRolloutsPerNamespace, canaries: canaries, failing: q.Failing, wake: q.Add,
 		starting: map[string]struct{}{}, failed: map[string]time.Time{},
 	}
 }
+
+// off is whether nobody has to wait.
+func (l *limit) off() bool { return l.max == 0 && l.perNamespace == 0 }
+
+// room is what is left for rollouts that may begin.
+type room struct {
+	all, each int
+	used      map[string]int
+}
+
+// take takes a place of a namespace, and reports whether one was left.
+func (r *room) take(namespace string) bool {
+	if r.full(namespace) {
+		return false
+	}
+	r.use(namespace)
+	return true
+}
+
+func (r *room) use(namespace string) {
+	r.all--
+	r.used[namespace]++
+}
+
+func (r *room) full(namespace string) bool { return r.all <= 0 || r.used[namespace] >= r.each }
 
 // turnOf is the part that a Canary has in the limit, empty for none.
 func turnOf(u *unstructured.Unstructured) string {
@@ -74,10 +102,12 @@ func healthyOf(u *unstructured.Unstructured) map[string]any {
 	return nil
 }
 
-// place is the position of a Canary among those that wait: since when, and its key where that is the same second.
+// place is the position of a Canary among those that wait: since when, and its key where that is the same instant.
 type place struct {
-	since time.Time
-	key   string
+	since          time.Time
+	key, namespace string
+	// written and inNamespace are the places that the status tells.
+	written, inNamespace int32
 }
 
 func (p place) compare(q place) int {
@@ -89,14 +119,19 @@ func (p place) compare(q place) int {
 
 // placeOf is the place of a Canary whose change was seen at now, or before if its status says so.
 func (l *limit) placeOf(u *unstructured.Unstructured, now time.Time) place {
-	p := place{since: now, key: cache.Key(u)}
-	if turnOf(u) != turnWaiting {
+	p := place{since: now, key: cache.Key(u), namespace: u.GetNamespace()}
+	record, _, _ := unstructured.NestedFieldNoCopy(u.Object, "status", "rollout", "waiting")
+	waiting, recorded := record.(map[string]any)
+	text, _ := waiting["since"].(string)
+	if !recorded && turnOf(u) == turnWaiting {
+		// An earlier version of the operator wrote it.
+		text, _ = healthyOf(u)["lastTransitionTime"].(string)
+	}
+	since, err := time.Parse(time.RFC3339, text)
+	if err != nil {
 		return p
 	}
-	text, _ := healthyOf(u)["lastTransitionTime"].(string)
-	if since, err := time.Parse(time.RFC3339, text); err == nil {
-		p.since = since
-	}
+	p.since, p.written, p.inNamespace = since, placeIn(waiting, "position"), placeIn(waiting, "positionInNamespace")
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if at, ok := l.failed[p.key]; ok && at.After(p.since) {
@@ -105,40 +140,71 @@ func (l *limit) placeOf(u *unstructured.Unstructured, now time.Time) place {
 	return p
 }
 
-// othersFirst is whether a Canary may begin no rollout now.
-func (l *limit) othersFirst(u *unstructured.Unstructured, now time.Time) bool {
-	if l.max == 0 {
-		return false
+func placeIn(waiting map[string]any, field string) int32 {
+	n, _ := waiting[field].(int64)
+	return int32(min(n, math.MaxInt32))
+}
+
+// standing is whether a Canary whose change waits may begin no rollout now, and where it stands in the queue. One whose namespace is
+// full holds up nobody of another.
+func (l *limit) standing(u *unstructured.Unstructured, now time.Time) (othersFirst bool, at rollout.QueueFact) {
+	if l.off() {
+		return false, at
 	}
-	l.mu.Lock()
-	free := l.free("")
-	l.mu.Unlock()
-	if free <= 0 {
-		return true
-	}
-	mine, before := l.placeOf(u, now), 0
-	for _, p := range l.queue(now) {
-		if p.key != mine.key && p.compare(mine) < 0 {
+	mine, r := l.placeOf(u, now), l.free()
+	ahead := slices.DeleteFunc(l.queue(now), func(p place) bool { return p.key == mine.key || p.compare(mine) > 0 })
+	before := 0
+	for _, p := range ahead {
+		if p.namespace == mine.namespace {
 			before++
 		}
 	}
-	return before >= free
-}
-
-// free is how many rollouts may begin, leaving out one Canary.
-func (l *limit) free(but string) int {
-	running, _ := l.canaries.IndexKeys(byTurn, turnRunning)
-	used := len(running)
-	for key := range l.starting {
-		if key == but || slices.Contains(running, key) {
-			continue
-		}
-		used++
+	at = l.told(len(ahead)+1, before+1)
+	if r.full(mine.namespace) {
+		return true, at
 	}
-	return l.max - used
+	for _, p := range ahead {
+		r.take(p.namespace)
+	}
+	return !r.take(mine.namespace), at
 }
 
-// queue lists who waits. One whose passes fail is left out.
+// told are the places that a status tells: those of the limits that there are.
+func (l *limit) told(position, inNamespace int) (at rollout.QueueFact) {
+	if l.max > 0 {
+		at.Position = int32(min(position, math.MaxInt32))
+	}
+	if l.perNamespace > 0 {
+		at.InNamespace = int32(min(inNamespace, math.MaxInt32))
+	}
+	return at
+}
+
+// free is what is left for rollouts that may begin.
+func (l *limit) free() *room {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.freeBut("")
+}
+
+// freeBut is the same but for one Canary that is starting.
+func (l *limit) freeBut(key string) *room {
+	r := &room{all: cmp.Or(l.max, math.MaxInt), each: cmp.Or(l.perNamespace, math.MaxInt), used: map[string]int{}}
+	running, _ := l.canaries.IndexKeys(byTurn, turnRunning)
+	for _, k := range running {
+		namespace, _ := keyParts(k)
+		r.use(namespace)
+	}
+	for k := range l.starting {
+		if k != key && !slices.Contains(running, k) {
+			namespace, _ := keyParts(k)
+			r.use(namespace)
+		}
+	}
+	return r
+}
+
+// queue lists who waits, in the order of their turns. One whose passes fail is left out.
 func (l *limit) queue(now time.Time) []place {
 	items, _ := l.canaries.ByIndex(byTurn, turnWaiting)
 	var all []place
@@ -147,17 +213,18 @@ func (l *limit) queue(now time.Time) []place {
 			all = append(all, l.placeOf(u, now))
 		}
 	}
+	slices.SortFunc(all, place.compare)
 	return all
 }
 
 // begin takes a place for the rollout that a Canary is about to begin, and reports whether one was left.
 func (l *limit) begin(key string) bool {
-	if l.max == 0 {
+	if l.off() {
 		return true
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.free(key) <= 0 {
+	if namespace, _ := keyParts(key); l.freeBut(key).full(namespace) {
 		return false
 	}
 	l.starting[key] = struct{}{}
@@ -205,25 +272,35 @@ func (l *limit) withdraw(key string, now time.Time) {
 
 // wakeNext asks for passes of those whose turn it is.
 func (l *limit) wakeNext(now time.Time) {
-	if l.max == 0 {
+	if l.off() {
 		return
 	}
-	l.mu.Lock()
-	free := l.free("")
-	l.mu.Unlock()
-	if free <= 0 {
+	r := l.free()
+	if r.all <= 0 {
 		return
 	}
-	waiting := l.queue(now)
-	slices.SortFunc(waiting, place.compare)
-	for _, p := range waiting[:min(free, len(waiting))] {
-		l.wake(p.key)
+	for _, p := range l.queue(now) {
+		if r.take(p.namespace) {
+			l.wake(p.key)
+		}
+	}
+}
+
+// wakeMoved asks for passes of those whose place in the queue is to be written anew.
+func (l *limit) wakeMoved(now time.Time) {
+	before := map[string]int{}
+	for i, p := range l.queue(now) {
+		before[p.namespace]++
+		at := l.told(i+1, before[p.namespace])
+		if rollout.MovedUp(p.written, at.Position) || rollout.MovedUp(p.inNamespace, at.InNamespace) {
+			l.wake(p.key)
+		}
 	}
 }
 
 // onCanary follows a change of a Canary that the cache shows by now.
 func (l *limit) onCanary(old, current *unstructured.Unstructured, now time.Time) {
-	if l.max == 0 {
+	if l.off() {
 		return
 	}
 	var before, after string
@@ -236,7 +313,11 @@ func (l *limit) onCanary(old, current *unstructured.Unstructured, now time.Time)
 	if after == turnRunning {
 		l.shown(cache.Key(current))
 	}
-	if before != after {
-		l.wakeNext(now)
+	if before == after {
+		return
+	}
+	l.wakeNext(now)
+	if before == turnWaiting {
+		l.wakeMoved(now)
 	}
 }

@@ -224,7 +224,7 @@ func turns(t *testing.T, n int, canaries ...*unstructured.Unstructured) (*limit,
 	t.Helper()
 	woken := &[]string{}
 	q := workqueue.NewQueue(clocktesting.NewFakeClock(time.Unix(0, 0)))
-	l := newLimit(n, toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, toolscache.Indexers{byTurn: cache.IndexBy(turnOf)}), q)
+	l := newLimit(&rollout.Settings{MaxRollouts: n}, toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, toolscache.Indexers{byTurn: cache.IndexBy(turnOf)}), q)
 	l.failing = func(key string) bool { return strings.Contains(key, "broken") }
 	l.wake = func(key string) { *woken = append(*woken, key) }
 	for _, u := range canaries {
@@ -233,6 +233,12 @@ func turns(t *testing.T, n int, canaries ...*unstructured.Unstructured) (*limit,
 		}
 	}
 	return l, woken
+}
+
+// othersFirst is whether a Canary has to wait.
+func (l *limit) othersFirst(u *unstructured.Unstructured, now time.Time) bool {
+	first, _ := l.standing(u, now)
+	return first
 }
 
 func inPhase(name string, phase v1beta1.CanaryPhase) *unstructured.Unstructured {
@@ -296,7 +302,7 @@ func TestC14_OrderOfTurns(t *testing.T) {
 	}{
 		{first, false}, {second, false}, {same, true}, {inPhase("new", v1beta1.CanaryPhaseSucceeded), true},
 	} {
-		if got := l.othersFirst(c.canary, now); got != c.waits {
+		if got, _ := l.standing(c.canary, now); got != c.waits {
 			t.Errorf("%s waits: %t, want %t", c.canary.GetName(), got, c.waits)
 		}
 	}
@@ -347,5 +353,145 @@ func TestC14_FailedStartComesLast(t *testing.T) {
 				t.Errorf("what is gone is remembered: %v, %v", l.failed, l.starting)
 			}
 		})
+	}
+}
+
+// in moves a Canary to another namespace.
+func in(namespace string, u *unstructured.Unstructured) *unstructured.Unstructured {
+	u.SetNamespace(namespace)
+	return u
+}
+
+// toldPlaces writes into the status what was told of the place in the queue.
+func toldPlaces(u *unstructured.Unstructured, since string, position, inNamespace int64) *unstructured.Unstructured {
+	u.Object["status"].(map[string]any)["rollout"] = map[string]any{"waiting": map[string]any{
+		"since": since, "position": position, "positionInNamespace": inNamespace,
+	}}
+	return u
+}
+
+// A namespace that is full holds up nobody of another, and its own changes keep their places.
+func TestTurnsOfNamespaces(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 59, 0, time.UTC)
+	shop1, shop2 := in("shop", waitingSince("first", 1)), in("shop", waitingSince("second", 2))
+	bank, news := in("bank", waitingSince("third", 3)), in("news", waitingSince("fourth", 4))
+	l, woken := turns(t, 3, in("shop", inPhase("running", v1beta1.CanaryPhaseProgressing)), shop1, shop2, bank, news)
+	l.perNamespace = 1
+	for _, c := range []struct {
+		canary *unstructured.Unstructured
+		waits  bool
+		place  rollout.QueueFact
+	}{
+		{shop1, true, rollout.QueueFact{Position: 1, InNamespace: 1}},
+		{shop2, true, rollout.QueueFact{Position: 2, InNamespace: 2}},
+		{bank, false, rollout.QueueFact{Position: 3, InNamespace: 1}},
+		{news, false, rollout.QueueFact{Position: 4, InNamespace: 1}},
+		{in("bank", inPhase("new", v1beta1.CanaryPhaseSucceeded)), true, rollout.QueueFact{Position: 5, InNamespace: 2}},
+	} {
+		if waits, place := l.standing(c.canary, now); waits != c.waits || place != c.place {
+			t.Errorf("%s waits: %t at %+v, want %t at %+v", c.canary.GetName(), waits, place, c.waits, c.place)
+		}
+	}
+	l.wakeNext(now)
+	if !slices.Equal(*woken, []string{"bank/third", "news/fourth"}) {
+		t.Errorf("woken %q", *woken)
+	}
+	if l.begin("shop/first") || !l.begin("bank/third") || l.begin("bank/other") || !l.begin("news/fourth") || l.begin("free/last") {
+		t.Error("more may begin than there is room for")
+	}
+	l.max = 0
+	if waits, place := l.standing(shop2, now); !waits || place != (rollout.QueueFact{InNamespace: 2}) {
+		t.Errorf("without the other limit it waits: %t at %+v", waits, place)
+	}
+}
+
+// The place follows the record of the wait, which outlives what the condition says, and is written anew when half of the way is left.
+func TestPlaceIsWrittenAnewAtHalfTheWay(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 59, 0, time.UTC)
+	var all []*unstructured.Unstructured
+	for i, written := range []int64{2, 3, 6, 8, 1} {
+		since := fmt.Sprintf("2026-01-02T03:00:00.%06dZ", i)
+		all = append(all, toldPlaces(waitingSince(fmt.Sprintf("app-%d", 9-i), 50-i), since, written, 0))
+	}
+	l, woken := turns(t, 1, append(all, inPhase("running", v1beta1.CanaryPhaseProgressing))...)
+	l.wakeMoved(now)
+	// They are at 1, 2, 3, 4 and 5 by now.
+	if want := []string{"test/app-9", "test/app-7", "test/app-6"}; !slices.Equal(*woken, want) {
+		t.Errorf("woken %q, want %q", *woken, want)
+	}
+	gone := inPhase("app-9", v1beta1.CanaryPhaseProgressing)
+	*woken = nil
+	if err := l.canaries.Update(gone); err != nil {
+		t.Fatal(err)
+	}
+	l.onCanary(all[0], gone, now)
+	if want := []string{"test/app-8", "test/app-7", "test/app-6"}; !slices.Equal(*woken, want) {
+		t.Errorf("%q were woken when one left the queue, want %q", *woken, want)
+	}
+}
+
+// With a limit per namespace they take turns as well. Whatever the length of the queue, a Canary that waits in it writes its place a few
+// times and tells it once, and the oldest change comes first.
+func TestRolloutsOfANamespaceTakeTurns(t *testing.T) {
+	synctest.Test(t, testRolloutsOfANamespaceTakeTurns)
+}
+
+func testRolloutsOfANamespaceTakeTurns(t *testing.T) {
+	names, objects := fleet(9)
+	a := newAPI(t, objects...)
+	highest := most(a, names)
+	writes := map[string][]int32{}
+	var mu sync.Mutex
+	a.client.PrependReactor("update", "canaries", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		u := action.(clienttesting.UpdateAction).GetObject().(*unstructured.Unstructured)
+		mu.Lock()
+		defer mu.Unlock()
+		if place, ok, _ := unstructured.NestedInt64(u.Object, "status", "rollout", "waiting", "positionInNamespace"); ok {
+			if all := writes[u.GetName()]; len(all) == 0 || all[len(all)-1] != int32(place) {
+				writes[u.GetName()] = append(all, int32(place))
+			}
+		}
+		return false, nil, nil
+	})
+	first := newLoop(t, a, 4, func(c *Config) { c.Settings.MaxRolloutsPerNamespace = 1 }).start()
+	first.untilAll(names, v1beta1.CanaryPhaseInitialized)
+	var order []string
+	for i := range names {
+		name := names[(i*4)%9]
+		order = append(order, name)
+		a.edit(deploymentResource, name, "blue", "spec", "template", "metadata", "labels", "color")
+		eventually(t, name+" to be seen", func() bool {
+			return i == 0 && rollout.UnderWay(first.phase(name)) || first.healthy(name).Reason == string(rollout.ReasonWaitingForTurn)
+		})
+		first.clock.Step(3 * time.Millisecond)
+	}
+	first.untilPhase(order[1], v1beta1.CanaryPhaseSucceeded)
+	first.end()
+	// The next leader knows the order.
+	l := newLoop(t, a, 4, func(c *Config) { c.Settings.MaxRolloutsPerNamespace = 1 })
+	l.clock.SetTime(first.clock.Now())
+	l.start().untilAll(names, v1beta1.CanaryPhaseSucceeded)
+	l.atRest(order[8])
+	if got := highest(); got != 1 {
+		t.Errorf("%d rollouts were under way at the same time", got)
+	}
+	ended := slices.SortedFunc(slices.Values(names), func(x, y string) int {
+		return a.canary(x).Status.LastTransitionTime.Compare(a.canary(y).Status.LastTransitionTime.Time)
+	})
+	if !slices.Equal(ended, order) {
+		t.Errorf("they ended in the order %q, want %q", ended, order)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if got := writes[order[8]]; !slices.Equal(got, []int32{8, 4, 2, 1}) {
+		t.Errorf("the last one wrote the places %d", got)
+	}
+	told := first.count(func(m string) bool { return strings.Contains(m, "New revision of "+order[8]) })
+	told += l.count(func(m string) bool { return strings.Contains(m, "New revision of "+order[8]) })
+	if told != 1 {
+		t.Errorf("the last one told %d times that it waits", told)
+	}
+	if waiting := a.canary(order[8]).Status.Rollout.Waiting; waiting != nil {
+		t.Errorf("the record %+v outlives the wait", waiting)
 	}
 }

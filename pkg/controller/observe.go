@@ -66,7 +66,6 @@ func (c *Controller) observe(key string) (*view, error) {
 	}
 	if !rollout.UnderWay(canary.Status.Phase) {
 		c.limit.withdraw(key, v.started)
-		v.facts.OthersFirst = c.limit.othersFirst(object, v.started)
 	}
 	if canary.GetAnalysis().SessionAffinity != nil {
 		v.facts.Nonces = [2]string{nonce(), nonce()}
@@ -77,6 +76,9 @@ func (c *Controller) observe(key string) (*view, error) {
 	o.observe()
 	if o.asleep {
 		return nil, errAsleep
+	}
+	if rollout.Pending(&v.facts) {
+		v.facts.OthersFirst, v.facts.Queue = c.limit.standing(object, v.started)
 	}
 	v.tellProblem()
 	v.facts.Contended = m.contentions.problem()

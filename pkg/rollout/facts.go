@@ -35,6 +35,8 @@ type Facts struct {
 	// OthersFirst is whether this Canary may begin no rollout yet, because as many as are allowed are under way or because others
 	// have waited longer. It is never set without a limit.
 	OthersFirst bool
+	// Queue is where the change stands among those that wait for their turn.
+	Queue QueueFact
 	// Previous tells what is left under each entry of status.rollout.routing that is not the present one.
 	Previous map[v1beta1.RoutingRef]PreviousFact
 	// UnusedCopies is whether there are copies of ConfigMaps or Secrets, made for earlier revisions, that the primary does not read.
@@ -71,8 +73,9 @@ type Settings struct {
 	Readiness bool
 	// ClusterName is shown in alerts.
 	ClusterName string
-	// MaxRollouts is how many rollouts may be under way at the same time, 0 for any number.
-	MaxRollouts int
+	// MaxRollouts is how many rollouts may be under way at the same time, MaxRolloutsPerNamespace how many of one namespace. 0 is
+	// any number.
+	MaxRollouts, MaxRolloutsPerNamespace int
 }
 
 // ProviderFact describes the routing provider in force.
@@ -261,6 +264,10 @@ type ScalerFact struct {
 	// false when that could not be found out.
 	PreviousExist, PreviousPaused, PreviousKnown bool
 }
+
+// QueueFact is a place among the changes that wait for their turn, from 1 on: among all, and among those of the namespace. It is 0
+// where there is no such limit.
+type QueueFact struct{ Position, InNamespace int32 }
 
 // PreviousFact tells what is left of the Services and routes that were made under a previous name or for a previous provider.
 type PreviousFact struct {

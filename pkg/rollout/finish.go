@@ -35,6 +35,7 @@ func (p *pass) finish(rule string) Decision {
 		p.watchPort()
 	}
 	p.settleHealth()
+	p.settleWaiting()
 	p.settleNotes()
 	p.settlePromoted()
 	p.settleReadiness()
@@ -149,8 +150,7 @@ func (p *pass) settleHealth() {
 	}
 	if !p.told {
 		kind := "Warning"
-		if p.problem.Reason == ReasonSuspended || p.problem.Reason == ReasonWaitingForTurn ||
-			p.problem.Reason == ReasonTargetPaused {
+		if p.problem.Reason == ReasonSuspended || p.problem.Reason == ReasonTargetPaused || slices.Contains(beforeStart(), p.problem.Reason) {
 			kind = "Normal"
 		}
 		n := p.event(kind, "%s", p.problem.Message)

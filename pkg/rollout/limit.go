@@ -1,6 +1,8 @@
 package rollout
 
 import (
+	"fmt"
+
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
 
@@ -14,30 +16,41 @@ func UnderWay(phase v1beta1.CanaryPhase) bool {
 	}
 }
 
-// stillWaiting keeps a change waiting whose rollout was allowed by everybody but has no turn yet. The gate was asked already,
-// and is asked again at its turn.
-func stillWaiting(p *pass) bool {
-	return p.healthReason() == ReasonWaitingForTurn && waitForTurn(p)
-}
-
 // waitForTurn puts the start of a rollout off while too many others are under way. Whatever is the newest revision when its
 // turn comes is what is analyzed.
 func waitForTurn(p *pass) bool {
-	if !p.f.OthersFirst || !p.resting() && !p.inPhase(v1beta1.CanaryPhaseWaiting) {
+	if !p.f.OthersFirst || !p.mayStart() {
 		return false
 	}
 	p.keepWaiting()
-	p.fail(ReasonWaitingForTurn, "New revision of %s detected, waiting to be rolled out: no more than %d rollouts run at the same time "+
-		"(flag -max-concurrent-rollouts)", p.targetName(), p.f.Settings.MaxRollouts)
+	w, q := p.waiting(), p.f.Queue
+	if MovedUp(w.Position, q.Position) || MovedUp(w.PositionInNamespace, q.InNamespace) {
+		w.Position, w.PositionInNamespace = q.Position, q.InNamespace
+	}
+	p.holdStart(ReasonWaitingForTurn, p.turnMessage(w))
 	return true
 }
 
-// keepWaiting looks after a Canary whose change waits.
-func (p *pass) keepWaiting() {
-	p.leaveDeadCanary()
-	if p.inPhase(v1beta1.CanaryPhaseWaiting) && p.rollbackHooks() && p.due() {
-		// The hook that may refuse the revision goes on to be asked once in an interval.
-		p.tellRollbackRefused()
-		p.pace()
+// MovedUp is whether a place in the queue is worth a write, given what was written, 0 for nothing. Of a thousand changes that wait each
+// moves up a thousand times: that it has half of its way left is said ten times at the most.
+func MovedUp(written, place int32) bool {
+	if written == 0 || place == 0 {
+		return written != place
+	}
+	return 2*place <= written
+}
+
+func (p *pass) turnMessage(w *v1beta1.WaitingStatus) string {
+	detected := fmt.Sprintf("New revision of %s detected, waiting to be rolled out: no more than ", p.targetName())
+	switch all, each := p.f.Settings.MaxRollouts, p.f.Settings.MaxRolloutsPerNamespace; {
+	case each == 0:
+		return detected + fmt.Sprintf("%d rollouts run at the same time (flag -max-concurrent-rollouts), number %d in the queue", all, w.Position)
+	case all == 0:
+		return detected + fmt.Sprintf("%d rollouts of a namespace run at the same time (flag -max-concurrent-rollouts-per-namespace), "+
+			"number %d in the queue", each, w.PositionInNamespace)
+	default:
+		return detected + fmt.Sprintf("%d rollouts run at the same time, and %d of a namespace (flags -max-concurrent-rollouts and "+
+			"-max-concurrent-rollouts-per-namespace), number %d in the queue, number %d of its namespace", all, each, w.Position,
+			w.PositionInNamespace)
 	}
 }

@@ -284,8 +284,8 @@ func (p *pass) analyzes() bool {
 
 // waitsForOthers is whether a change can't begin now whatever its gate says: others come first, or the Canary has to be corrected.
 func (p *pass) waitsForOthers() bool {
-	turn := p.problem != nil && p.problem.Reason == ReasonWaitingForTurn
-	return p.waitsToStart() && (turn || p.f.Problem != nil && !p.f.Problem.Unknown)
+	held := p.problem != nil && slices.Contains(beforeStart(), p.problem.Reason)
+	return p.waitsToStart() && (held || p.f.Problem != nil && !p.f.Problem.Unknown)
 }
 
 // waitsToStart is whether the next status is one before the rollout of a change.

@@ -64,7 +64,7 @@ func (p *pass) readiness() readiness {
 		return readiness{ready: corev1.ConditionFalse, stalled: true, troubled: true}
 	case p.next.Phase == v1beta1.CanaryPhaseFailed:
 		return readiness{ready: corev1.ConditionFalse, stalled: true}
-	case atRest && slices.Contains(heldBack(), trouble):
+	case atRest && (slices.Contains(heldBack(), trouble) || slices.Contains(beforeStart(), trouble)):
 		return readiness{ready: corev1.ConditionFalse, reconciling: true, troubled: true}
 	case atRest:
 		return readiness{ready: corev1.ConditionTrue}
@@ -75,7 +75,7 @@ func (p *pass) readiness() readiness {
 // heldBack are the troubles that keep a Canary at rest from what was asked for. The others are told and change nothing.
 func heldBack() []ProblemReason {
 	return []ProblemReason{
-		ReasonTargetNotFound, ReasonReadFailed, ReasonApplyFailed, ReasonPrimaryNotReady, ReasonRoutesNotSettled, ReasonWaitingForTurn,
+		ReasonTargetNotFound, ReasonReadFailed, ReasonApplyFailed, ReasonPrimaryNotReady, ReasonRoutesNotSettled,
 		ReasonNoReadyCapacity, ReasonInternalError, ReasonContended, ReasonConfigNotFound, ReasonScalerNotFound, ReasonTargetPaused,
 	}
 }

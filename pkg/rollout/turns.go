@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"slices"
 	"time"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -60,7 +61,7 @@ func confirmRollout(p *pass) bool {
 		return true
 	default:
 		reason := p.healthReason()
-		p.keepHealth = reason == ReasonMetrics || reason == ReasonWaitingForTurn
+		p.keepHealth = reason == ReasonMetrics || slices.Contains(beforeStart(), reason)
 		p.lookAfterRest()
 		return true
 	}

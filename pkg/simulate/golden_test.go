@@ -238,7 +238,7 @@ func checkGolden(t *testing.T, s scenario) {
 // TestCrashMatrix kills the process after every single write of every scenario. A fresh one goes on: the end is the same, no
 // invariant is broken, and users are told everything exactly once.
 func TestCrashMatrix(t *testing.T) {
-	for _, s := range slices.Concat(scenarios(), strategies(), kindScenarios(), verdicts()) {
+	for _, s := range slices.Concat(scenarios(), strategies(), kindScenarios(), verdicts(), waits()) {
 		t.Run(s.name, func(t *testing.T) {
 			calm := New(s.opts)
 			s.play(t, calm)
@@ -254,7 +254,7 @@ func TestCrashMatrix(t *testing.T) {
 
 // TestFaultMatrix fails every single write of every scenario once.
 func TestFaultMatrix(t *testing.T) {
-	for _, s := range slices.Concat(scenarios(), strategies(), kindScenarios(), verdicts()) {
+	for _, s := range slices.Concat(scenarios(), strategies(), kindScenarios(), verdicts(), waits()) {
 		t.Run(s.name, func(t *testing.T) {
 			calm := New(s.opts)
 			s.play(t, calm)

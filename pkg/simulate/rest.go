@@ -50,6 +50,10 @@ func (w *World) checkWayBack(f *rollout.Facts) {
 		// What it was changed to meanwhile is no revision until somebody asks for it. Flagger does not know of that.
 		return
 	}
+	if s.Rollout.Waiting != nil {
+		// Flagger waits for nobody.
+		return
+	}
 	if now != s.LastAppliedSpec && now != s.LastPromotedSpec {
 		w.violate(7, "at rest with %s, of which Flagger is told %s applied, %s promoted", now, s.LastAppliedSpec, s.LastPromotedSpec)
 	}

@@ -65,6 +65,7 @@ networkPolicy:
 deletionWarning: {enabled: true, action: Deny}
 revertOnDeletion: true
 maxConcurrentRollouts: 5
+maxConcurrentRolloutsPerNamespace: 2
 metricsServerSecret: monitoring/prometheus
 additionalArgs: [-min-analysis-interval=5s]
 prometheusRule: {enabled: true, namespace: monitoring, additionalLabels: {release: prometheus}, runbookUrl: "https://git.example.com/flagger/blob/main/"}

@@ -61,6 +61,9 @@
 {{- with .Values.maxConcurrentRollouts }}
 - -max-concurrent-rollouts={{ int . }}
 {{- end }}
+{{- with .Values.maxConcurrentRolloutsPerNamespace }}
+- -max-concurrent-rollouts-per-namespace={{ int . }}
+{{- end }}
 {{- with .Values.slack.user }}
 - {{ printf "-slack-user=%s" . | quote }}
 {{- end }}

@@ -132,6 +132,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &flaggerv1beta1.UnmanagedMetadataApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("UnreadySince"):
 		return &flaggerv1beta1.UnreadySinceApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("WaitingStatus"):
+		return &flaggerv1beta1.WaitingStatusApplyConfiguration{}
 
 	}
 	return nil

@@ -58,6 +58,10 @@ type RolloutStatus struct {
 	// +optional
 	NextRollbackCheckAt *metav1.MicroTime `json:"nextRollbackCheckAt,omitempty"`
 
+	// Waiting is about a change whose rollout may not begin yet because others come first.
+	// +optional
+	Waiting *WaitingStatus `json:"waiting,omitempty"`
+
 	// UnreadySince is what deadlines count from that don't count from the start of the stage.
 	// +optional
 	UnreadySince *UnreadySince `json:"unreadySince,omitempty"`

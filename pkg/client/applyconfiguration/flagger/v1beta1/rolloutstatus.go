@@ -33,6 +33,8 @@ type RolloutStatusApplyConfiguration struct {
 	NextCheckAt *v1.MicroTime `json:"nextCheckAt,omitempty"`
 	// NextRollbackCheckAt is when the rollback hooks are asked next.
 	NextRollbackCheckAt *v1.MicroTime `json:"nextRollbackCheckAt,omitempty"`
+	// Waiting is about a change whose rollout may not begin yet because others come first.
+	Waiting *WaitingStatusApplyConfiguration `json:"waiting,omitempty"`
 	// UnreadySince is what deadlines count from that don't count from the start of the stage.
 	UnreadySince *UnreadySinceApplyConfiguration `json:"unreadySince,omitempty"`
 	// ToldHook is the type of the webhooks that keep the rollout at this step, once that was
@@ -150,6 +152,14 @@ func (b *RolloutStatusApplyConfiguration) WithNextCheckAt(value v1.MicroTime) *R
 // If called multiple times, the NextRollbackCheckAt field is set to the value of the last call.
 func (b *RolloutStatusApplyConfiguration) WithNextRollbackCheckAt(value v1.MicroTime) *RolloutStatusApplyConfiguration {
 	b.NextRollbackCheckAt = &value
+	return b
+}
+
+// WithWaiting sets the Waiting field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Waiting field is set to the value of the last call.
+func (b *RolloutStatusApplyConfiguration) WithWaiting(value *WaitingStatusApplyConfiguration) *RolloutStatusApplyConfiguration {
+	b.Waiting = value
 	return b
 }
 

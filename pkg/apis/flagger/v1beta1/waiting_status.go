@@ -1,0 +1,24 @@
+package v1beta1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// WaitingStatus is about a change of the target that nobody refuses and whose rollout may not begin
+// yet. It is there only as long as the change waits.
+type WaitingStatus struct {
+	// Since is when the change began to wait. Of several that wait for their turn the oldest comes
+	// first. A newer revision that takes the place of one that waits keeps its place.
+	Since metav1.MicroTime `json:"since"`
+
+	// Position is the place among all changes that wait for their turn, from 1 on. It is written when
+	// the wait begins, and again each time that it is down to half of what was written. It is absent
+	// without -max-concurrent-rollouts.
+	// +optional
+	Position int32 `json:"position,omitempty"`
+
+	// PositionInNamespace is the same for those of the namespace. It is absent without
+	// -max-concurrent-rollouts-per-namespace.
+	// +optional
+	PositionInNamespace int32 `json:"positionInNamespace,omitempty"`
+}
