@@ -31,25 +31,38 @@ type Dispatcher struct {
 	Sender    *Sender
 }
 
-var _ Notifier = (*Dispatcher)(nil)
+var _ Directory = (*Dispatcher)(nil)
 
 // Notify sends the alert to all who want it, at the same time, and returns the errors of all.
 func (d *Dispatcher) Notify(ctx context.Context, a Alert) error {
-	if len(a.Wanted) == 0 && len(d.Global) == 0 {
-		return d.Log.Notify(ctx, a)
-	}
 	var receivers All
-	if len(a.Wanted) == 0 {
-		for _, r := range d.Global {
-			receivers = append(receivers, Func(func(ctx context.Context, a Alert) error { return d.Sender.Send(ctx, r, a) }))
-		}
-	}
-	for _, wanted := range a.Wanted {
-		if Passes(a.Severity, wanted.Severity) {
-			receivers = append(receivers, Func(func(ctx context.Context, a Alert) error { return d.toProvider(ctx, wanted, a) }))
+	for _, r := range d.Addressees(a.Wanted) {
+		if Passes(a.Severity, r.Least) {
+			receivers = append(receivers, r)
 		}
 	}
 	return receivers.Notify(ctx, a)
+}
+
+// Addressees are those whom the Canary names, else the receivers of the operator, else its log.
+func (d *Dispatcher) Addressees(wanted []v1beta1.CanaryAlert) []Addressee {
+	var all []Addressee
+	for _, w := range wanted {
+		all = append(all, Addressee{
+			ID: w.ProviderRef.Name + "." + w.ProviderRef.Namespace, Least: w.Severity,
+			Notifier: Func(func(ctx context.Context, a Alert) error { return d.toProvider(ctx, w, a) }),
+		})
+	}
+	if len(wanted) > 0 {
+		return all
+	}
+	for _, r := range d.Global {
+		all = append(all, Addressee{ID: r.Type, Notifier: Func(func(ctx context.Context, a Alert) error { return d.Sender.Send(ctx, r, a) })})
+	}
+	if len(all) == 0 {
+		return []Addressee{{ID: "log", Notifier: d.Log}}
+	}
+	return all
 }
 
 func (d *Dispatcher) toProvider(ctx context.Context, wanted v1beta1.CanaryAlert, a Alert) error {

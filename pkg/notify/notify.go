@@ -44,6 +44,30 @@ type Notifier interface {
 	Notify(ctx context.Context, a Alert) error
 }
 
+// Addressee is one of those who get the alerts of a Canary.
+type Addressee struct {
+	// ID tells them apart, among those of one Canary. It is the same as long as its spec is.
+	ID string
+	// Least is the least severity that is wanted, empty for all.
+	Least v1beta1.AlertSeverity
+	Notifier
+}
+
+// Directory is a Notifier that knows those who get an alert one by one, so that each can be told without the others.
+type Directory interface {
+	Notifier
+	// Addressees are those of a Canary that wants its alerts sent to these. An ID may be there more than once.
+	Addressees(wanted []v1beta1.CanaryAlert) []Addressee
+}
+
+// Addressees are those that a Notifier knows. One that knows none by itself is the only one.
+func Addressees(n Notifier, wanted []v1beta1.CanaryAlert) []Addressee {
+	if d, ok := n.(Directory); ok {
+		return d.Addressees(wanted)
+	}
+	return []Addressee{{Notifier: n}}
+}
+
 // Func is a Notifier that is one function.
 type Func func(ctx context.Context, a Alert) error
 

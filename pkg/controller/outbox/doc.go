@@ -8,14 +8,17 @@
 //	     │ Offer
 //	     ▼
 //	log line, event of each notice, in order      an event that is refused again and again is given up
+//	     ├──────────────┬──────────────┐
+//	     ▼              ▼              ▼
+//	who gets alerts   who gets events  webhooks     one lane for each receiver, in order; what it answers goes to the log, and
+//	     │              │              │            nowhere else
+//	     └──────────────┴──────────────┘
 //	     ▼
-//	alert and webhooks of each notice, in order   what a receiver answers goes to the log, and nowhere else
-//	     ▼
-//	Delivered ──► the next pass takes the told notices out of the status
+//	Delivered ──► the next pass takes the notices out of the status that all were told
 //
-// Events come first, since whoever looks at a Canary looks there, and the API server is quick. Alerts and webhooks of one notice
-// go out at the same time. Webhooks that decide nothing, such as those of type post-rollout, are called here as well, and the
-// answer of each becomes an event.
+// Events come first, since whoever looks at a Canary looks there, and the API server is quick. Then each receiver is told by itself:
+// one that hangs keeps nobody else from what comes next. Webhooks that decide nothing, such as those of type post-rollout, are called
+// here as well, one after the other, and the answer of each becomes an event.
 //
 // Telling is at least once. A process that starts tells all that it finds, since it can't know how far the last one came: the
 // name of an event follows from the Canary and the number of the notice, so that the event meets itself and nobody sees it twice;
@@ -23,5 +26,5 @@
 // is gone is forgotten after its last words.
 //
 // A Publisher needs no controller: a test offers it Canaries and looks at the events, alerts and calls that come of them. Idle says
-// when all is told. For each Canary it keeps three numbers and the Canary itself, and nothing about one that was forgotten.
+// when all is told. For each Canary at rest it keeps three numbers and the Canary itself, and nothing about one that was forgotten.
 package outbox

@@ -3,7 +3,6 @@ package outbox
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -15,19 +14,22 @@ import (
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/controller/workqueue"
-	"flagger.app/flagger/pkg/fingerprint"
 	"flagger.app/flagger/pkg/hook"
 	"flagger.app/flagger/pkg/notify"
 	"flagger.app/flagger/pkg/telemetry"
 )
 
-// maxPublishing bounds how many Canaries are told about at the same time. It is as high as there are Canaries in a large cluster:
-// whoever tells mostly waits for a receiver, and those who wait for one that hangs must not keep the others from their events,
-// alerts and lines of the log.
-const maxPublishing = 1024
+const (
+	// maxPublishing bounds of how many Canaries events are made at the same time. It is as high as there are Canaries in a large
+	// cluster: an API server that keeps one waiting, as an admission webhook of its namespace may, must not keep the others.
+	maxPublishing = 1024
+	// maxTelling bounds how many receivers are told something at the same time: those of as many Canaries. Whoever tells mostly waits,
+	// and those who wait for one that hangs must not keep the others from theirs.
+	maxTelling = 4 * maxPublishing
+)
 
-// eventHookName is the name of the webhook of the flag -event-webhook.
-const eventHookName = "events"
+// laneSeparator is between the key of a Canary and the name of a lane. No key has it.
+const laneSeparator = "\n"
 
 // Hooks calls webhooks, one or a series of them.
 type Hooks interface {
@@ -50,16 +52,17 @@ type Config struct {
 	Delivered func(key string)
 }
 
-// Publisher tells what stands in the outboxes of the Canaries: first all events and log lines, then alerts and webhooks,
-// whose receivers may be slow. It works beside the passes, so that no receiver ever delays a rollout. What it tells may be
-// told again after a crash; events then meet themselves.
+// Publisher tells what stands in the outboxes of the Canaries: of each notice first its event and line of the log, then its alert
+// and webhooks, each receiver by itself, since it may be slow. It works beside the passes, so that no receiver ever delays a
+// rollout. What it tells may be told again after a crash; events then meet themselves.
 type Publisher struct {
 	// Events creates what is told at once, beside the outboxes.
 	Events Events
 
-	cfg   Config
-	log   *zap.Logger
-	queue *workqueue.Queue
+	cfg Config
+	log *zap.Logger
+	// queue has the Canaries with notices of which there are no events yet, receivers the lanes in which something waits.
+	queue, receivers *workqueue.Queue
 
 	mu       sync.Mutex
 	outboxes map[string]*outbox
@@ -68,12 +71,25 @@ type Publisher struct {
 // outbox is what is to be told about one Canary.
 type outbox struct {
 	canary *v1beta1.Canary
-	// logged is the highest number that was logged, announced the highest of which the event was created, delivered the
-	// highest of which all was told.
-	logged, announced, delivered int64
+	// logged is the highest number that was logged, handed the highest of which the event was created and the receivers are told,
+	// settled the highest when all was told last.
+	logged, handed, settled int64
+	// lanes lead to the receivers, by name. One at rest has none.
+	lanes map[string]*lane
+	// busy is whether notices are being handed to them.
+	busy bool
 	// refusals is how often in a row the API server refused an event. Only the worker at work on the box counts them.
 	refusals int
 	gone     bool
+}
+
+// delivered is the highest number of a notice of which all was told.
+func (b *outbox) delivered() int64 {
+	earliest := b.handed + 1
+	for _, l := range b.lanes {
+		earliest = l.earliest(earliest)
+	}
+	return earliest - 1
 }
 
 // maxRefusals is how often an event is tried that the API server refuses. The first refusals may come of a role that was
@@ -84,11 +100,12 @@ const maxRefusals = 3
 // New returns a Publisher. It tells nothing before Run.
 func New(cfg Config) *Publisher {
 	return &Publisher{
-		Events:   Events{Client: cfg.Kube, Clock: cfg.Clock},
-		cfg:      cfg,
-		log:      cfg.Log,
-		queue:    workqueue.NewMeasuredQueue(cfg.Clock, cfg.Telemetry.Queue("outbox")),
-		outboxes: map[string]*outbox{},
+		Events:    Events{Client: cfg.Kube, Clock: cfg.Clock},
+		cfg:       cfg,
+		log:       cfg.Log,
+		queue:     workqueue.NewMeasuredQueue(cfg.Clock, cfg.Telemetry.Queue("outbox")),
+		receivers: workqueue.NewMeasuredQueue(cfg.Clock, cfg.Telemetry.Queue("receivers")),
+		outboxes:  map[string]*outbox{},
 	}
 }
 
@@ -102,7 +119,7 @@ func (p *Publisher) Offer(key string, c *v1beta1.Canary) {
 		p.outboxes[key] = box
 	}
 	box.canary, box.gone = c, false
-	if box.delivered < lastNotice(c) {
+	if box.delivered() < lastNotice(c) {
 		p.queue.Add(key)
 	}
 }
@@ -112,7 +129,7 @@ func (p *Publisher) DeliveredTo(key string, uid types.UID) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if box, ok := p.outboxes[key]; ok && box.canary.UID == uid {
-		return box.delivered
+		return box.delivered()
 	}
 	return 0
 }
@@ -136,57 +153,140 @@ func (p *Publisher) Len() int {
 	return len(p.outboxes)
 }
 
-// Idle is whether nothing is being told or due to be told.
-func (p *Publisher) Idle() bool { return p.queue.Idle() }
+// Idle is whether nothing is being told or due to be told. What waits for receivers comes from the outboxes, so those come first.
+func (p *Publisher) Idle() bool { return p.queue.Idle() && p.receivers.Idle() }
 
 // Run tells until ctx ends.
 func (p *Publisher) Run(ctx context.Context) {
-	workqueue.NewWorkers(p.queue, maxPublishing).Run(ctx, p.publish)
+	var wait sync.WaitGroup
+	wait.Go(func() { workqueue.NewWorkers(p.queue, maxPublishing).Run(ctx, p.publish) })
+	wait.Go(func() { workqueue.NewWorkers(p.receivers, maxTelling).Run(ctx, p.tellReceiver) })
+	wait.Wait()
 }
 
-// publish tells everything about one Canary that was not told.
+// publish makes the events of what is new about one Canary, and hands it to the receivers.
 func (p *Publisher) publish(ctx context.Context, key string) {
 	p.mu.Lock()
 	box := p.outboxes[key]
+	if box != nil {
+		box.busy = true
+	}
 	p.mu.Unlock()
 	if box == nil {
 		return
 	}
-	err := workqueue.Guard(func() error { return p.empty(ctx, key, box) })
-	var panicked *workqueue.PanicError
-	switch {
-	case errors.As(err, &panicked):
-		p.log.Error("panic while telling", zap.String("canary", key), zap.Any("panic", panicked.Value), zap.ByteString("stack", panicked.Stack))
-		p.queue.Failed(key)
-	case err == nil:
+	done := p.attempt(ctx, p.queue, key, key, func() error { return p.empty(ctx, key, box) })
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	box.busy = false
+	if done {
 		p.settle(key, box)
-	case ctx.Err() == nil:
-		p.log.Error("telling failed", zap.String("canary", key), zap.Error(err), zap.Duration("pause", p.queue.Failed(key)))
 	}
 }
 
-// settle ends the work on an outbox that was emptied.
-func (p *Publisher) settle(key string, box *outbox) {
+// turn is what one receiver is to be told now.
+type turn struct {
+	box    *outbox
+	lane   *lane
+	canary *v1beta1.Canary
+	item   item
+	// tell is that of the lane, which changes with the spec.
+	tell func(ctx context.Context, l *lane, c *v1beta1.Canary, it item) error
+}
+
+// tellReceiver tells one receiver of a Canary what waits for it, one after the other.
+func (p *Publisher) tellReceiver(ctx context.Context, name string) {
+	key, id, _ := strings.Cut(name, laneSeparator)
+	for {
+		t, ok := p.next(key, id)
+		if !ok {
+			p.receivers.Succeeded(name, time.Time{})
+			return
+		}
+		told := p.attempt(ctx, p.receivers, name, key, func() error {
+			if err := t.tell(ctx, t.lane, t.canary, t.item); err != nil {
+				return err
+			}
+			return ctx.Err()
+		})
+		if !p.end(key, t, told) {
+			return
+		}
+	}
+}
+
+// next is what waits for a receiver, who may be gone from the spec.
+func (p *Publisher) next(key, id string) (turn, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if box.delivered >= lastNotice(box.canary) {
-		if box.gone && p.outboxes[key] == box {
-			delete(p.outboxes, key)
-			p.queue.Drop(key)
+	box := p.outboxes[key]
+	if box == nil || box.lanes[id] == nil {
+		return turn{}, false
+	}
+	l := box.lanes[id]
+	it, ok := l.next()
+	return turn{box, l, box.canary, it, l.tell}, ok
+}
+
+// end notes whether a receiver was told.
+func (p *Publisher) end(key string, t turn, told bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t.lane.end(told)
+	if told {
+		p.settle(key, t.box)
+	}
+	return told
+}
+
+// attempt does what is due about a Canary, which is tried again after a pause if it fails.
+func (p *Publisher) attempt(ctx context.Context, queue *workqueue.Queue, due, canary string, do func() error) bool {
+	err := workqueue.Guard(do)
+	var panicked *workqueue.PanicError
+	switch {
+	case errors.As(err, &panicked):
+		p.log.Error("panic while telling", zap.String("canary", canary), zap.Any("panic", panicked.Value), zap.ByteString("stack", panicked.Stack))
+		queue.Failed(due)
+	case err != nil && ctx.Err() == nil:
+		p.log.Error("telling failed", zap.String("canary", canary), zap.Error(err), zap.Duration("pause", queue.Failed(due)))
+	}
+	return err == nil
+}
+
+// settle ends the work on an outbox of which all was told.
+func (p *Publisher) settle(key string, box *outbox) {
+	delivered := box.delivered()
+	if delivered < lastNotice(box.canary) {
+		return
+	}
+	gone := box.gone && p.outboxes[key] == box
+	if gone {
+		delete(p.outboxes, key)
+		p.queue.Drop(key)
+		for name := range box.lanes {
+			p.receivers.Drop(key + laneSeparator + name)
 		}
+	}
+	if !box.busy && delivered == box.handed {
+		box.lanes = nil
+	}
+	if gone || delivered > box.settled {
+		box.settled = delivered
 		p.cfg.Delivered(key)
 	}
 }
 
-// empty tells one outbox. Only one worker at a time has a key, so the counters of the box need the lock only against readers.
+// empty makes the events of one outbox. Only one worker at a time has a key, so the counters of the box need the lock only against
+// those who tell its receivers.
 func (p *Publisher) empty(ctx context.Context, key string, box *outbox) error {
 	p.mu.Lock()
-	c, announced, delivered := box.canary, box.announced, box.delivered
+	c, handed := box.canary, box.handed
+	p.lead(key, box, c)
 	p.mu.Unlock()
 	notices := noticesOf(c)
 	for i := range notices {
 		n := &notices[i]
-		if n.Sequence <= max(announced, delivered) {
+		if n.Sequence <= handed {
 			continue
 		}
 		p.logOnce(box, c, n)
@@ -194,19 +294,7 @@ func (p *Publisher) empty(ctx context.Context, key string, box *outbox) error {
 			return err
 		}
 		p.mu.Lock()
-		box.announced = n.Sequence
-		p.mu.Unlock()
-	}
-	for i := range notices {
-		n := &notices[i]
-		if n.Sequence <= delivered {
-			continue
-		}
-		if err := p.tellReceivers(ctx, box, c, n); err != nil {
-			return err
-		}
-		p.mu.Lock()
-		box.delivered = n.Sequence
+		p.hand(key, box, c, n)
 		p.mu.Unlock()
 	}
 	p.queue.Succeeded(key, time.Time{})
@@ -235,137 +323,22 @@ func (p *Publisher) announce(ctx context.Context, box *outbox, c *v1beta1.Canary
 	if n.Message == "" {
 		return nil
 	}
-	return p.createEvent(ctx, box, c, Event{Type: n.Type, Message: n.Message, Rule: n.Rule, Sequence: n.Sequence, Verdict: n.Verdict})
+	return p.createEvent(ctx, &box.refusals, c, Event{Type: n.Type, Message: n.Message, Rule: n.Rule, Sequence: n.Sequence, Verdict: n.Verdict})
 }
 
-// createEvent creates an event. One that the API server goes on to refuse is given up.
-func (p *Publisher) createEvent(ctx context.Context, box *outbox, c *v1beta1.Canary, what Event) error {
+// createEvent creates an event. One that the API server goes on to refuse, as often in a row as counted, is given up.
+func (p *Publisher) createEvent(ctx context.Context, refusals *int, c *v1beta1.Canary, what Event) error {
 	err := p.Events.Create(ctx, c, what)
 	switch {
 	case err == nil:
-		box.refusals = 0
+		*refusals = 0
 	case refused(err):
-		if box.refusals++; box.refusals >= maxRefusals {
+		if *refusals++; *refusals >= maxRefusals {
 			p.log.Error("an event was refused", zap.String("canary", c.Name+"."+c.Namespace), zap.String("message", what.Message), zap.Error(err))
 			return nil
 		}
 	}
 	return err
-}
-
-// tellReceivers sends the alert of a notice and calls its webhooks. What a receiver answers changes nothing but the log; the
-// error is that of an event about it.
-func (p *Publisher) tellReceivers(ctx context.Context, box *outbox, c *v1beta1.Canary, n *v1beta1.Notice) error {
-	var wait sync.WaitGroup
-	if n.Alert != nil {
-		wait.Go(func() { p.alert(ctx, c, n) })
-	}
-	if n.Message != "" {
-		wait.Go(func() { p.callEventHooks(ctx, c, n, keyOfNotice(c, n)) })
-	}
-	wait.Wait()
-	if n.Hooks != "" {
-		if err := p.callHooks(ctx, box, c, n); err != nil {
-			return err
-		}
-	}
-	return ctx.Err()
-}
-
-// alert sends the alert of a notice. Who should have got it and did not may be told by an event.
-func (p *Publisher) alert(ctx context.Context, c *v1beta1.Canary, n *v1beta1.Notice) {
-	a := notify.NewAlert(c, n.Alert.Severity, n.Alert.Message, p.cfg.ClusterName, n.Alert.Details)
-	a.Key, a.Rollout, a.Time = keyOfNotice(c, n), n.Revision, p.cfg.Clock.Now()
-	err := p.cfg.Notifier.Notify(ctx, a)
-	if ctx.Err() != nil {
-		return
-	}
-	p.cfg.Telemetry.Alert(c, err)
-	if err == nil {
-		return
-	}
-	text := strings.Join(strings.Split(err.Error(), "\n"), "; ")
-	p.log.Error("alert failed", zap.String("canary", c.Name+"."+c.Namespace), zap.String("cause", text))
-	err = p.Events.Create(ctx, c, Event{
-		Type: "Warning", Message: fmt.Sprintf("Alert %q was not delivered: %s", n.Alert.Message, text), Rule: n.Rule,
-		Sequence: n.Sequence, Part: "alert",
-	})
-	if err != nil {
-		p.log.Error("an event was not created", zap.String("canary", c.Name+"."+c.Namespace), zap.Error(err))
-	}
-}
-
-// callEventHooks tells an event to the webhooks of type event, or to the one of the operator if the Canary has none. The key
-// names the event.
-func (p *Publisher) callEventHooks(ctx context.Context, c *v1beta1.Canary, n *v1beta1.Notice, key string) {
-	hooks := hook.OfType(c, v1beta1.EventHook)
-	if len(hooks) == 0 && p.cfg.EventWebhook != "" {
-		hooks = []v1beta1.CanaryWebhook{{Type: v1beta1.EventHook, Name: eventHookName, URL: p.cfg.EventWebhook}}
-	}
-	payload := hook.EventPayload(payloadOf(c, n), n.Type, n.Message, p.cfg.Clock.Now())
-	var wait sync.WaitGroup
-	for _, h := range hooks {
-		wait.Go(func() {
-			result := p.cfg.Hooks.Call(ctx, h, payload, key+"/"+h.Name)
-			if !result.Passed {
-				p.log.Error("event webhook failed", zap.String("canary", c.Name+"."+c.Namespace),
-					zap.String("webhook", h.Name), zap.String("cause", result.Text))
-			}
-		})
-	}
-	wait.Wait()
-}
-
-// callHooks calls webhooks that decide nothing, such as those of type post-rollout, and makes an event of each answer.
-func (p *Publisher) callHooks(ctx context.Context, box *outbox, c *v1beta1.Canary, n *v1beta1.Notice) error {
-	hooks := hook.OfType(c, n.Hooks)
-	for i, result := range p.cfg.Hooks.CallAll(ctx, hooks, payloadOf(c, n), keyOfNotice(c, n)) {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		answer := v1beta1.Notice{Type: "Normal", Rule: n.Rule, Phase: n.Phase, Revision: n.Revision, Message: fmt.Sprintf("%s check %s passed", title(n.Hooks), hooks[i].Name)}
-		if !result.Passed {
-			answer.Type = "Warning"
-			answer.Message = fmt.Sprintf("%s hook %s failed %v", title(n.Hooks), hooks[i].Name, result.Text)
-		}
-		p.log.Info(answer.Message, zap.String("canary", c.Name+"."+c.Namespace), zap.String("rule", n.Rule))
-		err := p.createEvent(ctx, box, c, Event{
-			Type: answer.Type, Message: answer.Message, Rule: n.Rule, Sequence: n.Sequence, Part: hooks[i].Name,
-		})
-		if err != nil {
-			return err
-		}
-		p.callEventHooks(ctx, c, &answer, keyOfNotice(c, n)+"/"+hooks[i].Name)
-	}
-	return nil
-}
-
-// title is how messages begin that are about webhooks of a type.
-func title(t v1beta1.HookType) string {
-	if t == v1beta1.PostRolloutHook {
-		return "Post-rollout"
-	}
-	return string(t)
-}
-
-func payloadOf(c *v1beta1.Canary, n *v1beta1.Notice) hook.Payload {
-	return hook.Payload{
-		Name: c.Name, Namespace: c.Namespace, Phase: n.Phase, Checksum: checksumOf(c, n),
-	}
-}
-
-// checksumOf names the revision that a notice is about. One that was written without it is taken to be about the present one;
-// one of an earlier version has a fingerprint there, of which receivers were told the beginning.
-func checksumOf(c *v1beta1.Canary, n *v1beta1.Notice) string {
-	if n.Revision != "" {
-		return fingerprint.WebhookChecksum(n.Revision)
-	}
-	return fingerprint.FlaggerChecksum(c.Status.TrackedConfigs, c.Status.LastAppliedSpec)
-}
-
-// keyOfNotice lets receivers recognize a notice that is told again.
-func keyOfNotice(c *v1beta1.Canary, n *v1beta1.Notice) string {
-	return fmt.Sprintf("%s/notice/%d", c.UID, n.Sequence)
 }
 
 func noticesOf(c *v1beta1.Canary) []v1beta1.Notice {
