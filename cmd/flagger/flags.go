@@ -52,6 +52,8 @@ type options struct {
 type serverOptions struct {
 	address, secret, headers, region string
 	skipVerify                       bool
+	// atOnce is for every server, this one and those of templates.
+	atOnce int
 }
 
 type slackOptions struct{ url, token, proxyURL, user, channel string }
@@ -143,6 +145,7 @@ func (o *options) bindMetrics(fs *flag.FlagSet) {
 	fs.StringVar(&m.secret, "metrics-server-secret", "", "Secret, as namespace/name, with what -metrics-server is asked by: token, or username and password; headers; ca.crt; tls.crt and tls.key. A change of it takes effect within 10s.")
 	fs.StringVar(&m.headers, "metrics-server-headers", "", "Comma-separated list of headers for -metrics-server, as in X-Scope-OrgID=team-a.")
 	fs.StringVar(&m.region, "metrics-server-region", "", "Region of Amazon Managed Service for Prometheus. Requests to -metrics-server are signed for it with the operator's identity.")
+	fs.IntVar(&m.atOnce, "max-concurrent-queries", 20, "Number of queries that one metrics server is asked at the same time, those of MetricTemplates included. More wait for their turn. The default is what Prometheus works on at a time. 0 means no limit.")
 	fs.BoolVar(&m.skipVerify, "metrics-server-insecure-skip-verify", false, "Accept any certificate of -metrics-server.")
 }
 
@@ -249,6 +252,9 @@ func (o *options) check() error {
 		if value < 0 {
 			return fmt.Errorf("-%s must not be negative; 0 means no limit", name)
 		}
+	}
+	if o.metrics.atOnce < 0 {
+		return fmt.Errorf("-max-concurrent-queries must not be negative; 0 means no limit")
 	}
 	if _, err := hook.ParseFormat(o.eventFormat); err != nil {
 		return fmt.Errorf("-event-webhook-format: %w", err)

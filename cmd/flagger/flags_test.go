@@ -45,6 +45,7 @@ func TestDefaults(t *testing.T) {
 		"route-propagation-delay":        {o.propagationDelay, 3 * time.Second},
 		"revert-on-deletion":             {o.revertOnDeletion, false},
 		"readiness-conditions":           {o.readiness, false},
+		"max-concurrent-queries":         {o.metrics.atOnce, 20},
 		"selector-labels":                {o.selectorLabels, "app,name,app.kubernetes.io/name"},
 		"enable-config-tracking":         {o.configTracking, true},
 		"enable-leader-election":         {o.election.enabled, false},
@@ -102,6 +103,7 @@ func TestWrongFlagsNameTheFlag(t *testing.T) {
 		"-threadiness=0":                            "-threadiness",
 		"-max-concurrent-rollouts=-1":               "-max-concurrent-rollouts",
 		"-max-concurrent-rollouts-per-namespace=-1": "-max-concurrent-rollouts-per-namespace",
+		"-max-concurrent-queries=-1":                "-max-concurrent-queries",
 		"mesh-provider=istio":                       "mesh-provider=istio",
 		"-nonsense":                                 "nonsense",
 	} {

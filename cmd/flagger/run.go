@@ -116,6 +116,7 @@ func newOperator(o *options, c *clients, log *zap.Logger, recorder *telemetry.Re
 		},
 		NoCrossNamespaceRefs: o.noCrossNamespaceRefs,
 		MinInterval:          o.minAnalysisInterval,
+		PerServer:            o.metrics.atOnce,
 		Templates:            templates{found.Lister()},
 		Secrets:              secrets{c.kube},
 		Knative:              knativeServices{c.main.Dynamic},

@@ -49,12 +49,6 @@ func (e *Evaluator) Check(ctx context.Context, c *v1beta1.Canary) error {
 	return nil
 }
 
-func (e *Evaluator) online(ctx context.Context, p Provider) error {
-	ctx, cancel := context.WithTimeout(ctx, e.limit())
-	defer cancel()
-	return p.Online(ctx)
-}
-
 func (e *Evaluator) checkServer(ctx context.Context, c *v1beta1.Canary) error {
 	p, field, err := e.metricsServer(ctx, c)
 	if err != nil {
@@ -87,7 +81,7 @@ func (e *Evaluator) checkQuery(ctx context.Context, c *v1beta1.Canary, t task) e
 	if err != nil {
 		return err
 	}
-	if _, err := e.ask(ctx, c, q); errors.Is(err, ErrInvalidQuery) {
+	if _, err := e.ask(ctx, c, t, q); errors.Is(err, ErrInvalidQuery) {
 		return fmt.Errorf("Metric query failed for %s: %s", t.metric.Name, q.remedy(err))
 	}
 	return nil

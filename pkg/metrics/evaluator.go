@@ -12,7 +12,7 @@ import (
 
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
-	"flagger.app/flagger/pkg/metrics/provider"
+	"flagger.app/flagger/pkg/metrics/sharing"
 )
 
 // Timeout is how long the template and Secret of one metric may take, and its query as well, where neither an Evaluator nor the
@@ -53,13 +53,19 @@ type Evaluator struct {
 	MinInterval time.Duration
 	// Limit is how long one query may take, but for back-ends that have a limit of their own. Default: Timeout.
 	Limit time.Duration
+	// PerServer bounds the queries that one server is asked at the same time. 0 means no bound.
+	PerServer int
 	// Clock measures how long queries take, and the age of what is remembered. Default: the real one.
 	Clock clock.PassiveClock
-	// Asked is told of each query: the type of the back-end, what came of it, and how long it took. It may be nil.
+	// Asked is told of each query of a Canary: the type of the back-end, what came of it, and how long the Canary waited for it, be it
+	// shared with others or not. It may be nil.
 	Asked func(c *v1beta1.Canary, backend string, err error, took time.Duration)
 
 	once   sync.Once
 	secret remembered
+
+	opened  sync.Once
+	queries *sharing.Desk
 }
 
 func (e *Evaluator) registry() Registry {
@@ -77,16 +83,12 @@ func (e *Evaluator) clock() clock.PassiveClock {
 	return cmp.Or[clock.PassiveClock](e.Clock, clock.RealClock{})
 }
 
-// ask queries a back-end under its own limit, or that of all.
-func (e *Evaluator) ask(ctx context.Context, c *v1beta1.Canary, q question) (float64, error) {
-	limit := e.limit()
-	if p, ok := q.provider.(provider.Patient); ok {
-		limit = p.Timeout()
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
+// ask gets the answer for a task, under the limit of its back-end or that of all.
+func (e *Evaluator) ask(ctx context.Context, c *v1beta1.Canary, t task, q question) (float64, error) {
+	query := q.provider.query(e.limit(), q.query)
+	query.Asker, query.Age = askerOf(c, t), e.ageOf(c, t)
 	since := e.clock().Now()
-	value, err := q.provider.Query(ctx, q.query)
+	value, err := e.desk().Ask(ctx, query)
 	if e.Asked != nil {
 		e.Asked(c, q.backend, err, e.clock().Since(since))
 	}

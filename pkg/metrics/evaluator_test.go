@@ -362,7 +362,7 @@ func TestReadsInParallel(t *testing.T) {
 	defer server.Close()
 	var metrics []v1beta1.CanaryMetric
 	for i := range n {
-		metrics = append(metrics, v1beta1.CanaryMetric{Name: fmt.Sprint(i), Query: "up"})
+		metrics = append(metrics, v1beta1.CanaryMetric{Name: fmt.Sprint(i), Query: fmt.Sprintf("up + %d", i)})
 	}
 	for _, r := range (store{}).evaluator(server.URL).Read(t.Context(), withMetrics(metrics...)) {
 		if r.State != analysis.Value {

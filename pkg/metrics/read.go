@@ -13,7 +13,7 @@ import (
 
 // question is a rendered query, whom to ask, and which fields to name when it fails.
 type question struct {
-	provider Provider
+	provider *connection
 	// backend is the type of the provider.
 	backend string
 	query   string
@@ -31,7 +31,7 @@ func (e *Evaluator) readOne(ctx context.Context, c *v1beta1.Canary, t task) anal
 	}
 	r := e.reading(c, t)
 	r.Query = q.query
-	value, err := e.ask(ctx, c, q)
+	value, err := e.ask(ctx, c, t, q)
 	switch {
 	case err == nil:
 		r.State, r.Value = analysis.Value, value*q.scale
@@ -152,7 +152,7 @@ func (e *Evaluator) template(ctx context.Context, c *v1beta1.Canary, t task) (qu
 	}, nil
 }
 
-func (e *Evaluator) templateProvider(ctx context.Context, c *v1beta1.Canary, t task) (*v1beta1.MetricTemplate, Provider, error) {
+func (e *Evaluator) templateProvider(ctx context.Context, c *v1beta1.Canary, t task) (*v1beta1.MetricTemplate, *connection, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.limit())
 	defer cancel()
 	ref := t.metric.TemplateRef
@@ -172,7 +172,7 @@ func (e *Evaluator) templateProvider(ctx context.Context, c *v1beta1.Canary, t t
 			return nil, nil, fmt.Errorf("Metric template %s secret %s error: %w", id, secret.Name, err)
 		}
 	}
-	p, err := e.registry().New(cfg)
+	p, err := e.connect(cfg)
 	if err != nil {
 		return nil, nil, fmt.Errorf("Metric template %s provider %s error: %w", id, found.Spec.Provider.Type, err)
 	}

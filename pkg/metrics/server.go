@@ -59,14 +59,14 @@ func (r *remembered) read(ctx context.Context, from Secrets, name types.Namespac
 }
 
 // metricsServer is the Prometheus of built-in metrics and inline queries, and the field that its address comes from.
-func (e *Evaluator) metricsServer(ctx context.Context, c *v1beta1.Canary) (Provider, string, error) {
+func (e *Evaluator) metricsServer(ctx context.Context, c *v1beta1.Canary) (*connection, string, error) {
 	if c.Spec.MetricsServer != "" {
 		return e.serverAt(provider.Config{Spec: v1beta1.MetricTemplateProvider{Address: c.Spec.MetricsServer}}, "spec.metricsServer")
 	}
 	return e.defaultServer(ctx)
 }
 
-func (e *Evaluator) defaultServer(ctx context.Context) (Provider, string, error) {
+func (e *Evaluator) defaultServer(ctx context.Context) (*connection, string, error) {
 	cfg := provider.Config{Spec: v1beta1.MetricTemplateProvider{
 		Address: e.Server.Address, Headers: e.Server.Headers, InsecureSkipVerify: e.Server.SkipVerify, Region: e.Server.Region,
 	}}
@@ -84,9 +84,9 @@ func (e *Evaluator) defaultServer(ctx context.Context) (Provider, string, error)
 	return e.serverAt(cfg, field)
 }
 
-func (e *Evaluator) serverAt(cfg provider.Config, field string) (Provider, string, error) {
+func (e *Evaluator) serverAt(cfg provider.Config, field string) (*connection, string, error) {
 	cfg.Spec.Type = prometheus.Type
-	p, err := e.registry().New(cfg)
+	p, err := e.connect(cfg)
 	if err != nil {
 		return nil, field, fmt.Errorf("Error building Prometheus client for %s %w; correct %s", Redacted(cfg.Spec.Address), err, field)
 	}

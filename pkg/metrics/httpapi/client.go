@@ -14,6 +14,9 @@ import (
 	"flagger.app/flagger/pkg/outbound"
 )
 
+// rest is how much of an answer is read after its value, in bytes.
+const rest = 64 << 10
+
 // Client asks one server for JSON.
 type Client struct {
 	outbound.Server
@@ -64,6 +67,8 @@ func (c *Client) do(req *http.Request, result any) error {
 	if err := json.NewDecoder(resp.Body).Decode(result); err != nil {
 		return c.NotUnderstood(err)
 	}
+	// The value may end before the answer does, and a connection is used again only after an answer that was read to its end.
+	_, _ = io.CopyN(io.Discard, resp.Body, rest)
 	return nil
 }
 
