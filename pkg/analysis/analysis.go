@@ -30,13 +30,14 @@ const (
 type Source string
 
 // The sources. SuccessRate and Duration are the built-in metrics, Inline is spec.analysis.metrics[].query, Template is
-// templateRef. None stands for an entry that has none of them.
+// templateRef. None stands for an entry that has none of them. Shares is no metric, but how many requests each side got.
 const (
 	SuccessRate Source = "success-rate"
 	Duration    Source = "duration"
 	Inline      Source = "inline"
 	Template    Source = "template"
 	None        Source = "none"
+	Shares      Source = "shares"
 )
 
 // State is what became of the attempt to read a metric.
@@ -80,7 +81,7 @@ type Reading struct {
 	Samples *int64
 	// Primary is what the same query says about the primary, in an entry that compares values.
 	Primary float64
-	// Counts are the requests since the check before, in an entry that compares counts. Value and Primary are not used then.
+	// Counts are the requests since the check before, in an entry that compares counts, and of Shares. Value and Primary are not used then.
 	Counts Counts
 }
 
@@ -102,7 +103,9 @@ type Verdict struct {
 	NoRequests bool
 	// Critical is whether a critical metric has a value out of range, which takes the canary back at once.
 	Critical bool
-	// Readings are all readings in the order in which they were judged.
+	// Divided is whether the rollout is held because the requests are not divided as they should be.
+	Divided bool
+	// Readings are all readings of metrics in the order in which they were judged.
 	Readings []Reading
 	// Record is what the check leaves in the status, nil where nothing was judged.
 	Record *v1beta1.ChecksStatus
@@ -110,6 +113,8 @@ type Verdict struct {
 	Decisive *v1beta1.MetricVerdict
 	// Observed are messages about metrics that decide nothing and have another outcome than at the check before.
 	Observed []string
+	// Warned are those that somebody should look into.
+	Warned []string
 }
 
 // Check is what readings are judged for.
@@ -125,6 +130,8 @@ type Check struct {
 	Limit time.Duration
 	// Before is what the check before left in the status. That of another run counts for nothing.
 	Before *v1beta1.ChecksStatus
+	// Split is nil where the step asks for no share of the requests.
+	Split *Split
 }
 
 // judgement is what is made of one reading.
@@ -137,9 +144,10 @@ type judgement struct {
 }
 
 // Evaluate judges the readings: built-in metrics and inline queries first, then templates, each in the order of the list. A
-// critical metric out of range decides before all others, then the first failure, then the first metric that asks to wait; no
-// readings pass.
+// critical metric out of range decides before all others, then the first failure, then the first metric that asks to wait, then how the
+// requests are divided; no readings pass.
 func Evaluate(check Check, readings []Reading) Verdict {
+	readings, shares := apart(readings)
 	ordered := inOrder(readings)
 	v := Verdict{Outcome: Pass, Readings: ordered, Record: check.newRecord()}
 	grave := 0
@@ -160,6 +168,9 @@ func Evaluate(check Check, readings []Reading) Verdict {
 		v.NoRequests, v.Critical = j.noRequests, j.critical
 		v.Decisive = j.record.DeepCopy()
 		v.Decisive.Evidence = nil
+	}
+	if check.Split != nil && shares != nil {
+		check.judgeSplit(*shares).decide(&v, grave)
 	}
 	shorten(v.Record.Metrics)
 	if v.Decisive != nil {

@@ -21,6 +21,7 @@ func (c *Controller) observeOutcomes(v *view, stored *v1beta1.Canary, d rollout.
 	if v.facts.Routes.Known {
 		c.Telemetry.Weights(stored, 100-v.facts.Routes.CanaryWeight, v.facts.Routes.CanaryWeight)
 	}
+	c.Telemetry.Split(stored)
 	if v.facts.Checks.Metrics != nil {
 		c.Telemetry.Readings(stored, v.facts.Checks.Metrics.Readings)
 	}

@@ -114,10 +114,13 @@ type task struct {
 	vars    Vars
 }
 
-// Read evaluates all metrics of the Canary in parallel, each under a deadline, and returns a reading for each.
-// What failed is in the readings.
+// Read evaluates all metrics of the Canary in parallel, each under a deadline, and returns a reading for each, and one of how the
+// requests were divided where a step asks for that. What failed is in the readings.
 func (e *Evaluator) Read(ctx context.Context, c *v1beta1.Canary) []analysis.Reading {
 	tasks := e.tasksOf(c)
+	if e.readsShares(c) {
+		tasks = append(tasks, e.sharesTask(c))
+	}
 	readings := make([]analysis.Reading, len(tasks))
 	route, routeErr := e.knativeRoute(ctx, c, len(tasks) > 0)
 	inParallel(ctx, len(tasks), func(ctx context.Context, i int) {

@@ -22,7 +22,10 @@ func (t task) aboutPrimary(c *v1beta1.Canary) task {
 
 // read answers one task with all that its metric asks for: its value, that of the primary, and how many requests they rest on.
 func (e *Evaluator) read(ctx context.Context, c *v1beta1.Canary, t task) analysis.Reading {
-	if analysis.Counted(t.metric) {
+	switch {
+	case t.source == analysis.Shares:
+		return e.readShares(ctx, c, t)
+	case analysis.Counted(t.metric):
 		return e.readCounts(ctx, c, t)
 	}
 	asked := []task{t}

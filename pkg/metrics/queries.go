@@ -20,6 +20,8 @@ type observer struct {
 	// buckets are those of the histogram of durations, slots its matchers, and inSeconds is whether their bounds are in seconds.
 	buckets, slots string
 	inSeconds      bool
+	// direct is whether requests are counted that no route led there as well: probes, scrapes, and what a pod asks of others.
+	direct bool
 	// mixed is whether the requests of both sides are counted as one, or those of the primary can't be found.
 	mixed bool
 }
@@ -87,6 +89,11 @@ func (o observer) withoutSides() observer {
 	return o
 }
 
+func (o observer) withDirect() observer {
+	o.direct = true
+	return o
+}
+
 // timed adds the histogram of durations to an observer whose latency is a percentile of it, in the unit of its bounds.
 func (o observer) timed(bucket, matchers string, seconds bool) observer {
 	o.buckets, o.slots, o.inSeconds = bucket, matchers, seconds
@@ -127,8 +134,8 @@ func observers() map[string]observer {
 		"istio": observer{requests: "istio_requests_total", matchers: istio, good: `response_code!~"5.*"`}.
 			timed("istio_request_duration_milliseconds_bucket", istio, false),
 		"linkerd": observer{requests: "response_total", matchers: links, good: `classification!="failure"`}.
-			timed("response_latency_ms_bucket", links, false),
-		"appmesh": envoy(pods),
+			timed("response_latency_ms_bucket", links, false).withDirect(),
+		"appmesh": envoy(pods).withDirect(),
 		"contour": envoy(`envoy_cluster_name=~"{{ namespace }}_{{ service }}-{{ side }}_[0-9a-zA-Z-]+"`),
 		"gloo":    envoy(`envoy_cluster_name=~"{{ namespace }}-{{ service }}-{{ side }}upstream-[0-9a-zA-Z-]+_[0-9a-zA-Z-]+"`),
 		"kuma":    envoy(`service=~"{{ service }}-{{ side }}_{{ namespace }}_svc_[0-9a-zA-Z-]+"`),
@@ -149,7 +156,7 @@ func observers() map[string]observer {
 			timed("apisix_http_latency_bucket", `type=~"request", `+apix, false).withoutSides(),
 		// http stands for applications that expose these metrics themselves.
 		"http": observer{requests: "http_request_duration_seconds_count", matchers: pods, good: `status!~"5.*"`, seconds: true}.
-			timed("http_request_duration_seconds_bucket", pods, true),
+			timed("http_request_duration_seconds_bucket", pods, true).withDirect(),
 	}
 }
 

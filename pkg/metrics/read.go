@@ -68,7 +68,7 @@ func (q question) remedy(err error) string {
 
 func (e *Evaluator) question(ctx context.Context, c *v1beta1.Canary, t task) (question, error) {
 	switch t.source {
-	case analysis.SuccessRate, analysis.Duration:
+	case analysis.SuccessRate, analysis.Duration, analysis.Shares:
 		return e.builtIn(ctx, c, t)
 	case analysis.Inline:
 		return e.inline(ctx, c, t)
@@ -88,7 +88,7 @@ func (e *Evaluator) builtIn(ctx context.Context, c *v1beta1.Canary, t task) (que
 	q := question{backend: prometheus.Type, queryField: "spec.provider, which selects the built-in query", scale: 1}
 	if o.mixed && t.vars.Primary {
 		return question{}, fmt.Errorf("Metric query failed for %s: the built-in metrics of provider %s do not tell the primary from the canary: "+
-			"remove %s.metrics[%d].comparison, or use templateRef", t.metric.Name, name, analysisField(c), t.index)
+			"remove %s.%s, or use templateRef", t.metric.Name, name, analysisField(c), t.bothSides())
 	}
 	if t.measure == measureValue && t.source == analysis.Duration && o.seconds {
 		q.scale = 1000

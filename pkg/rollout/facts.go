@@ -117,6 +117,7 @@ const (
 	ReasonNoCanaryTraffic   ProblemReason = "NoCanaryTraffic"
 	ReasonWaitingForGate    ProblemReason = "WaitingForApproval"
 	ReasonWaitingForMetrics ProblemReason = "WaitingForMetrics"
+	ReasonUnexpectedSplit   ProblemReason = "UnexpectedSplit"
 	ReasonWaitingForTurn    ProblemReason = "WaitingForTurn"
 	ReasonSuspended         ProblemReason = "Suspended"
 	ReasonNoReadyCapacity   ProblemReason = "NoReadyCapacity"

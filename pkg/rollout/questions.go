@@ -160,9 +160,22 @@ func (p *pass) metricsQuestion() NeedMetrics {
 		Key: p.questionKey("metrics", number), Generation: p.c.Generation,
 		Check: analysis.Check{
 			ID:  analysis.ID{Name: p.c.Name, Namespace: p.c.Namespace, Target: p.c.Spec.TargetRef.Name},
-			Run: p.st.Run, Number: number, Interval: p.interval(), Limit: p.deadline(), Before: p.st.Checks,
+			Run: p.st.Run, Number: number, Interval: p.interval(), Limit: p.deadline(), Before: p.st.Checks, Split: p.split(),
 		},
 	}
+}
+
+// split is what the step at hand asks of the division of requests, nil if it asks for no share. Requests that are picked by what they
+// are, sessions that stay where they are, and copies have none.
+func (p *pass) split() *analysis.Split {
+	policy, want := p.a.GetSplit(), Traffic(p.a, p.next)
+	switch {
+	case policy.Mode == v1beta1.SplitIgnore, p.a.NoShare() != "":
+		return nil
+	case !p.f.Provider.Weights, !p.f.Provider.Routes, p.canaryServes(), want.CanaryWeight == 0, want.Mirror, want.Matched:
+		return nil
+	}
+	return &analysis.Split{SplitPolicy: policy, Weight: want.CanaryWeight, Settling: p.f.Settings.PropagationDelay}
 }
 
 // recordChecks keeps what the metrics said with this run. A verdict that is used again says the same again.
@@ -170,9 +183,12 @@ func (p *pass) recordChecks(v *analysis.Verdict) {
 	if v.Record == nil || v.Record.Run != p.st.Run {
 		return
 	}
-	for _, message := range v.Observed {
-		if p.st.Checks == nil || p.st.Checks.Check != v.Record.Check {
+	if p.st.Checks == nil || p.st.Checks.Check != v.Record.Check {
+		for _, message := range v.Observed {
 			p.normal("%s", message)
+		}
+		for _, message := range v.Warned {
+			p.warning("%s", message)
 		}
 	}
 	p.st.Checks = v.Record.DeepCopy()
@@ -180,7 +196,7 @@ func (p *pass) recordChecks(v *analysis.Verdict) {
 
 // noteTraffic keeps since when the canary has had requests in this run.
 func (p *pass) noteTraffic() {
-	if c := p.st.Checks; len(p.a.Metrics) > 0 && (c == nil || c.Run != p.st.Run) {
+	if c := p.st.Checks; p.a.HasChecks() && (c == nil || c.Run != p.st.Run) {
 		p.st.Checks = &v1beta1.ChecksStatus{Run: p.st.Run, TrafficSince: micro(p.f.Now)}
 	}
 }
@@ -303,7 +319,7 @@ func (p *pass) waitsToStart() bool {
 // keepStepHealth leaves the condition of a step that goes on as it is, unless what it tells of is over.
 func (p *pass) keepStepHealth() {
 	switch p.healthReason() {
-	case ReasonCheckFailed, ReasonNoCanaryTraffic, ReasonWaitingForGate, ReasonWaitingForMetrics:
+	case ReasonCheckFailed, ReasonNoCanaryTraffic, ReasonWaitingForGate, ReasonWaitingForMetrics, ReasonUnexpectedSplit:
 		p.keepHealth = true
 	case ReasonPrimaryNotReady:
 		p.keepHealth = p.f.Primary.Health.State == Waiting

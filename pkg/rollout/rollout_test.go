@@ -736,6 +736,24 @@ func TestDecideRunning(t *testing.T) {
 		"a verdict may hold": {
 			facts(progressing, running(10), verdict(analysis.Hold)),
 			want{rule: "analysis", weight: 10, reason: ReasonWaitingForMetrics, says: []string{"Halt because"}, wake: later}},
+		"a step whose requests are divided otherwise is held": {
+			facts(progressing, running(10), verdict(analysis.Hold), func(f *Facts) { f.Checks.Metrics.Divided = true }),
+			want{rule: "analysis", weight: 10, reason: ReasonUnexpectedSplit, says: []string{"Halt because"}, wake: later}},
+		"it is told of for as long as the step lasts": {
+			facts(progressing, running(10), health(ReasonUnexpectedSplit, "x", now), status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = micro(later) })),
+			want{rule: "not-due", weight: 10, reason: ReasonUnexpectedSplit, wake: later}},
+		"a split alone is asked about": {
+			facts(progressing, running(10), func(f *Facts) { f.Canary.Spec.Analysis.Split = &v1beta1.SplitPolicy{Mode: v1beta1.SplitEnforce} }),
+			want{rule: "analysis", needs: 1}},
+		"a split that is ignored is not": {
+			facts(progressing, running(10), func(f *Facts) { f.Canary.Spec.Analysis.Split = &v1beta1.SplitPolicy{Mode: v1beta1.SplitIgnore} }),
+			want{rule: "advance", weight: 20, actions: []Action{EnsureRoutes{}}, says: []string{"Advance podinfo.test canary weight 20"}, wake: later}},
+		"an observed split that is off is a warning": {
+			facts(progressing, running(10), verdict(analysis.Pass), func(f *Facts) {
+				f.Checks.Metrics.Warned = []string{"Observed split would say: Halt"}
+				f.Checks.Metrics.Record = &v1beta1.ChecksStatus{Run: f.Canary.Status.Rollout.Run, Check: 1}
+			}),
+			want{rule: "advance", weight: 20, actions: []Action{EnsureRoutes{}}, says: []string{"Observed split would say: Halt", "Advance podinfo.test canary weight 20"}, wake: later}},
 		"a critical metric takes the canary back at its first failure": {
 			facts(progressing, running(10), verdict(analysis.Fail), func(f *Facts) {
 				f.Checks.Metrics.Critical, f.Checks.Metrics.Metric = true, "m"

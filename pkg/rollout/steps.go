@@ -125,7 +125,7 @@ func judge(p *pass) bool {
 			return true
 		}
 	}
-	if len(p.a.Metrics) == 0 {
+	if !p.a.HasChecks() {
 		return false
 	}
 	v := p.metricsVerdict()
@@ -138,7 +138,11 @@ func judge(p *pass) bool {
 	case analysis.Pass:
 		return false
 	case analysis.Hold:
-		p.fail(ReasonWaitingForMetrics, "%s", v.Message)
+		reason := ReasonWaitingForMetrics
+		if v.Divided {
+			reason = ReasonUnexpectedSplit
+		}
+		p.fail(reason, "%s", v.Message)
 		p.pace()
 	default:
 		n := p.warning("%s", v.Message)

@@ -85,6 +85,45 @@ func verdicts() []scenario {
 	}
 }
 
+// divided are the readings of a success rate and of how many of a thousand requests the canary got: as many as its weight says, and
+// from a time in the rollout on, until another, so many in a hundred more.
+func divided(from, to time.Duration, more int64) func(*World, string) []analysis.Reading {
+	return func(w *World, template string) []analysis.Reading {
+		readings := shows(func(*World, *analysis.Reading) {})(w, template)
+		weight := int64(w.canary.Status.CanaryWeight)
+		if w.Now() >= from && w.Now() < to {
+			weight = min(100, weight+more)
+		}
+		r := analysis.Reading{Source: analysis.Shares, State: analysis.Value}
+		r.Counts.Canary.Total, r.Counts.Primary.Total = 10*weight, 10*(100-weight)
+		return append(readings, r)
+	}
+}
+
+func split(p v1beta1.SplitPolicy) func(*v1beta1.CanarySpec) {
+	return func(s *v1beta1.CanarySpec) { s.Analysis.Split = &p }
+}
+
+// splits are traces of what a share that is not the one asked for leads to.
+func splits() []scenario {
+	judged := func(readings func(*World, string) []analysis.Reading, edits ...func(*v1beta1.CanarySpec)) Options {
+		return Options{Canary: podinfo(edits...), Provider: mesh(), Template: "v1", Replicas: 2, Readings: readings}
+	}
+	enforce := v1beta1.SplitPolicy{Mode: v1beta1.SplitEnforce, Limit: "5m"}
+	return []scenario{
+		{"split-observed", judged(divided(3*time.Minute, 5*time.Minute, 30), threshold(1)), rolls(succeeded)},
+		{"split-enforced", judged(divided(3*time.Minute, 6*time.Minute, 30), threshold(1), split(enforce)), rolls(succeeded)},
+		{"split-enforced-limit", judged(divided(3*time.Minute, time.Hour, 30), threshold(2), split(enforce)), rolls(failed)},
+		{"split-ignored", judged(divided(0, time.Hour, 30), threshold(1), split(v1beta1.SplitPolicy{Mode: v1beta1.SplitIgnore})), rolls(succeeded)},
+	}
+}
+
+func TestGoldenSplits(t *testing.T) {
+	for _, s := range splits() {
+		t.Run(s.name, func(t *testing.T) { checkGolden(t, s) })
+	}
+}
+
 func TestGoldenVerdicts(t *testing.T) {
 	for _, s := range verdicts() {
 		t.Run(s.name, func(t *testing.T) { checkGolden(t, s) })

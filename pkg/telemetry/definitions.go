@@ -41,6 +41,7 @@ const (
 	nameHooks     = "flagger_hook_duration_seconds"
 	nameAlerts    = "flagger_alerts_total"
 	nameHealthy   = "flagger_canary_healthy"
+	nameMeasured  = "flagger_canary_measured_weight"
 )
 
 // These are about the process. The names are those that other operators have, so that their dashboards fit.
@@ -66,6 +67,7 @@ func definitions() []definition {
 		{nameTotal, gauge, []string{"namespace"}, "Number of Canaries in a namespace.", nil},
 		{nameStatus, gauge, canary, "How the last rollout stands: 0 is in progress, 1 is any other state, 2 is failed. flagger_canary_phase tells more.", nil},
 		{nameWeight, gauge, []string{"workload", "namespace"}, "Percentage of the traffic that the routes send to a workload: the target or its primary.", nil},
+		{nameMeasured, gauge, []string{"workload", "namespace"}, "Percentage of the requests that a workload, the target or its primary, got before the last check of a rollout. There only while a rollout asks for a share, and the metrics server tells the sides apart.", nil},
 		{nameAnalysis, gauge, []string{"name", "namespace", "metric"}, "Last value of a metric of the analysis, as its provider returned it; request-duration is in seconds.", nil},
 		{nameDuration, histogram, canary, "Seconds that an analysis step took, hooks and metric queries included.", nil},
 		{nameSuccesses, counter, outcome, "Rollouts that were promoted. deployment_strategy is canary, blue-green or ab-testing; analysis_status is completed or skipped.", nil},

@@ -183,6 +183,35 @@ func (r *Recorder) Weights(c *v1beta1.Canary, primary, canary int32) {
 	})
 }
 
+// Split records how the requests were really divided, while a rollout is under way whose last check has counted them.
+func (r *Recorder) Split(c *v1beta1.Canary) {
+	r.observe(c, func(target string) {
+		gauge, primary := r.vectors.gauges[nameMeasured], c.GetPrimaryName()
+		s := measured(c)
+		if s == nil {
+			gauge.DeleteLabelValues(target, c.Namespace)
+			gauge.DeleteLabelValues(primary, c.Namespace)
+			return
+		}
+		share := 100 * float64(s.CanaryRequests) / float64(s.CanaryRequests+s.PrimaryRequests)
+		gauge.WithLabelValues(target, c.Namespace).Set(share)
+		gauge.WithLabelValues(primary, c.Namespace).Set(100 - share)
+	})
+}
+
+// measured is the split of the run that is under way, nil if it is not known.
+func measured(c *v1beta1.Canary) *v1beta1.SplitStatus {
+	running := c.Status.Phase == v1beta1.CanaryPhaseProgressing || c.Status.Phase == v1beta1.CanaryPhaseWaitingPromotion
+	r := c.Status.Rollout
+	if !running || r == nil || r.Checks == nil || r.Checks.Run != r.Run || r.Checks.Split == nil {
+		return nil
+	}
+	if s := r.Checks.Split; s.CanaryRequests+s.PrimaryRequests > 0 {
+		return s
+	}
+	return nil
+}
+
 // Readings records the values among the readings of an analysis step, which has one for each metric of the Canary. What has
 // no value keeps its last one; a metric that the Canary has no more loses its series.
 func (r *Recorder) Readings(c *v1beta1.Canary, readings []analysis.Reading) {

@@ -118,6 +118,7 @@ func TestB07Status(t *testing.T) {
 func everything(r *Recorder, c *v1beta1.Canary) {
 	r.Phase(c, v1beta1.CanaryPhaseSucceeded)
 	r.Weights(c, 100, 0)
+	r.Split(dividing(c, 40, 60))
 	r.Readings(c, []analysis.Reading{{Metric: v1beta1.CanaryMetric{Name: "m"}, State: analysis.Value, Value: 1}})
 	r.Duration(c, time.Second)
 	r.Succeeded(c, false)
@@ -129,6 +130,46 @@ func everything(r *Recorder, c *v1beta1.Canary) {
 	r.Spent(waiting, started)
 	r.Spent(c, started.Add(time.Second))
 	late(r, c)
+}
+
+// dividing is the same Canary in a rollout whose last check counted so many requests.
+func dividing(c *v1beta1.Canary, canary, primary int64) *v1beta1.Canary {
+	c = c.DeepCopy()
+	c.Status.Phase = v1beta1.CanaryPhaseProgressing
+	c.Status.Rollout = &v1beta1.RolloutStatus{Run: 3, Checks: &v1beta1.ChecksStatus{Run: 3, Split: &v1beta1.SplitStatus{CanaryRequests: canary, PrimaryRequests: primary}}}
+	return c
+}
+
+// The share is that of the run under way, and no more than that.
+func TestMeasuredShare(t *testing.T) {
+	c := canary("test", "podinfo", "podinfo")
+	share := func(r *Recorder) (lines []string) {
+		for _, line := range scrape(t, r) {
+			if strings.HasPrefix(line, "flagger_canary_measured_weight") {
+				lines = append(lines, line)
+			}
+		}
+		return lines
+	}
+	for name, after := range map[string]func(c *v1beta1.Canary){
+		"the end of the run": func(c *v1beta1.Canary) { c.Status.Phase = v1beta1.CanaryPhaseSucceeded },
+		"another run":        func(c *v1beta1.Canary) { c.Status.Rollout.Run++ },
+		"no requests":        func(c *v1beta1.Canary) { c.Status.Rollout.Checks.Split = &v1beta1.SplitStatus{} },
+		"no share asked for": func(c *v1beta1.Canary) { c.Status.Rollout.Checks.Split = nil },
+		"no checks":          func(c *v1beta1.Canary) { c.Status.Rollout.Checks = nil },
+	} {
+		r, running := New("1", "istio"), dividing(c, 40, 60)
+		r.Split(running)
+		want := []string{`flagger_canary_measured_weight{namespace="test",workload="podinfo"} 40`, `flagger_canary_measured_weight{namespace="test",workload="podinfo-primary"} 60`}
+		if diff := cmp.Diff(want, share(r)); diff != "" {
+			t.Error(diff)
+		}
+		after(running)
+		r.Split(running)
+		if left := share(r); len(left) > 0 {
+			t.Errorf("after %s: %q", name, left)
+		}
+	}
 }
 
 // late is what may be heard of a Canary that is gone.

@@ -225,6 +225,22 @@ func readingsOf(t *testing.T, observer string, of export, db *teststorage.TestSt
 
 func readMetrics(t *testing.T, observer string, of export, db *teststorage.TestStorage, entries []v1beta1.CanaryMetric) []analysis.Reading {
 	t.Helper()
+	return readCanary(t, observer, of, db, func(c *v1beta1.Canary) { c.Spec.Analysis.Metrics = entries })
+}
+
+// dividedBy judges how requests were divided at a weight of 10.
+func dividedBy(t *testing.T, observer string, of export, db *teststorage.TestStorage) (analysis.Verdict, analysis.Reading) {
+	t.Helper()
+	policy := v1beta1.SplitPolicy{Mode: v1beta1.SplitEnforce, FalseAlarmRate: 0.01}
+	readings := readCanary(t, observer, of, db, func(c *v1beta1.Canary) { c.Status.CanaryWeight, c.Spec.Analysis.Split = 10, &policy })
+	if len(readings) != 1 {
+		t.Fatalf("%d readings", len(readings))
+	}
+	return analysis.Evaluate(analysis.Check{Limit: time.Hour, Split: &analysis.Split{SplitPolicy: policy, Weight: 10}}, readings), readings[0]
+}
+
+func readCanary(t *testing.T, observer string, of export, db *teststorage.TestStorage, change func(*v1beta1.Canary)) []analysis.Reading {
+	t.Helper()
 	server := httptest.NewServer(&server{db, promql.NewEngine(promql.EngineOpts{
 		MaxSamples: 1e6, Timeout: time.Minute, LookbackDelta: 5 * time.Minute, Parser: parser.NewParser(parser.Options{}),
 	})})
@@ -238,7 +254,8 @@ func readMetrics(t *testing.T, observer string, of export, db *teststorage.TestS
 	}
 	c.Spec.IngressRef = &v1beta1.LocalObjectReference{Name: cmp.Or(of.ingress, "podinfo")}
 	c.Spec.RouteRef = &v1beta1.LocalObjectReference{Name: "podinfo"}
-	c.Spec.Analysis = &v1beta1.CanaryAnalysis{Interval: "1m", Metrics: entries}
+	c.Spec.Analysis = &v1beta1.CanaryAnalysis{Interval: "1m"}
+	change(c)
 	e := &metrics.Evaluator{Server: metrics.Server{Address: server.URL}, FlagProvider: c.Spec.Provider, Knative: revision("podinfo-00002")}
 	readings := e.Read(t.Context(), c)
 	for _, r := range readings {

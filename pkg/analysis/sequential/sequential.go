@@ -67,7 +67,8 @@ func (c Counts) usable() Counts {
 }
 
 // Tolerance says which canaries are good enough: those whose share of bad answers is at most Slope times that of the primary plus
-// Offset. Both are 0 or more. Slope 1 and Offset 0 ask for a canary that is no worse at all.
+// Offset. Both are 0 or more. Slope 1 and Offset 0 ask for a canary that is no worse at all. With Slope 0 the primary says nothing:
+// the share is tested against Offset alone, which is a test of one stream.
 type Tolerance struct{ Slope, Offset float64 }
 
 // Evidence is what all looks of a run show against the canary. The zero value is that before the first look.
@@ -80,7 +81,8 @@ type Evidence struct {
 	Canary, Primary Counts
 }
 
-// Look adds the answers since the look before. It leaves e as it is. Without answers of both sides nothing can be learned.
+// Look adds the answers since the look before. It leaves e as it is. Without answers of the canary nothing can be
+// learned, nor without those of the primary if that counts.
 func (e Evidence) Look(t Tolerance, canary, primary Counts) Evidence {
 	canary, primary = canary.usable(), primary.usable()
 	next := Evidence{LogWealth: slices.Clone(e.LogWealth), Peak: e.Peak, Canary: e.Canary.plus(canary), Primary: e.Primary.plus(primary)}
@@ -88,7 +90,7 @@ func (e Evidence) Look(t Tolerance, canary, primary Counts) Evidence {
 		// Of the first look, or of a version with other stakes: those are another game.
 		next.LogWealth = make([]int64, bets)
 	}
-	if canary.Total == 0 || primary.Total == 0 {
+	if canary.Total == 0 || primary.Total == 0 && t.Slope > 0 {
 		return next
 	}
 	u := t.baseline(e.Primary)
@@ -114,7 +116,7 @@ func (t Tolerance) baseline(primary Counts) float64 {
 
 // stakes are those on the canary and, negative, on the primary, as far as no answer can cost more than prudence allows.
 func (t Tolerance) stakes(g, x, u float64, n, m int64) (canary, primary float64) {
-	ratio := t.Slope * float64(n) / float64(m)
+	ratio := t.Slope * float64(n) / float64(max(m, 1))
 	g = min(g, prudence/x)
 	if ratio > 0 {
 		g = min(g, prudence/(ratio*(1-u)))

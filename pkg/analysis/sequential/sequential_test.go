@@ -49,6 +49,25 @@ func TestFairOdds(t *testing.T) {
 	}
 }
 
+// With slope 0 one stream is tested, and a primary says nothing, whether it is there or not.
+func TestOneStream(t *testing.T) {
+	for _, bound := range []float64{0.02, 0.15, 0.6, 0.98} {
+		alone := Tolerance{Offset: bound}
+		for _, before := range []Evidence{{}, Evidence{}.Look(alone, Counts{30, 40}, Counts{})} {
+			if got := expected(before, alone, 30, 0, bound, 0); got > 1.003 {
+				t.Errorf("at most %v: the capital grows to %v", bound, got)
+			}
+			with, without := before.Look(alone, Counts{9, 40}, Counts{1, 60}), before.Look(alone, Counts{9, 40}, Counts{})
+			if fmt.Sprint(with.LogWealth) != fmt.Sprint(without.LogWealth) {
+				t.Errorf("at most %v: the primary makes %v of %v", bound, with.LogWealth, without.LogWealth)
+			}
+		}
+	}
+	if e := (Evidence{}).Look(Tolerance{Offset: 0.15}, Counts{40, 100}, Counts{}); e.P() > 1e-6 {
+		t.Errorf("40 of 100 where 15 are tolerated: p %v", e.P())
+	}
+}
+
 // binomial draws how many of n answers are bad.
 func binomial(r *rand.Rand, n int64, p float64) int64 {
 	if p <= 0 {

@@ -122,6 +122,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &flaggerv1beta1.ScalerReplicasApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("SessionAffinity"):
 		return &flaggerv1beta1.SessionAffinityApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("SplitPolicy"):
+		return &flaggerv1beta1.SplitPolicyApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("SplitStatus"):
+		return &flaggerv1beta1.SplitStatusApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("StringMatch"):
 		return &flaggerv1beta1.StringMatchApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("TLSSettings"):

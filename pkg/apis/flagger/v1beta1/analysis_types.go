@@ -92,6 +92,10 @@ type CanaryAnalysis struct {
 	// +optional
 	Metrics []CanaryMetric `json:"metrics,omitempty"`
 
+	// Split is what is made of the share of requests that the canary really gets.
+	// +optional
+	Split *SplitPolicy `json:"split,omitempty"`
+
 	// Alerts are sent when a rollout starts, waits or ends.
 	// +kubebuilder:validation:MaxItems=128
 	// +optional

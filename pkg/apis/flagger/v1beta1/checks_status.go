@@ -33,6 +33,10 @@ type ChecksStatus struct {
 	// +listType=atomic
 	// +optional
 	Metrics []MetricVerdict `json:"metrics,omitempty"`
+
+	// Split is how the requests were divided, at a step that asks for a share of them.
+	// +optional
+	Split *SplitStatus `json:"split,omitempty"`
 }
 
 // MetricVerdict is what a check made of one metric.

@@ -16,6 +16,8 @@ const (
 	DefaultMetricInterval = "1m"
 	// DefaultFalseAlarmRate is that of a sequential test where none is set.
 	DefaultFalseAlarmRate = 0.05
+	// DefaultSplitFalseAlarmRate is that of the test of a split where none is set.
+	DefaultSplitFalseAlarmRate = 0.01
 	// DefaultProgressDeadlineSeconds is how long a workload may take to become ready.
 	DefaultProgressDeadlineSeconds = 600
 	// DefaultReadyThreshold is the percentage of pods that must be available.
@@ -160,6 +162,46 @@ func (c *Canary) DeploymentStrategy() string {
 		return DeploymentStrategyBlueGreen
 	default:
 		return DeploymentStrategyCanary
+	}
+}
+
+// GetSplit returns what is made of the share of requests that the canary gets, with the defaults in, but for the limit.
+func (a *CanaryAnalysis) GetSplit() SplitPolicy {
+	var p SplitPolicy
+	if a.Split != nil {
+		p = *a.Split
+	}
+	p.Mode = cmp.Or(p.Mode, SplitObserve)
+	p.FalseAlarmRate = cmp.Or(p.FalseAlarmRate, DefaultSplitFalseAlarmRate)
+	return p
+}
+
+// GetLimit returns how long a step is held, by default as long as given.
+func (p *SplitPolicy) GetLimit(otherwise time.Duration) time.Duration {
+	if limit, err := time.ParseDuration(p.Limit); err == nil {
+		return limit
+	}
+	return otherwise
+}
+
+// HasChecks tells whether a metrics server is asked anything at a step.
+func (a *CanaryAnalysis) HasChecks() bool {
+	return len(a.Metrics) > 0 || a.Split != nil && a.Split.Mode != SplitIgnore
+}
+
+// NoShare returns the field for which the weights of the analysis are no shares of all requests, empty if they are.
+func (a *CanaryAnalysis) NoShare() string {
+	switch {
+	case a.Iterations > 0:
+		return "iterations"
+	case len(a.Match) > 0:
+		return "match"
+	case len(a.CanaryMatch) > 0:
+		return "canaryMatch"
+	case a.SessionAffinity != nil:
+		return "sessionAffinity"
+	default:
+		return ""
 	}
 }
 

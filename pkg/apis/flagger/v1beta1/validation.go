@@ -34,7 +34,7 @@ func Validate(c *Canary, opts ValidationOptions) field.ErrorList {
 		return errs
 	}
 	errs = append(errs, validateAnalysis(c.GetAnalysis(), analysisPath(c, spec))...)
-	return append(errs, validateSides(c, opts, analysisPath(c, spec).Child("metrics"))...)
+	return append(errs, validateSides(c, opts, analysisPath(c, spec))...)
 }
 
 func analysisPath(c *Canary, spec *field.Path) *field.Path {

@@ -24,6 +24,9 @@ func validateAnalysis(a *CanaryAnalysis, path *field.Path) field.ErrorList {
 	for i := range a.Webhooks {
 		errs = append(errs, validateWebhook(&a.Webhooks[i], path.Child("webhooks").Index(i))...)
 	}
+	if a.Split != nil {
+		errs = append(errs, validateSplit(a, path.Child("split"))...)
+	}
 	if a.SessionAffinity != nil {
 		errs = append(errs, validateSessionAffinity(a.SessionAffinity, path.Child("sessionAffinity"))...)
 	}

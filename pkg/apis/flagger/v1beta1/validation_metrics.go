@@ -74,8 +74,8 @@ func validateComparison(m *CanaryMetric, metric *field.Path) field.ErrorList {
 	if c.SlowerThan != "" && (!m.builtIn() || m.isRate()) {
 		errs = append(errs, field.Forbidden(path.Child("slowerThan"), "only the histogram of request-duration is known: remove it, or write a query that counts slow requests"))
 	}
-	if c.FalseAlarmRate != 0 && (c.FalseAlarmRate < 1e-6 || c.FalseAlarmRate > 0.5) {
-		errs = append(errs, field.Invalid(path.Child("falseAlarmRate"), c.FalseAlarmRate, "set a probability from 0.000001 to 0.5, for example 0.05"))
+	if err := falseAlarmError(path, c.FalseAlarmRate); err != nil {
+		errs = append(errs, err)
 	}
 	if c.FalseAlarmRate != 0 && m.builtIn() && !m.isRate() && c.SlowerThan == "" {
 		errs = append(errs, field.Required(path.Child("slowerThan"), "a percentile can't be tested, a share of requests can: say which are slow, or remove falseAlarmRate"))
@@ -110,18 +110,52 @@ func validateComparedRange(m *CanaryMetric, path *field.Path) field.ErrorList {
 	}
 }
 
-// validateSides finds comparisons by built-in metrics that do not tell one side from the other.
+func falseAlarmError(path *field.Path, rate float64) *field.Error {
+	if rate != 0 && (rate < 1e-6 || rate > 0.5) {
+		return field.Invalid(path.Child("falseAlarmRate"), rate, "set a probability from 0.000001 to 0.5, for example 0.05")
+	}
+	return nil
+}
+
+func validateSplit(a *CanaryAnalysis, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	s := a.Split
+	if modes := []SplitMode{"", SplitObserve, SplitEnforce, SplitIgnore}; !slices.Contains(modes, s.Mode) {
+		errs = append(errs, field.NotSupported(path.Child("mode"), s.Mode, modes[1:]))
+	}
+	if s.Tolerance < 0 || s.Tolerance > 100 {
+		errs = append(errs, field.Invalid(path.Child("tolerance"), s.Tolerance, "set percentage points from 1 to 100, or remove it"))
+	}
+	if err := falseAlarmError(path, s.FalseAlarmRate); err != nil {
+		errs = append(errs, err)
+	}
+	if err := durationError(path.Child("limit"), s.Limit); err != nil {
+		errs = append(errs, err)
+	}
+	if other := a.NoShare(); s.Mode == SplitEnforce && other != "" {
+		errs = append(errs, field.Forbidden(path.Child("mode"), "with "+other+" no share of all requests is asked for: remove "+other+", or set mode to observe"))
+	}
+	return errs
+}
+
+// validateSides finds what asks for both sides where there is nothing that tells one from the other.
 func validateSides(c *Canary, opts ValidationOptions, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	provider := c.GetProvider(opts.Provider)
-	if provider != ApisixProvider && provider != KnativeProvider {
-		return nil
-	}
-	for i := range c.GetAnalysis().Metrics {
-		if m := &c.GetAnalysis().Metrics[i]; m.Comparison != nil && m.builtIn() {
-			errs = append(errs, field.Forbidden(path.Index(i).Child("comparison"), fmt.Sprintf(
-				"the built-in metrics of provider %s do not tell the primary from the canary: remove it, or use templateRef", provider)))
+	problem := ""
+	switch provider {
+	case ApisixProvider, KnativeProvider:
+		problem = "the built-in metrics of provider " + provider + " do not tell the primary from the canary: "
+		for i := range c.GetAnalysis().Metrics {
+			if m := &c.GetAnalysis().Metrics[i]; m.Comparison != nil && m.builtIn() {
+				errs = append(errs, field.Forbidden(path.Child("metrics").Index(i).Child("comparison"), problem+"remove it, or use templateRef"))
+			}
 		}
+	case KubernetesProvider:
+		problem = "provider " + provider + " shifts no weights: "
+	}
+	if s := c.GetAnalysis().Split; s != nil && s.Mode != SplitIgnore && problem != "" {
+		errs = append(errs, field.Forbidden(path.Child("split"), problem+"remove it, or set mode to ignore"))
 	}
 	return errs
 }

@@ -228,6 +228,20 @@ func TestValidateAnalysis(t *testing.T) {
 		"comparison, false alarms":      {compared("request-success-rate", flaggerv1.MetricComparison{Difference: atLeast(0), FalseAlarmRate: 5}), none, "spec.analysis.metrics[0].comparison.falseAlarmRate: Invalid value: 5: set a probability"},
 		"comparison and a constant": {metric(flaggerv1.CanaryMetric{Name: "request-success-rate", ThresholdRange: atLeast(99), MetricPolicy: flaggerv1.MetricPolicy{
 			Comparison: &flaggerv1.MetricComparison{Difference: atLeast(-1)}}}), none, "spec.analysis.metrics[0].comparison: Forbidden: the primary takes the place of a constant"},
+		"split":               {splitBy(flaggerv1.SplitPolicy{Mode: "enforce", Tolerance: 5, FalseAlarmRate: 0.001, Limit: "5m"}), none, ""},
+		"split, mode":         {splitBy(flaggerv1.SplitPolicy{Mode: "hold"}), none, `spec.analysis.split.mode: Unsupported value: "hold"`},
+		"split, tolerance":    {splitBy(flaggerv1.SplitPolicy{Tolerance: 101}), none, "spec.analysis.split.tolerance: Invalid value: 101: set percentage points from 1 to 100"},
+		"split, false alarms": {splitBy(flaggerv1.SplitPolicy{FalseAlarmRate: 5}), none, "spec.analysis.split.falseAlarmRate: Invalid value: 5: set a probability"},
+		"split, limit":        {splitBy(flaggerv1.SplitPolicy{Limit: "5"}), none, "spec.analysis.split.limit: Invalid value"},
+		"split of sessions": {func(c *flaggerv1.Canary) {
+			splitBy(flaggerv1.SplitPolicy{Mode: "enforce"})(c)
+			c.Spec.Analysis.SessionAffinity = &flaggerv1.SessionAffinity{CookieName: "c"}
+		}, none, "spec.analysis.split.mode: Forbidden: with sessionAffinity no share of all requests is asked for"},
+		"split, sides mixed": {splitBy(flaggerv1.SplitPolicy{}), flaggerv1.ValidationOptions{Provider: "apisix"},
+			"spec.analysis.split: Forbidden: the built-in metrics of provider apisix do not tell the primary from the canary"},
+		"split, ignored": {splitBy(flaggerv1.SplitPolicy{Mode: "ignore"}), flaggerv1.ValidationOptions{Provider: "kubernetes"}, ""},
+		"split, no weights": {splitBy(flaggerv1.SplitPolicy{}), flaggerv1.ValidationOptions{Provider: "kubernetes"},
+			"spec.analysis.split: Forbidden: provider kubernetes shifts no weights"},
 		"comparison, sides mixed": {compared("request-success-rate", flaggerv1.MetricComparison{Difference: atLeast(-1)}), flaggerv1.ValidationOptions{Provider: "apisix"},
 			"spec.analysis.metrics[0].comparison: Forbidden: the built-in metrics of provider apisix do not tell the primary from the canary"},
 		"alert severity": {analysis(func(a *flaggerv1.CanaryAnalysis) {
@@ -341,6 +355,10 @@ func policy(name string, p flaggerv1.MetricPolicy) func(*flaggerv1.Canary) {
 		}
 		c.Spec.Analysis.Metrics = []flaggerv1.CanaryMetric{m}
 	}
+}
+
+func splitBy(p flaggerv1.SplitPolicy) func(*flaggerv1.Canary) {
+	return func(c *flaggerv1.Canary) { c.Spec.Analysis.Split = &p }
 }
 
 func compared(name string, comparison flaggerv1.MetricComparison) func(*flaggerv1.Canary) {

@@ -46,6 +46,8 @@ type CanaryAnalysisApplyConfiguration struct {
 	CanaryMatch []AnalysisMatchApplyConfiguration `json:"canaryMatch,omitempty"`
 	// Metrics are checked at every step.
 	Metrics []CanaryMetricApplyConfiguration `json:"metrics,omitempty"`
+	// Split is what is made of the share of requests that the canary really gets.
+	Split *SplitPolicyApplyConfiguration `json:"split,omitempty"`
 	// Alerts are sent when a rollout starts, waits or ends.
 	Alerts []CanaryAlertApplyConfiguration `json:"alerts,omitempty"`
 	// Webhooks are called at certain points of a rollout, as tests, gates or listeners.
@@ -186,6 +188,14 @@ func (b *CanaryAnalysisApplyConfiguration) WithMetrics(values ...*CanaryMetricAp
 		}
 		b.Metrics = append(b.Metrics, *values[i])
 	}
+	return b
+}
+
+// WithSplit sets the Split field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Split field is set to the value of the last call.
+func (b *CanaryAnalysisApplyConfiguration) WithSplit(value *SplitPolicyApplyConfiguration) *CanaryAnalysisApplyConfiguration {
+	b.Split = value
 	return b
 }
 

@@ -21,6 +21,8 @@ type ChecksStatusApplyConfiguration struct {
 	TrafficSince *v1.MicroTime `json:"trafficSince,omitempty"`
 	// Metrics are the verdicts in the order in which they were reached.
 	Metrics []MetricVerdictApplyConfiguration `json:"metrics,omitempty"`
+	// Split is how the requests were divided, at a step that asks for a share of them.
+	Split *SplitStatusApplyConfiguration `json:"split,omitempty"`
 }
 
 // ChecksStatusApplyConfiguration constructs a declarative configuration of the ChecksStatus type for use with
@@ -71,5 +73,13 @@ func (b *ChecksStatusApplyConfiguration) WithMetrics(values ...*MetricVerdictApp
 		}
 		b.Metrics = append(b.Metrics, *values[i])
 	}
+	return b
+}
+
+// WithSplit sets the Split field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Split field is set to the value of the last call.
+func (b *ChecksStatusApplyConfiguration) WithSplit(value *SplitStatusApplyConfiguration) *ChecksStatusApplyConfiguration {
+	b.Split = value
 	return b
 }
