@@ -139,7 +139,8 @@ func New(cfg Config) (*Controller, error) {
 		EventWebhook: cfg.EventWebhook, ClusterName: cfg.Settings.ClusterName, Delivered: c.queue.Remind,
 	})
 	var err error
-	if c.canaries, err = cache.NewCanaries(c.main.Cluster, toolscache.Indexers{byTurn: cache.IndexBy(turnOf)}, c.onCanary); err != nil {
+	indexers := toolscache.Indexers{byTurn: cache.IndexBy(turnOf), byDependency: indexDependencies}
+	if c.canaries, err = cache.NewCanaries(c.main.Cluster, indexers, c.onCanary); err != nil {
 		return nil, err
 	}
 	c.limit = newLimit(&c.Settings, c.canaries.Indexer(), c.queue)

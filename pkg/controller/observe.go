@@ -123,7 +123,9 @@ type observer struct {
 func (o *observer) observe() {
 	o.checkSpec()
 	o.checkRivals()
+	o.checkCycle()
 	o.observeWorkloads()
+	o.observeDependencies()
 	o.observeScaler()
 	o.observeServices()
 	o.observePort()

@@ -17,6 +17,7 @@ func (c *Controller) onCanary(old, current *unstructured.Unstructured) {
 	}
 	key := cache.Key(present)
 	c.limit.onCanary(old, current, c.Clock.Now())
+	c.wakeDependents(old, current)
 	if old != nil && current != nil && sameWishes(old, current) {
 		if !sameField(old, current, "status", "rollout", "routing") {
 			c.wakeRivals(current)

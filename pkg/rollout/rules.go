@@ -29,6 +29,7 @@ func chain() []rule {
 		{"waiting-paused", waitingPaused},
 		{"still-waiting", stillWaiting},
 		{"confirm-rollout", confirmRollout},
+		{"wait-for-canaries", waitForCanaries},
 		{"wait-for-turn", waitForTurn},
 		{"start", start},
 		{"cancel", cancel},

@@ -10,7 +10,9 @@ import (
 // the record says since when, so that it keeps its place whatever else goes wrong meanwhile and whoever leads by then.
 
 // beforeStart are the reasons that keep a change from its start which nobody refused.
-func beforeStart() []ProblemReason { return []ProblemReason{ReasonWaitingForTurn} }
+func beforeStart() []ProblemReason {
+	return []ProblemReason{ReasonWaitingForTurn, ReasonWaitingForCanaries}
+}
 
 // Pending is whether the target asks for something whose rollout has not begun. It is what a change may have to wait with.
 func Pending(f *Facts) bool {
@@ -28,7 +30,8 @@ func Pending(f *Facts) bool {
 // stillWaiting keeps a change waiting whose rollout was allowed by everybody but others, who come first. The gate was asked already,
 // and is asked again when the rollout can begin.
 func stillWaiting(p *pass) bool {
-	return (p.st.Waiting != nil || p.healthReason() == ReasonWaitingForTurn) && waitForTurn(p)
+	waits := p.st.Waiting != nil || p.healthReason() == ReasonWaitingForTurn
+	return waits && (waitForCanaries(p) || waitForTurn(p))
 }
 
 // mayStart is whether a rollout begins unless something keeps it.

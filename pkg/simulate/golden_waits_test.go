@@ -27,7 +27,67 @@ func waits() []scenario {
 			pass(w, 10*time.Minute)
 			rest(t, w, v1beta1.CanaryPhaseSucceeded)
 		}},
+		{"waits-for-canaries", Options{Canary: podinfo(behindBackend("")), Provider: mesh(), Template: "v1", Replicas: 2,
+			Adapt: backend(map[time.Duration]rollout.DependencyState{
+				0: rollout.DependencyPromoted, time.Hour: rollout.DependencyUnderWay, 80 * time.Minute: rollout.DependencyFailed,
+				90 * time.Minute: rollout.DependencyUnderWay, 100 * time.Minute: rollout.DependencyPromoted}),
+		}, func(t *testing.T, w *World) {
+			rest(t, w, v1beta1.CanaryPhaseInitialized)
+			w.Ship("v2")
+			rest(t, w, v1beta1.CanaryPhaseSucceeded)
+			pass(w, time.Hour)
+			w.Ship("v3")
+			for range 5 {
+				pass(w, 10*time.Minute)
+			}
+			rest(t, w, v1beta1.CanaryPhaseSucceeded)
+		}},
+		{"waits-for-canaries-too-long", Options{Canary: podinfo(behindBackend(v1beta1.AtDeadlineFail)), Provider: mesh(), Template: "v1", Replicas: 2,
+			Adapt: backend(map[time.Duration]rollout.DependencyState{0: rollout.DependencyMissing, 2 * time.Hour: rollout.DependencyPromoted}),
+		}, func(t *testing.T, w *World) {
+			rest(t, w, v1beta1.CanaryPhaseInitialized)
+			w.Ship("v2")
+			pass(w, 10*time.Minute)
+			pass(w, time.Hour)
+			rest(t, w, v1beta1.CanaryPhaseFailed)
+			pass(w, time.Hour)
+			w.Ship("v3")
+			rest(t, w, v1beta1.CanaryPhaseSucceeded)
+		}},
+		{"waits-for-canaries-and-begins", Options{Canary: podinfo(behindBackend(v1beta1.AtDeadlineBegin)), Provider: mesh(), Template: "v1", Replicas: 2,
+			Adapt: backend(map[time.Duration]rollout.DependencyState{0: rollout.DependencySuspended}),
+		}, func(t *testing.T, w *World) {
+			rest(t, w, v1beta1.CanaryPhaseInitialized)
+			w.Ship("v2")
+			pass(w, time.Hour)
+			rest(t, w, v1beta1.CanaryPhaseSucceeded)
+		}},
 	}
+}
+
+// behindBackend makes a Canary depend on another one.
+func behindBackend(atDeadline string) func(*v1beta1.CanarySpec) {
+	return func(s *v1beta1.CanarySpec) {
+		s.DependsOn = &v1beta1.DependsOn{Canaries: []v1beta1.CanaryReference{{Name: "backend"}}, AtDeadline: atDeadline}
+	}
+}
+
+// backend is how far that one is, by the time.
+func backend(states map[time.Duration]rollout.DependencyState) func(*rollout.Facts) {
+	return func(f *rollout.Facts) {
+		f.Dependencies = []rollout.DependencyFact{{Name: "backend.default", State: latest(f, states)}}
+	}
+}
+
+// latest is what holds at the time of a pass.
+func latest[T any](f *rollout.Facts, all map[time.Duration]T) (now T) {
+	at, since := f.Now.Sub(f.Canary.CreationTimestamp.Time), time.Duration(-1)
+	for from, what := range all {
+		if from <= at && from > since {
+			since, now = from, what
+		}
+	}
+	return now
 }
 
 // pass lets time go by in which nothing happens here, and then somebody asks for a pass.
@@ -41,12 +101,7 @@ func pass(w *World, d time.Duration) {
 func queued(places map[time.Duration]int32) func(*rollout.Facts) {
 	return func(f *rollout.Facts) {
 		f.Settings.MaxRollouts = 3
-		at, since := f.Now.Sub(f.Canary.CreationTimestamp.Time), time.Duration(-1)
-		for from, place := range places {
-			if from <= at && from > since {
-				since, f.Queue.Position = from, place
-			}
-		}
+		f.Queue.Position = latest(f, places)
 		f.OthersFirst = f.Queue.Position > 0 && rollout.Pending(f)
 	}
 }

@@ -38,6 +38,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &flaggerv1beta1.CanaryConditionApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("CanaryMetric"):
 		return &flaggerv1beta1.CanaryMetricApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("CanaryReference"):
+		return &flaggerv1beta1.CanaryReferenceApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("CanaryService"):
 		return &flaggerv1beta1.CanaryServiceApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("CanarySpec"):
@@ -62,6 +64,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &flaggerv1beta1.CrossNamespaceObjectReferenceApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("CustomMetadata"):
 		return &flaggerv1beta1.CustomMetadataApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("DependsOn"):
+		return &flaggerv1beta1.DependsOnApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("HeaderOperations"):
 		return &flaggerv1beta1.HeaderOperationsApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("Headers"):
@@ -136,6 +140,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &flaggerv1beta1.UnmanagedMetadataApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("UnreadySince"):
 		return &flaggerv1beta1.UnreadySinceApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("WaitingForCanaries"):
+		return &flaggerv1beta1.WaitingForCanariesApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("WaitingStatus"):
 		return &flaggerv1beta1.WaitingStatusApplyConfiguration{}
 

@@ -22,6 +22,10 @@ const (
 	DefaultProgressDeadlineSeconds = 600
 	// DefaultReadyThreshold is the percentage of pods that must be available.
 	DefaultReadyThreshold = 100
+	// DefaultDependsOnDelay is how long a change waits at least for others that come with it, and
+	// DefaultDependsOnDeadline how long for their promotion.
+	DefaultDependsOnDelay    = 10 * time.Second
+	DefaultDependsOnDeadline = time.Hour
 	// DefaultCookieMaxAge is how long, in seconds, a session stays on the canary.
 	DefaultCookieMaxAge = 86400
 )
@@ -227,10 +231,7 @@ func (p *MetricPolicy) GetNoData() NoDataPolicy {
 
 // GetNoDataLimit returns how long the metric may be without data, by default as long as given.
 func (p *MetricPolicy) GetNoDataLimit(otherwise time.Duration) time.Duration {
-	if limit, err := time.ParseDuration(p.NoDataLimit); err == nil {
-		return limit
-	}
-	return otherwise
+	return durationOr(p.NoDataLimit, otherwise)
 }
 
 // GetRange returns the range of the difference or else of the ratio.
@@ -251,6 +252,19 @@ func (c *MetricComparison) GetFalseAlarmRate() float64 {
 		return DefaultFalseAlarmRate
 	}
 	return c.FalseAlarmRate
+}
+
+// GetDelay returns how long a change waits at least for others that come with it.
+func (d *DependsOn) GetDelay() time.Duration { return durationOr(d.Delay, DefaultDependsOnDelay) }
+
+// GetDeadline returns how long a change waits for those that come first.
+func (d *DependsOn) GetDeadline() time.Duration {
+	return durationOr(d.Deadline, DefaultDependsOnDeadline)
+}
+
+// NamespaceOr returns the namespace of the Canary, which by default is the given one.
+func (r CanaryReference) NamespaceOr(namespace string) string {
+	return cmp.Or(r.Namespace, namespace)
 }
 
 // GetType returns when the webhook is called.
@@ -295,4 +309,11 @@ func valueOr(value *int32, otherwise int32) int32 {
 		return otherwise
 	}
 	return *value
+}
+
+func durationOr(text string, otherwise time.Duration) time.Duration {
+	if d, err := time.ParseDuration(text); err == nil {
+		return d
+	}
+	return otherwise
 }

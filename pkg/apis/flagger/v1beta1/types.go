@@ -147,6 +147,11 @@ type CanarySpec struct {
 	// +optional
 	RevertOnDeletion bool `json:"revertOnDeletion,omitempty"`
 
+	// DependsOn puts changes of several Canaries in an order: a change of this one begins once those
+	// of the others were promoted.
+	// +optional
+	DependsOn *DependsOn `json:"dependsOn,omitempty"`
+
 	// Suspend stops the rollout where it is; nothing is changed until it is false again.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`

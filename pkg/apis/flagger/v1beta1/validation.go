@@ -28,6 +28,7 @@ func Validate(c *Canary, opts ValidationOptions) field.ErrorList {
 	errs = append(errs, validateService(c, spec)...)
 	errs = append(errs, validateProviderFields(c, opts, spec)...)
 	errs = append(errs, validateOwn(c, opts, spec)...)
+	errs = append(errs, validateDependsOn(c, spec)...)
 	errs = append(errs, validateMetricsServer(c, spec)...)
 	errs = append(errs, validateCrossNamespaceRefs(c, opts, spec)...)
 	if c.SkipAnalysis() {
@@ -174,6 +175,11 @@ func validateCrossNamespaceRefs(c *Canary, opts ValidationOptions, spec *field.P
 			what, ref.Name, ref.Namespace, c.Namespace)))
 	}
 	check(spec.Child("upstreamRef"), "gloo upstream", c.Spec.UpstreamRef)
+	if c.Spec.DependsOn != nil {
+		for i, ref := range c.Spec.DependsOn.Canaries {
+			check(spec.Child("dependsOn", "canaries").Index(i), "canary", &CrossNamespaceObjectReference{Name: ref.Name, Namespace: ref.Namespace})
+		}
+	}
 	analysis, path := c.GetAnalysis(), analysisPath(c, spec)
 	for i := range analysis.Metrics {
 		check(path.Child("metrics").Index(i).Child("templateRef"), "metric template", analysis.Metrics[i].TemplateRef)

@@ -364,3 +364,23 @@ func splitBy(p flaggerv1.SplitPolicy) func(*flaggerv1.Canary) {
 func compared(name string, comparison flaggerv1.MetricComparison) func(*flaggerv1.Canary) {
 	return policy(name, flaggerv1.MetricPolicy{Comparison: &comparison})
 }
+
+func TestValidateDependsOn(t *testing.T) {
+	with := func(d flaggerv1.DependsOn) func(*flaggerv1.Canary) {
+		return func(c *flaggerv1.Canary) { c.Spec.DependsOn = &d }
+	}
+	one := []flaggerv1.CanaryReference{{Name: "api"}}
+	other := with(flaggerv1.DependsOn{Canaries: []flaggerv1.CanaryReference{{Name: "api"}, {Name: "accounts", Namespace: "login"}}})
+	blocked := flaggerv1.ValidationOptions{NoCrossNamespaceRefs: true}
+	runValidate(t, map[string]validateTest{
+		"one":     {with(flaggerv1.DependsOn{Canaries: one, Delay: "0s", Deadline: "90m", AtDeadline: flaggerv1.AtDeadlineBegin}), blocked, ""},
+		"none":    {with(flaggerv1.DependsOn{}), blocked, "spec.dependsOn.canaries: Required value: name the Canaries"},
+		"nobody":  {with(flaggerv1.DependsOn{Canaries: []flaggerv1.CanaryReference{{}}}), blocked, "spec.dependsOn.canaries[0].name: Required value"},
+		"allowed": {other, flaggerv1.ValidationOptions{}, ""},
+		"blocked": {other, blocked, "spec.dependsOn.canaries[1].namespace: Forbidden: can't access canary accounts.login, cross-namespace references are blocked"},
+		"deadline": {with(flaggerv1.DependsOn{Canaries: one, Deadline: "soon"}), blocked,
+			"spec.dependsOn.deadline: Invalid value: \"soon\": is no duration: set one like 30s, 5m or 1h"},
+		"delay":   {with(flaggerv1.DependsOn{Canaries: one, Delay: "10"}), blocked, "spec.dependsOn.delay: Invalid value"},
+		"outcome": {with(flaggerv1.DependsOn{Canaries: one, AtDeadline: "Wait"}), blocked, "spec.dependsOn.atDeadline: Unsupported value"},
+	})
+}

@@ -21,4 +21,26 @@ type WaitingStatus struct {
 	// -max-concurrent-rollouts-per-namespace.
 	// +optional
 	PositionInNamespace int32 `json:"positionInNamespace,omitempty"`
+
+	// Canaries is about the wait for those of spec.dependsOn.
+	// +optional
+	Canaries *WaitingForCanaries `json:"canaries,omitempty"`
+}
+
+// WaitingForCanaries is about the wait of one revision for the Canaries that come first.
+type WaitingForCanaries struct {
+	// Revision of the target that waits.
+	Revision string `json:"revision"`
+
+	// SeenAt is when that was first seen.
+	SeenAt metav1.MicroTime `json:"seenAt"`
+
+	// Since is since when any of them has had something left to promote. The deadline counts from
+	// here. It is absent while none has.
+	// +optional
+	Since *metav1.MicroTime `json:"since,omitempty"`
+
+	// Overdue says that the deadline has passed and was told, and the change begins all the same.
+	// +optional
+	Overdue bool `json:"overdue,omitempty"`
 }

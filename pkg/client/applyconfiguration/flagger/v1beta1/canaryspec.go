@@ -54,6 +54,9 @@ type CanarySpecApplyConfiguration struct {
 	// the primary away and leaves the target without pods, so requests are lost. Default: what
 	// the flag -revert-on-deletion of the operator says, which is false unless set.
 	RevertOnDeletion *bool `json:"revertOnDeletion,omitempty"`
+	// DependsOn puts changes of several Canaries in an order: a change of this one begins once those
+	// of the others were promoted.
+	DependsOn *DependsOnApplyConfiguration `json:"dependsOn,omitempty"`
 	// Suspend stops the rollout where it is; nothing is changed until it is false again.
 	Suspend *bool `json:"suspend,omitempty"`
 }
@@ -173,6 +176,14 @@ func (b *CanarySpecApplyConfiguration) WithSkipAnalysis(value bool) *CanarySpecA
 // If called multiple times, the RevertOnDeletion field is set to the value of the last call.
 func (b *CanarySpecApplyConfiguration) WithRevertOnDeletion(value bool) *CanarySpecApplyConfiguration {
 	b.RevertOnDeletion = &value
+	return b
+}
+
+// WithDependsOn sets the DependsOn field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the DependsOn field is set to the value of the last call.
+func (b *CanarySpecApplyConfiguration) WithDependsOn(value *DependsOnApplyConfiguration) *CanarySpecApplyConfiguration {
+	b.DependsOn = value
 	return b
 }
 

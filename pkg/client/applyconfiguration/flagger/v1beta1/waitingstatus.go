@@ -22,6 +22,8 @@ type WaitingStatusApplyConfiguration struct {
 	// PositionInNamespace is the same for those of the namespace. It is absent without
 	// -max-concurrent-rollouts-per-namespace.
 	PositionInNamespace *int32 `json:"positionInNamespace,omitempty"`
+	// Canaries is about the wait for those of spec.dependsOn.
+	Canaries *WaitingForCanariesApplyConfiguration `json:"canaries,omitempty"`
 }
 
 // WaitingStatusApplyConfiguration constructs a declarative configuration of the WaitingStatus type for use with
@@ -51,5 +53,13 @@ func (b *WaitingStatusApplyConfiguration) WithPosition(value int32) *WaitingStat
 // If called multiple times, the PositionInNamespace field is set to the value of the last call.
 func (b *WaitingStatusApplyConfiguration) WithPositionInNamespace(value int32) *WaitingStatusApplyConfiguration {
 	b.PositionInNamespace = &value
+	return b
+}
+
+// WithCanaries sets the Canaries field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Canaries field is set to the value of the last call.
+func (b *WaitingStatusApplyConfiguration) WithCanaries(value *WaitingForCanariesApplyConfiguration) *WaitingStatusApplyConfiguration {
+	b.Canaries = value
 	return b
 }
