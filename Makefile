@@ -107,7 +107,7 @@ test-testbed: ## Run the tests of the testbed itself, and the built-in queries i
 	$(SHARED) go -C hack/testbed/tools/prometheus test -timeout $(TIMEOUT) ./queries
 
 # CRDs that tests install come in Go modules that nothing else needs. Inside a testbed there is no network to get them from.
-CRDS := github.com/kedacore/keda/v2@v2.21.0 knative.dev/serving@v0.51.0
+CRDS := github.com/kedacore/keda/v2@v2.21.0 knative.dev/serving@v0.51.0 github.com/prometheus-operator/prometheus-operator@v0.85.0
 
 # The suite starts the operator itself, as many times as it kills it.
 API_SUITE = $(TESTBED) run --with prometheus --images hack/testbed/demo/images.yaml \

@@ -1,10 +1,13 @@
 package e2e
 
 import (
+	"context"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -21,15 +24,43 @@ import (
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
 
-// elsewhere are kinds in renders of charts and overlays whose CRDs this suite does not install.
-var elsewhere = []string{"PodMonitor", "ServiceMonitor", "PrometheusRule", "AuthorizationPolicy", "VirtualNode", "Mesh"}
+// elsewhere are kinds in renders of charts and overlays whose CRDs no Go module holds.
+var elsewhere = []string{"AuthorizationPolicy", "VirtualNode", "Mesh"}
+
+// monitoring are the kinds of the operator of Prometheus that charts and artifacts make.
+var monitoring = []string{"PodMonitor", "ServiceMonitor", "PrometheusRule"}
+
+// installMonitoring installs their CRDs once.
+var installMonitoring = sync.OnceValue(func() error {
+	b, err := shared()
+	if err != nil {
+		return err
+	}
+	for _, kind := range monitoring {
+		file, err := downloadedFile("github.com/prometheus-operator/prometheus-operator@v0.85.0",
+			"example/prometheus-operator-crd/monitoring.coreos.com_"+strings.ToLower(kind)+"s.yaml")
+		if err != nil {
+			return err
+		}
+		if err := b.install(context.Background(), file); err != nil {
+			return err
+		}
+	}
+	return nil
+})
 
 // installed are the objects in the renders of charts and overlays, which their own tests keep in testdata, by file.
 func (t *team) installed(pattern string) map[string][]*unstructured.Unstructured {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(os.Getenv("ROOT"), "test/charts/testdata", pattern))
+	return t.objectsIn("test/charts/testdata/" + pattern)
+}
+
+// objectsIn are the objects in files of the repository, by folder and file.
+func (t *team) objectsIn(pattern string) map[string][]*unstructured.Unstructured {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(os.Getenv("ROOT"), pattern))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("no renders at %s: %v", pattern, err)
+		t.Fatalf("no files at %s: %v", pattern, err)
 	}
 	found := map[string][]*unstructured.Unstructured{}
 	for _, file := range files {
@@ -45,17 +76,26 @@ func (t *team) installed(pattern string) map[string][]*unstructured.Unstructured
 	return found
 }
 
-// TestInstallationsAreAccepted sends what charts and overlays install to a namespace that enforces the Pod Security Standard restricted,
+// TestInstallationsAreAccepted sends what charts, overlays and artifacts install to a namespace that enforces the Pod Security Standard restricted,
 // and refuses fields that the API server does not know.
 func TestInstallationsAreAccepted(tt *testing.T) {
 	tt.Parallel()
 	t := newTeam(tt)
 	t.restrict()
+	unknown := elsewhere
+	if err := installMonitoring(); err != nil {
+		t.Logf("the CRDs of the operator of Prometheus can't be had, %v go unchecked: %v", monitoring, err)
+		unknown = slices.Concat(elsewhere, monitoring)
+	}
 	mapper := t.mapper()
 	dry := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict}
-	for name, objects := range t.installed("*/*.yaml") {
+	manifests := t.installed("*/*.yaml")
+	for _, plain := range []string{"account", "deployment", "prometheusrule"} {
+		maps.Copy(manifests, t.objectsIn("artifacts/flagger/"+plain+".yaml"))
+	}
+	for name, objects := range manifests {
 		for _, u := range objects {
-			if slices.Contains(elsewhere, u.GetKind()) {
+			if slices.Contains(unknown, u.GetKind()) {
 				continue
 			}
 			if err := t.send(mapper, u, dry); err != nil {

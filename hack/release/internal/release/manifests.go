@@ -25,6 +25,7 @@ func (p *Project) Manifests(out string) error {
 	for name, parts := range map[string][]string{
 		"crd.yaml":              {"artifacts/flagger/crd.yaml"},
 		"deletion-warning.yaml": {"artifacts/flagger/deletion-warning.yaml"},
+		"prometheusrule.yaml":   {"artifacts/flagger/prometheusrule.yaml"},
 		// CRDs and the namespace are there before what needs them.
 		"install.yaml": {"kustomize/base/namespace/namespace.yaml", "artifacts/flagger/crd.yaml", "artifacts/flagger/account.yaml", "artifacts/flagger/deployment.yaml"},
 	} {
