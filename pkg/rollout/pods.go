@@ -5,11 +5,22 @@ func (p *pass) hasPods() bool {
 	return !p.f.Target.Unscalable && (p.f.Target.Replicas > 0 || p.f.Scaler.Pausable && !p.f.Scaler.Paused)
 }
 
-// keepWithoutPods tells an autoscaler that came after the target was scaled to zero to leave it so: pods of a target at rest get
-// no requests. Pods that somebody gave it since are his business.
+// keepWithoutPods leaves a target at rest without pods, since those get no requests. It tells an autoscaler that came later, and takes
+// away what somebody else gave it, as a tool does that applies a number of replicas from Git: once in an interval, so that nobody is
+// fought every second.
 func (p *pass) keepWithoutPods() {
-	if p.f.Target.Replicas == 0 && p.hasPods() && !p.canaryServes() {
+	stray := p.hasPods() && p.f.Target.Replicas > 0 && !p.canaryServes()
+	switch {
+	case p.hasPods() && !stray && !p.canaryServes():
 		p.do(PauseTarget{})
+	case stray && p.f.Primary.Available > 0 && p.drained() && p.elapsed(&p.st.StrayPodsSince, p.interval()):
+		p.normal("%s has pods that no rollout gave it and that get no requests, scaling it to zero again", p.targetName())
+		p.do(ScaleTargetToZero{})
+		p.st.StrayPodsSince = micro(p.f.Now)
+		p.wakeAt(p.f.Now.Add(p.interval()))
+	}
+	if !stray {
+		p.st.StrayPodsSince = nil
 	}
 }
 

@@ -109,7 +109,7 @@ func TestB31_Retirement(t *testing.T) {
 		"provider not known": {[]edit{knownBy(-1, previousName), func(f *Facts) { f.Provider.Name = "" }}, []v1beta1.RoutingRef{previousName}, nil, "", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := Decide(facts(v1beta1.CanaryPhaseSucceeded, c.edits...))
+			d := Decide(facts(v1beta1.CanaryPhaseSucceeded, append([]edit{noPods}, c.edits...)...))
 			if got := d.Status.Rollout.Routing; !slices.Equal(got, c.record) {
 				t.Errorf("record %+v, want %+v", got, c.record)
 			}

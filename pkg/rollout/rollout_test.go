@@ -459,7 +459,7 @@ func TestDecide(t *testing.T) {
 			facts(initialized, health(ReasonMetrics, "x", now), func(f *Facts) { f.Checks.Providers = &ProvidersCheck{} }),
 			want{rule: "settled", reason: ReasonHealthy, says: []string{"all the metrics providers are available!"}}},
 		"providers that stay away are asked again": {
-			facts(initialized, health(ReasonMetrics, "x", now), func(f *Facts) { f.Checks.Providers = &ProvidersCheck{Error: "down"} }),
+			facts(initialized, noPods, health(ReasonMetrics, "x", now), func(f *Facts) { f.Checks.Providers = &ProvidersCheck{Error: "down"} }),
 			want{rule: "settled", reason: ReasonMetrics, says: []string{"Error checking metric providers: down"}, wake: now.Add(time.Minute)}},
 		"in between they are left alone": {
 			facts(initialized, health(ReasonMetrics, "x", now), status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = micro(now.Add(time.Second)) })),

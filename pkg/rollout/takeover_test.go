@@ -87,7 +87,7 @@ func withoutRoutes(f *Facts) { f.Provider, f.Routes = ProviderFact{Name: "kubern
 // A Canary that is taken over says what a deletion would do in the one write that this costs, and not in one of its own before,
 // while it gets its finalizer.
 func TestTakeoverTellsOfDeletion(t *testing.T) {
-	f := facts(succeeded, status(func(s *v1beta1.CanaryStatus) { s.Rollout = nil }))
+	f := facts(succeeded, noPods, status(func(s *v1beta1.CanaryStatus) { s.Rollout = nil }))
 	d := Decide(f)
 	if c := condition(&d.Status, v1beta1.HealthyType); d.Rule != "adopt" || c == nil || c.Reason != string(ReasonHealthy) || c.Message == "" {
 		t.Fatalf("rule %s, condition %+v", d.Rule, c)
@@ -107,7 +107,7 @@ func TestTakeoverTellsOfDeletion(t *testing.T) {
 
 // A Canary that is taken over says what is ignored of it in the one write that this costs.
 func TestTakeoverOfIgnoredFields(t *testing.T) {
-	f := facts(succeeded, spec(func(s *v1beta1.CanarySpec) { s.Analysis.Mirror = true }), status(func(s *v1beta1.CanaryStatus) { s.Rollout = nil }),
+	f := facts(succeeded, noPods, spec(func(s *v1beta1.CanarySpec) { s.Analysis.Mirror = true }), status(func(s *v1beta1.CanaryStatus) { s.Rollout = nil }),
 		func(f *Facts) { f.Provider = ProviderFact{Name: "kubernetes"} })
 	d := Decide(f)
 	c := condition(&d.Status, v1beta1.HealthyType)

@@ -1556,7 +1556,7 @@ func TestIncidentB3_DriftIsRepairedOnceThePrimaryHasPods(t *testing.T) {
 		"at rest": {func(_ *testing.T, w *World) {
 			w.target.scale(w.now, 2)
 			w.settleCluster()
-			w.Run(time.Minute)
+			w.Run(10 * time.Second)
 		}, 0, initialized},
 		"under way": {func(t *testing.T, w *World) {
 			w.Ship("v2")

@@ -77,6 +77,11 @@ type RolloutStatus struct {
 	// +optional
 	CanaryDrainedAt *metav1.MicroTime `json:"canaryDrainedAt,omitempty"`
 
+	// StrayPodsSince is since when a target at rest has had pods that no rollout gave it. They
+	// go after an interval of the analysis.
+	// +optional
+	StrayPodsSince *metav1.MicroTime `json:"strayPodsSince,omitempty"`
+
 	// CanaryIdle is set as long as no request was led to the pods of the target in this run.
 	// +optional
 	CanaryIdle bool `json:"canaryIdle,omitempty"`

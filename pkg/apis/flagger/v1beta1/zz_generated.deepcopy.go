@@ -1672,6 +1672,10 @@ func (in *RolloutStatus) DeepCopyInto(out *RolloutStatus) {
 		in, out := &in.CanaryDrainedAt, &out.CanaryDrainedAt
 		*out = (*in).DeepCopy()
 	}
+	if in.StrayPodsSince != nil {
+		in, out := &in.StrayPodsSince, &out.StrayPodsSince
+		*out = (*in).DeepCopy()
+	}
 	if in.PrimaryReadySince != nil {
 		in, out := &in.PrimaryReadySince, &out.PrimaryReadySince
 		*out = (*in).DeepCopy()

@@ -44,6 +44,9 @@ type RolloutStatusApplyConfiguration struct {
 	// scaled down before the propagation delay has passed since then, and what served not
 	// before an interval of the analysis has, unless the provider reports its proxies.
 	CanaryDrainedAt *v1.MicroTime `json:"canaryDrainedAt,omitempty"`
+	// StrayPodsSince is since when a target at rest has had pods that no rollout gave it. They
+	// go after an interval of the analysis.
+	StrayPodsSince *v1.MicroTime `json:"strayPodsSince,omitempty"`
 	// CanaryIdle is set as long as no request was led to the pods of the target in this run.
 	CanaryIdle *bool `json:"canaryIdle,omitempty"`
 	// PrimaryReadySince is since when a primary that is about to get its first requests has been
@@ -184,6 +187,14 @@ func (b *RolloutStatusApplyConfiguration) WithToldHook(value flaggerv1beta1.Hook
 // If called multiple times, the CanaryDrainedAt field is set to the value of the last call.
 func (b *RolloutStatusApplyConfiguration) WithCanaryDrainedAt(value v1.MicroTime) *RolloutStatusApplyConfiguration {
 	b.CanaryDrainedAt = &value
+	return b
+}
+
+// WithStrayPodsSince sets the StrayPodsSince field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the StrayPodsSince field is set to the value of the last call.
+func (b *RolloutStatusApplyConfiguration) WithStrayPodsSince(value v1.MicroTime) *RolloutStatusApplyConfiguration {
+	b.StrayPodsSince = &value
 	return b
 }
 
