@@ -73,7 +73,10 @@ func (c *Controller) reportBroken(ctx context.Context, key string, reason rollou
 	told := c.publisher.Events.Create(ctx, owner, outbox.Event{
 		Type: corev1.EventTypeWarning, Message: message, Sequence: u.GetGeneration(), Part: string(reason) + "/" + message,
 	})
-	if err := c.canaries.PatchStatus(ctx, u, map[string]any{"conditions": conditions}); err != nil {
+	within, end := c.Tracer.Write(ctx, u.GetNamespace(), u.GetName(), "Status")
+	err = c.canaries.PatchStatus(within, u, map[string]any{"conditions": conditions})
+	end(err)
+	if err != nil {
 		return err
 	}
 	return told

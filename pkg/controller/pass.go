@@ -78,7 +78,10 @@ func (c *Controller) store(ctx context.Context, v *view, d rollout.Decision) (*v
 	if !differs {
 		return v.canary, nil
 	}
-	if err := c.canaries.WriteStatus(ctx, v.object, &d.Status); err != nil {
+	within, end := c.Tracer.WriteStatus(ctx, v.canary, &d.Status, d.Rule)
+	err = c.canaries.WriteStatus(within, v.object, &d.Status)
+	end(err)
+	if err != nil {
 		return nil, err
 	}
 	stored := v.canary.DeepCopy()

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,11 +31,22 @@ func TestRolloutIsTraced(t *testing.T) {
 			}
 		}
 		found := map[string]int{}
+		var decided []string
 		for _, s := range spans.GetSpans() {
-			if s.SpanContext.TraceID() == root.SpanContext.TraceID() && s.Parent.SpanID() == root.SpanContext.SpanID() {
-				kind, _, _ := strings.Cut(s.Name, " ")
-				found[kind]++
+			if s.SpanContext.TraceID() != root.SpanContext.TraceID() || s.Parent.SpanID() != root.SpanContext.SpanID() {
+				continue
 			}
+			kind, _, _ := strings.Cut(s.Name, " ")
+			found[kind]++
+			for _, a := range s.Attributes {
+				if s.Name == "write Status" && a.Key == "flagger.rule" {
+					decided = append(decided, a.Value.AsString())
+				}
+			}
+		}
+		// The write that begins the rollout is the first that belongs to it, and the one that ends it is of it, too.
+		if len(decided) < 5 || decided[0] != "start" || !slices.Contains(decided, "finalising") {
+			t.Errorf("statuses were written by the rules %q", decided)
 		}
 		if !root.SpanContext.IsValid() || found["step"] == 0 || found["webhook"] == 0 || found["write"] == 0 {
 			t.Errorf("the rollout has the spans %v", found)

@@ -162,6 +162,17 @@ func (t *Tracer) Write(ctx context.Context, namespace, name, action string) (_ c
 	return within, func(err error) { t.end(span, err) }
 }
 
+// WriteStatus begins the span of the write of a status, in which a rule decided. It belongs to the rollout that the status is about,
+// which begins with it maybe.
+func (t *Tracer) WriteStatus(ctx context.Context, c *v1beta1.Canary, next *v1beta1.CanaryStatus, rule string) (_ context.Context, end func(error)) {
+	if t == nil || next.Rollout == nil {
+		return ctx, func(error) {}
+	}
+	within, span := t.start(identityOf(string(c.UID), next.Rollout.Run).parent(ctx), "write Status", c.Namespace, c.Name, trace.SpanKindClient,
+		attribute.String("flagger.rule", rule), attribute.String("flagger.phase", string(next.Phase)))
+	return within, func(err error) { t.end(span, err) }
+}
+
 // Query makes the span of a query of a back-end, which took that long until now. No data is no error of it.
 func (t *Tracer) Query(c *v1beta1.Canary, backend string, err error, took time.Duration) {
 	if errors.Is(err, provider.ErrNoValues) {

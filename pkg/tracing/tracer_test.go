@@ -57,11 +57,15 @@ func (p *process) names() []string {
 
 func TestARolloutIsATrace(t *testing.T) {
 	p := newProcess()
-	p.See(canary(v1beta1.CanaryPhaseSucceeded, 1))
+	before := canary(v1beta1.CanaryPhaseSucceeded, 1)
+	p.See(before)
 	_, asked := p.Webhook(t.Context(), "test", "podinfo", v1beta1.ConfirmRolloutHook, "gate")
 	p.pass(time.Second)
 	asked("")
 	running := canary(v1beta1.CanaryPhaseProgressing, 2)
+	_, stored := p.WriteStatus(t.Context(), before, &running.Status, "started")
+	p.pass(time.Second)
+	stored(errors.New("conflict"))
 	p.See(running)
 	within, called := p.Webhook(t.Context(), "test", "podinfo", v1beta1.RolloutHook, "load")
 	p.pass(2 * time.Second)
@@ -77,12 +81,12 @@ func TestARolloutIsATrace(t *testing.T) {
 	_, told := p.Webhook(t.Context(), "test", "podinfo", v1beta1.PostRolloutHook, "last")
 	told("")
 
-	want := []string{"webhook confirm-rollout 1s", "webhook rollout 2s", "check prometheus 1s", "check datadog 1s", "step 2s", "write SetRoutes 1s", "rollout 3s", "webhook post-rollout 0s"}
+	want := []string{"webhook confirm-rollout 1s", "write Status 1s", "webhook rollout 2s", "check prometheus 1s", "check datadog 1s", "step 2s", "write SetRoutes 1s", "rollout 3s", "webhook post-rollout 0s"}
 	if got := p.names(); !slices.Equal(got, want) {
 		t.Fatalf("got %q, want %q", got, want)
 	}
 	spans := p.spans.GetSpans()
-	root := spans[6]
+	root := spans[7]
 	if root.Parent.IsValid() || !slices.Contains(root.Attributes, attribute.String("flagger.outcome", "Succeeded")) || root.Status.Code == codes.Error {
 		t.Errorf("root %+v", root)
 	}
@@ -90,11 +94,14 @@ func TestARolloutIsATrace(t *testing.T) {
 		if s.SpanContext.TraceID() != root.SpanContext.TraceID() || s.Name != "rollout" && s.Parent.SpanID() != root.SpanContext.SpanID() {
 			t.Errorf("%s is not of the rollout", s.Name)
 		}
-		if failed := s.Status.Code == codes.Error; failed != (s.Name == "webhook rollout" || s.Name == "check datadog") {
+		if failed := s.Status.Code == codes.Error; failed != slices.Contains([]string{"webhook rollout", "check datadog", "write Status"}, s.Name) {
 			t.Errorf("%s failed: %t", s.Name, failed)
 		}
 	}
-	if got := trace.SpanContextFromContext(within); got.SpanID() != spans[1].SpanContext.SpanID() {
+	if rule := attribute.String("flagger.rule", "started"); !slices.Contains(spans[1].Attributes, rule) {
+		t.Errorf("the status was written by %v", spans[1].Attributes)
+	}
+	if got := trace.SpanContextFromContext(within); got.SpanID() != spans[2].SpanContext.SpanID() {
 		t.Errorf("the webhook is called within span %s", got.SpanID())
 	}
 }
@@ -144,6 +151,8 @@ func TestWithoutATracer(t *testing.T) {
 	end("no")
 	_, written := off.Write(t.Context(), "test", "podinfo", "x")
 	written(nil)
+	_, stored := off.WriteStatus(t.Context(), c, &c.Status, "x")
+	stored(nil)
 	if err := off.Shutdown(t.Context()); err != nil || trace.SpanContextFromContext(ctx).IsValid() {
 		t.Error("it traces", err)
 	}
