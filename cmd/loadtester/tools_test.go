@@ -267,7 +267,14 @@ func TestCallsOfGHZ(t *testing.T) {
 			t.Errorf("%s: %d calls, %d %s", command, n, code, text)
 		}
 	}
-	code, text := ask(t, map[string]string{"type": "bash", "cmd": "ghz -n 1 -c 1 -O json --name test --insecure --call grpc.health.v1.Health/Check " + address, "returnCmdOutput": "true"})
+	debug := filepath.Join(t.TempDir(), "debug.log")
+	// A request for the service "test", which the server does not know.
+	code, text := ask(t, map[string]string{"type": "bash", "returnCmdOutput": "true", "cmd": `printf '\n\004test' | ghz -n 2 -c 1 --insecure --binary --debug ` +
+		debug + " --call grpc.health.v1.Health/Check " + address})
+	if log, err := os.ReadFile(debug); code != 200 || !strings.Contains(text, "[NotFound]") || err != nil || !strings.Contains(string(log), `"level":"debug"`) {
+		t.Errorf("%d %s, log %s, %v", code, text, log, err)
+	}
+	code, text = ask(t, map[string]string{"type": "bash", "cmd": "ghz -n 1 -c 1 -O json --name test --insecure --call grpc.health.v1.Health/Check " + address, "returnCmdOutput": "true"})
 	var report struct {
 		Name  string
 		Count int

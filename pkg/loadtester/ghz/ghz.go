@@ -18,6 +18,7 @@ import (
 	"github.com/bojand/ghz/printer"
 	"github.com/bojand/ghz/runner"
 	"github.com/spf13/pflag"
+	"go.uber.org/zap"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
@@ -47,6 +48,7 @@ const (
 	// flagQueries is how versions before 0.40, and documentation to this day, call the rate.
 	flagQueries = "qps"
 	flagRate    = "rps"
+	flagBinary  = "binary"
 )
 
 func flags(output io.Writer) *pflag.FlagSet {
@@ -96,6 +98,7 @@ func moreFlags(fs *pflag.FlagSet) {
 	fs.String("duration-stop", "close", "What becomes of calls at the end: close, wait or ignore.")
 	fs.StringP("data", "d", "", "Data of the call, JSON.")
 	fs.StringP("data-file", "D", "", "File with the data.")
+	fs.Bool(flagBinary, false, "Read the data in the format of protocol buffers from standard input.")
 	fs.StringP("binary-file", "B", "", "File with the data in the format of protocol buffers.")
 	fs.StringP("metadata", "m", "", "Metadata of the call, JSON.")
 	fs.StringP("metadata-file", "M", "", "File with the metadata.")
@@ -120,11 +123,12 @@ func moreFlags(fs *pflag.FlagSet) {
 	fs.String("max-send-message-size", "", "Largest message that is sent.")
 	fs.Bool("disable-template-functions", false, "Call no functions in the data.")
 	fs.Bool("disable-template-data", false, "Render no templates in the data.")
+	fs.String("debug", "", "File for a log of the calls.")
 }
 
 // Main runs the command, and returns its exit code. It ends with the process only, as its library does.
 func Main(_ context.Context, args []string, stdout, stderr io.Writer) int {
-	err := run(args, stdout, stderr)
+	err := run(args, os.Stdin, stdout, stderr)
 	if err == nil || errors.Is(err, pflag.ErrHelp) {
 		return 0
 	}
@@ -132,7 +136,7 @@ func Main(_ context.Context, args []string, stdout, stderr io.Writer) int {
 	return 1
 }
 
-func run(args []string, stdout, stderr io.Writer) error {
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	fs := flags(stderr)
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -142,9 +146,23 @@ func run(args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	config.Host = cmp.Or(fs.Arg(0), config.Host)
+	if binary, _ := fs.GetBool(flagBinary); binary {
+		if config.BinData, err = io.ReadAll(stdin); err != nil {
+			return fmt.Errorf("--%s: %w", flagBinary, err)
+		}
+	}
 	options, err := optionsOf(config)
 	if err != nil {
 		return err
+	}
+	if config.Debug != "" {
+		log, err := debugLog(config.Debug)
+		if err != nil {
+			return fmt.Errorf("--debug: %w", err)
+		}
+		// What can't be written there is no failure of the test.
+		defer func() { _ = log.Sync() }()
+		options = append(options, runner.WithLogger(log))
 	}
 	report, err := runner.Run(config.Call, config.Host, options...)
 	if err != nil {
@@ -174,7 +192,7 @@ func configOf(fs *pflag.FlagSet) (*runner.Config, error) {
 	var failed error
 	fs.VisitAll(func(f *pflag.Flag) {
 		// What a file leaves open has its defaults already.
-		if f.Name == flagConfig || file != "" && !f.Changed || f.Value.String() == "" {
+		if f.Name == flagConfig || f.Name == flagBinary || file != "" && !f.Changed || f.Value.String() == "" {
 			return
 		}
 		name := f.Name
@@ -248,6 +266,18 @@ func optionsOf(config *runner.Config) ([]runner.Option, error) {
 		options = append(options, runner.WithProtosetBinary(set))
 	}
 	return options, nil
+}
+
+// debugLog writes all that the library has to tell to a file, as JSON.
+func debugLog(path string) (*zap.SugaredLogger, error) {
+	config := zap.NewProductionConfig()
+	config.Level = zap.NewAtomicLevelAt(zap.DebugLevel)
+	config.OutputPaths = []string{path}
+	log, err := config.Build()
+	if err != nil {
+		return nil, err
+	}
+	return log.Sugar(), nil
 }
 
 // knowsHealth is whether the call is one of the health service of gRPC, without a description of it. Images of load testers have
