@@ -48,6 +48,14 @@ func globalReceivers(o *options, log *zap.Logger) []notify.Receiver {
 	return receivers
 }
 
+// warnOfChat tells of events that are sent to who does not understand them.
+func warnOfChat(o *options, log *zap.Logger) {
+	if service := (&v1beta1.CanaryWebhook{URL: o.eventWebhook}).ChatService(); service != "" {
+		log.Error("the receiver of a flag is a chat service and refuses events: alerts are what it understands, by an AlertProvider or the flags for them",
+			zap.String("flag", "-event-webhook"), zap.String("type", service))
+	}
+}
+
 func usable(r notify.Receiver) error {
 	if u, err := url.Parse(r.Address); err != nil || u.Host == "" {
 		return errors.New("its value is not a URL: set it to that of an incoming webhook")

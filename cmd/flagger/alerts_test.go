@@ -7,6 +7,15 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 )
 
+func TestEventsToAChatServiceAreTold(t *testing.T) {
+	for address, want := range map[string]int{"": 0, "http://broker.test": 0, "https://hooks.slack.com/services/1": 1} {
+		core, logs := observer.New(zap.InfoLevel)
+		if warnOfChat(&options{eventWebhook: address}, zap.New(core)); logs.Len() != want {
+			t.Errorf("%q: logged %v", address, logs.All())
+		}
+	}
+}
+
 // A receiver that can't work is told and costs nothing else.
 func TestGlobalReceivers(t *testing.T) {
 	const teams, chat = "https://acme.webhook.office.com/1", "https://hooks.slack.com/services/1"

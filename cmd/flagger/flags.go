@@ -54,6 +54,8 @@ type serverOptions struct {
 	skipVerify                       bool
 	// atOnce is for every server, this one and those of templates.
 	atOnce int
+	// queryTimeout is for every back-end that has no longer one of its own.
+	queryTimeout time.Duration
 }
 
 type slackOptions struct{ url, token, proxyURL, user, channel string }
@@ -145,6 +147,7 @@ func (o *options) bindMetrics(fs *flag.FlagSet) {
 	fs.StringVar(&m.secret, "metrics-server-secret", "", "Secret, as namespace/name, with what -metrics-server is asked by: token, or username and password; headers; ca.crt; tls.crt and tls.key. A change of it takes effect within 10s.")
 	fs.StringVar(&m.headers, "metrics-server-headers", "", "Comma-separated list of headers for -metrics-server, as in X-Scope-OrgID=team-a.")
 	fs.StringVar(&m.region, "metrics-server-region", "", "Region of Amazon Managed Service for Prometheus. Requests to -metrics-server are signed for it with the operator's identity.")
+	fs.DurationVar(&m.queryTimeout, "metrics-query-timeout", metrics.Timeout, "Time that a metrics back-end has for one query, those of MetricTemplates included. influxdb has 15s at the least, and an Analysis of keptn always 10s.")
 	fs.IntVar(&m.atOnce, "max-concurrent-queries", 20, "Number of queries that one metrics server is asked at the same time, those of MetricTemplates included. More wait for their turn. The default is what Prometheus works on at a time. 0 means no limit.")
 	fs.BoolVar(&m.skipVerify, "metrics-server-insecure-skip-verify", false, "Accept any certificate of -metrics-server.")
 }
@@ -234,6 +237,7 @@ func (o *options) check() error {
 		"control-loop-interval": o.controlLoopInterval,
 		"min-analysis-interval": o.minAnalysisInterval,
 		"kubeconfig-timeout":    o.timeout,
+		"metrics-query-timeout": o.metrics.queryTimeout,
 	} {
 		if value <= 0 {
 			return fmt.Errorf("-%s must be more than 0, as in 10s", name)

@@ -73,6 +73,7 @@ func run(ctx context.Context, o *options, log *zap.Logger) error {
 	}
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Error("traces are not sent", zap.Error(err)) }))
 	defer stopTracing(tracer, log)
+	warnOfChat(o, log)
 	op, err := newOperator(o, c, log, recorder, tracer, providers)
 	if err != nil {
 		return err
@@ -117,6 +118,7 @@ func newOperator(o *options, c *clients, log *zap.Logger, recorder *telemetry.Re
 		NoCrossNamespaceRefs: o.noCrossNamespaceRefs,
 		MinInterval:          o.minAnalysisInterval,
 		PerServer:            o.metrics.atOnce,
+		Limit:                o.metrics.queryTimeout,
 		Templates:            templates{found.Lister()},
 		Secrets:              secrets{c.kube},
 		Knative:              knativeServices{c.main.Dynamic},

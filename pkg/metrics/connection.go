@@ -54,10 +54,10 @@ func serverOf(spec v1beta1.MetricTemplateProvider) string {
 	return address.Host
 }
 
-// query is what to ask for text, under the limit of all or that of the back-end.
+// query is what to ask for text, under the limit of all or that of the back-end, whichever is longer.
 func (c *connection) query(limit time.Duration, text string) sharing.Query {
 	if p, ok := c.Provider.(provider.Patient); ok {
-		limit = p.Timeout()
+		limit = max(limit, p.Timeout())
 	}
 	return sharing.Query{
 		ID: sha256.Sum256(append(c.id[:], text...)), Server: c.server, Limit: limit,

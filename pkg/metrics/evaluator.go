@@ -51,7 +51,7 @@ type Evaluator struct {
 	Registry Registry
 	// MinInterval is the least time between two checks of a Canary.
 	MinInterval time.Duration
-	// Limit is how long one query may take, but for back-ends that have a limit of their own. Default: Timeout.
+	// Limit is how long one query may take, but for back-ends that have a longer limit of their own. Default: Timeout.
 	Limit time.Duration
 	// PerServer bounds the queries that one server is asked at the same time. 0 means no bound.
 	PerServer int

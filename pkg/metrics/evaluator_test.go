@@ -484,6 +484,11 @@ func TestBackEndsMayHaveALimitOfTheirOwn(t *testing.T) {
 	if got[0].Value != 7 {
 		t.Errorf("a query may take %v hours instead of 7", got[0].Value)
 	}
+	// Whoever gives all back-ends more time gives it to these, too.
+	e.Limit = 9 * time.Hour
+	if got := e.Read(t.Context(), withMetrics(v1beta1.CanaryMetric{Name: "x", Query: "up == 1"})); got[0].Value != 9 {
+		t.Errorf("a query may take %v hours instead of 9", got[0].Value)
+	}
 }
 
 type panicking struct{}

@@ -812,6 +812,16 @@ func TestDecideRunning(t *testing.T) {
 			})),
 			want{rule: "pre-rollout", says: []string{"Starting canary analysis",
 				"spec.analysis.metrics[0] (request-success-rate) has no thresholdRange"}, wake: now.Add(3 * time.Second)}},
+		"a webhook that leads to a chat service is told once in a run": {
+			facts(progressing, running(0), stage(""), spec(func(s *v1beta1.CanarySpec) {
+				s.Analysis.Webhooks = []v1beta1.CanaryWebhook{
+					{Name: "sink", Type: v1beta1.EventHook, URL: "http://sink"},
+					{Name: "chat", Type: v1beta1.EventHook, URL: "https://acme.webhook.office.com/webhookb2/1"},
+				}
+			})),
+			want{rule: "pre-rollout", says: []string{"Starting canary analysis",
+				"webhook 1 (chat) of the analysis leads to a chat service, which refuses the payload of webhooks: make an AlertProvider of type msteams"},
+				wake: now.Add(3 * time.Second)}},
 		"B3 no request goes to pods that proxies may not know yet": {
 			facts(progressing, running(0), stage("")),
 			want{rule: "pre-rollout", says: []string{"Starting canary analysis"}, wake: now.Add(3 * time.Second)}},

@@ -28,7 +28,7 @@ func preRollout(p *pass) bool {
 	p.analyzed()
 	if p.st.Stage == "" {
 		p.normal("Starting canary analysis for %s", p.targetName())
-		for _, w := range slices.Concat(strategyOf(p.f, p.a).warnings, p.notes(), analysis.Warnings(p.c)) {
+		for _, w := range slices.Concat(strategyOf(p.f, p.a).warnings, p.notes(), analysis.Warnings(p.c), p.chatWarnings()) {
 			p.warning("%s", w)
 		}
 		p.st.Stage = stagePreRollout

@@ -3,6 +3,7 @@ package cloudwatch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"net/http"
@@ -90,6 +91,7 @@ func TestQuery(t *testing.T) {
 		"a mistake":       {answer(400, failure("com.amazonaws#ValidationError", "Error in expression 'e1'")), conformance.Answer{Is: provider.ErrInvalidQuery, Says: "Error in expression"}},
 		"not allowed":     {answer(403, failure("com.amazonaws#AccessDenied", "User is not authorized")), conformance.Answer{Says: "allow cloudwatch:GetMetricData"}},
 		"not signed":      {answer(403, failure("com.amazonaws#InvalidClientTokenId", "The security token is invalid")), conformance.Answer{Says: "InvalidClientTokenId"}},
+		"unknown":         {answer(401, failure("com.amazonaws#UnrecognizedClientException", "The security token is invalid")), conformance.Answer{Says: "UnrecognizedClientException"}},
 		"not found":       {answer(404, failure("com.amazonaws#UnknownOperation", "")), conformance.Answer{Says: "UnknownOperation"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -104,7 +106,7 @@ func TestQuery(t *testing.T) {
 }
 
 func TestBusyServerIsAskedAgain(t *testing.T) {
-	for code, status := range map[string]int{"ThrottlingException": 400, "InternalFailure": 500} {
+	for code, status := range map[string]int{"ThrottlingException": 400, "TooManyRequestsException": 429, "InternalFailure": 500, "ServiceUnavailable": 503} {
 		left := 1
 		server := conformance.Serve(t, func(w http.ResponseWriter, r *http.Request) {
 			if left--; left >= 0 {
@@ -138,6 +140,21 @@ func TestSlowLongAndGone(t *testing.T) {
 	gone.Close()
 	if _, err := build(t, at(t, gone.URL)).Query(t.Context(), sample); err == nil || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("gone: %v", err)
+	}
+}
+
+// What is signed is for the host that it was signed for.
+func TestRedirectTakesNoCredentialsElsewhere(t *testing.T) {
+	other := conformance.Serve(t, answer(200, results([]float64{7})))
+	server := conformance.Serve(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other.URL+r.URL.String(), http.StatusTemporaryRedirect)
+	})
+	_, err := build(t, at(t, server.URL)).Query(t.Context(), sample)
+	requests, _ := other.Requests()
+	for _, r := range requests {
+		if text := fmt.Sprint(r.Header); strings.Contains(text, "AKIDSECRET") || strings.Contains(text, "aws-secret") {
+			t.Errorf("another host got %s (%v)", text, err)
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -124,6 +125,28 @@ func TestAnalysisWithoutEnd(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	gone(t, kube)
+}
+
+// What the API server answers instead is told with the object, whatever it is that is asked for.
+func TestRefusals(t *testing.T) {
+	group := resource("keptnmetrics").GroupResource()
+	for says, refused := range map[string]error{
+		"is forbidden":                 apierrors.NewForbidden(group, "errors", errors.New("no role allows it")),
+		"Unauthorized":                 apierrors.NewUnauthorized("Unauthorized"),
+		"too many requests":            apierrors.NewTooManyRequests("too many requests", 2),
+		"Internal error occurred":      apierrors.NewInternalError(errors.New("etcd")),
+		"could not find the requested": apierrors.NewGenericServerResponse(404, "get", group, "", "", 0, true),
+		"connection refused":           errors.New("dial tcp 127.0.0.1:6443: connection refused"),
+	} {
+		kube := cluster()
+		kube.PrependReactor("*", "*", func(k8stesting.Action) (bool, runtime.Object, error) { return true, nil, refused })
+		for query, id := range map[string]string{"keptnmetric/apps/errors": "KeptnMetric apps/errors", "analysis/apps/errors": "Analysis apps/errors-"} {
+			_, err := build(t, kube).Query(t.Context(), query)
+			if err == nil || errors.Is(err, provider.ErrNoValues) || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), id) {
+				t.Errorf("%s: %v, want %q", id, err, says)
+			}
+		}
+	}
 }
 
 func TestInvalidQueries(t *testing.T) {

@@ -32,6 +32,8 @@ type Client struct {
 	stream string
 	token  string
 	window provider.Window
+	// patient asks a server again that is busy.
+	patient func(http.RoundTripper) http.RoundTripper
 }
 
 var _ provider.Provider = (*Client)(nil)
@@ -57,7 +59,7 @@ func New(transports *outbound.Transports, clock clock.PassiveClock) provider.Fac
 		if err != nil {
 			return nil, err
 		}
-		return &Client{http: client, stream: streamOf(client.Address), token: keys[0], window: window}, nil
+		return &Client{http: client, stream: streamOf(client.Address), token: keys[0], window: window, patient: transports.Around}, nil
 	}
 }
 
@@ -94,14 +96,21 @@ func (c *Client) Query(ctx context.Context, query string) (float64, error) {
 // dial opens the connection that programs run by. The client of the service would do it, and run the program. But a program with a
 // mistake leaves a lock of that client taken for ever, and its goroutines with it.
 func (c *Client) dial(ctx context.Context) (*websocket.Conn, error) {
-	dialer := websocket.Dialer{Proxy: http.ProxyFromEnvironment, NetDialContext: outbound.Dialer().DialContext}
-	conn, resp, err := dialer.DialContext(ctx, c.stream+"/connect", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.stream+"/connect", http.NoBody)
+	if err != nil {
+		return nil, c.http.Failed(err)
+	}
+	h := &handshake{}
+	resp, err := c.patient(h).RoundTrip(request)
 	if resp != nil {
 		defer func() { _ = resp.Body.Close() }()
 	}
 	if resp != nil && resp.StatusCode >= http.StatusBadRequest {
 		body, _ := io.ReadAll(resp.Body)
 		return nil, c.http.Refused(resp.StatusCode, string(body))
+	}
+	if err == nil {
+		err = h.err
 	}
 	if err != nil {
 		if _, limited := ctx.Deadline(); limited && errors.Is(err, os.ErrDeadlineExceeded) {
@@ -110,8 +119,25 @@ func (c *Client) dial(ctx context.Context) (*websocket.Conn, error) {
 		}
 		return nil, c.http.Explain(ctx, &url.Error{Op: "connect", URL: c.stream, Err: err})
 	}
-	conn.SetReadLimit(maxMessage)
-	return conn, nil
+	h.conn.SetReadLimit(maxMessage)
+	return h.conn, nil
+}
+
+// handshake is the request that a connection begins with: it can be answered as any other, by a server that is busy for one.
+type handshake struct {
+	conn *websocket.Conn
+	err  error
+}
+
+// RoundTrip implements http.RoundTripper. An answer is none of its errors.
+func (h *handshake) RoundTrip(request *http.Request) (*http.Response, error) {
+	dialer := websocket.Dialer{Proxy: http.ProxyFromEnvironment, NetDialContext: outbound.Dialer().DialContext}
+	var resp *http.Response
+	h.conn, resp, h.err = dialer.DialContext(request.Context(), request.URL.String(), nil)
+	if resp == nil {
+		return nil, h.err
+	}
+	return resp, nil
 }
 
 // Online lists one metric.

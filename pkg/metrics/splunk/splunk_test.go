@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -170,6 +171,45 @@ func TestRefusals(t *testing.T) {
 	}
 	if _, err := b.New(outbound.NewTransports(&conformance.Clock{}), nil)(provider.Config{Interval: "1m"}); err == nil || !strings.Contains(err.Error(), "sf_token_key") {
 		t.Errorf("no Secret: %v", err)
+	}
+}
+
+// busyAtFirst answers the first handshakes as a service does that is at its limit.
+func busyAtFirst(times, status int, then http.Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if times--; times >= 0 {
+			w.Header().Set("Retry-After", "2")
+			w.WriteHeader(status)
+			return
+		}
+		then.ServeHTTP(w, r)
+	}
+}
+
+func TestBusyServerIsAskedAgain(t *testing.T) {
+	for _, status := range []int{429, 500, 503} {
+		b, c := backend(), &conformance.Clock{}
+		ready := signalFlow(t, func(s *session, _ map[string]any) { s.data(point{1, 7.0}); s.end() })
+		server := conformance.Serve(t, busyAtFirst(2, status, ready.Config.Handler))
+		value, err := b.Provider(t, b.Config(server.URL), c).Query(t.Context(), b.Query)
+		conformance.Expect(t, conformance.Answer{Value: 7}, value, err)
+		if waits := c.Waits(); !slices.Equal(waits, []time.Duration{2 * time.Second, 2 * time.Second}) {
+			t.Errorf("status %d with Retry-After: 2: waited %v", status, waits)
+		}
+	}
+}
+
+// The token goes to the server that the template names and nowhere else, and a message that is too long ends the query.
+func TestRedirectsAndLongMessages(t *testing.T) {
+	b, asked := backend(), false
+	other := signalFlow(t, func(s *session, _ map[string]any) { asked = true; s.data(point{1, 1.0}); s.end() })
+	redirect := conformance.Serve(t, http.RedirectHandler(other.URL, http.StatusTemporaryRedirect).ServeHTTP)
+	if _, err := b.Provider(t, b.Config(redirect.URL), &conformance.Clock{}).Query(t.Context(), b.Query); err == nil || asked {
+		t.Errorf("redirected: %v, %t", err, asked)
+	}
+	long := signalFlow(t, func(s *session, _ map[string]any) { s.text("%s", strings.Repeat(" ", maxMessage+1)); s.end() })
+	if _, err := b.Provider(t, b.Config(long.URL), &conformance.Clock{}).Query(t.Context(), b.Query); err == nil || !strings.Contains(err.Error(), "limit") {
+		t.Errorf("long: %v", err)
 	}
 }
 
