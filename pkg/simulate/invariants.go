@@ -172,6 +172,7 @@ func (w *World) checkDecision(f *rollout.Facts, d *rollout.Decision) {
 		w.violate(7, "status out of bounds: weight %d iterations %d failedChecks %d", next.CanaryWeight, next.Iterations, next.FailedChecks)
 	}
 	w.checkCounts(old.Rollout, next.Rollout)
+	w.checkSplit(old, d)
 	again := *f
 	if second := rollout.Decide(again); !reflect.DeepEqual(*d, second) {
 		w.violate(4, "the same facts gave another decision")
@@ -206,6 +207,19 @@ func (w *World) checkCounts(old, next *v1beta1.RolloutStatus) {
 		if added := m.Evidence.CanaryTotal - counted; added < 0 || added > maxBatch || early && added != 0 {
 			w.violate(3, "the check at %s counted %d requests after %d", next.Checks.CheckedAt, m.Evidence.CanaryTotal, counted)
 		}
+	}
+}
+
+// checkSplit demands that no step follows on one whose share was not seen to be right, if that is asked for.
+func (w *World) checkSplit(old *v1beta1.CanaryStatus, d *rollout.Decision) {
+	next := &d.Status
+	policy := w.canary.GetAnalysis().Split
+	if d.Rule != "advance" || old.CanaryWeight == 0 || policy == nil || policy.Mode != v1beta1.SplitEnforce || next.Rollout.Checks == nil {
+		return
+	}
+	s := next.Rollout.Checks.Split
+	if s != nil && s.Weight == old.CanaryWeight && s.Outcome != v1beta1.OutcomePass && !s.Observed {
+		w.violate(5, "weight %d follows on %d with a split that comes to %s: %s", next.CanaryWeight, old.CanaryWeight, s.Outcome, s.Reason)
 	}
 }
 

@@ -58,7 +58,7 @@ func (s *schedule) providers(*World) string {
 }
 
 func (s *schedule) readings(w *World, template string) []analysis.Reading {
-	return shows(func(w *World, r *analysis.Reading) {
+	readings := shows(func(w *World, r *analysis.Reading) {
 		r.Samples = new(int64(400))
 		switch {
 		case s.failing[template]:
@@ -69,6 +69,22 @@ func (s *schedule) readings(w *World, template string) []analysis.Reading {
 			*r.Samples, r.Counts.Canary.Total, r.Counts.Primary.Total = 3, 0, 7
 		}
 	})(w, template)
+	return append(readings, s.shares(w))
+}
+
+// shares are those of the weight, and for half of the time as many again come by other ways.
+func (s *schedule) shares(w *World) analysis.Reading {
+	r, weight, foreign := analysis.Reading{Source: analysis.Shares, State: analysis.Value}, int64(w.canary.Status.CanaryWeight), int64(0)
+	if w.Now()/(5*time.Minute)%2 == 1 {
+		foreign = 400
+	}
+	switch {
+	case s.noData:
+		r.State, r.Cause = analysis.Failed, "connection refused"
+	case !s.few:
+		r.Counts.Canary.Total, r.Counts.Primary.Total = 4*weight+foreign, 4*(100-weight)
+	}
+	return r
 }
 
 func (s *schedule) hooks(_ *World, t v1beta1.HookType, _ string) rollout.HookResult {

@@ -80,6 +80,9 @@ func shapeOf(s *source) shape {
 		shapePolicy(policies, c.Spec.Analysis)
 	}
 	made.lag = pick(policies, 0, 0, time.Second, 2*time.Second)
+	if c.Spec.Analysis != nil {
+		shapeSplit(policies, c.Spec.Analysis)
+	}
 	return made
 }
 
@@ -147,6 +150,15 @@ func shapePolicy(s *source, a *v1beta1.CanaryAnalysis) {
 	if s.below(3) == 1 {
 		m.Comparison, m.ThresholdRange = oneWorse(), nil
 	}
+}
+
+// shapeSplit says what the share of the canary leads to.
+func shapeSplit(s *source, a *v1beta1.CanaryAnalysis) {
+	mode := pick(s, v1beta1.SplitMode(""), v1beta1.SplitIgnore, v1beta1.SplitEnforce, v1beta1.SplitEnforce)
+	if mode == "" || mode == v1beta1.SplitEnforce && a.NoShare() != "" {
+		return
+	}
+	a.Split = &v1beta1.SplitPolicy{Mode: mode, Limit: pick(s, "", "1m", "0s", "1h"), Tolerance: pick(s, int32(0), 1, 40)}
 }
 
 // shapeHooks adds hooks of the types that a byte names.

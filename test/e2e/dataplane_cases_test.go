@@ -55,6 +55,7 @@ func TestDataPlane(tt *testing.T) {
 		{"errors of the primary", replacesBad(buggy), true},
 		{"slow primary", replacesBad(slow), true},
 		{"compared with the primary", comparedWithPrimary, true},
+		{"foreign requests", foreignRequests, plane.beside != ""},
 		// By the Gateway API the built-in metrics are those of the application, which counts its probes as well.
 		{"no requests", unheard, !strings.HasPrefix(plane.provider, v1beta1.GatewayAPIProvider)},
 	} {

@@ -37,6 +37,15 @@ spec:
 			Resource: schema.GroupVersionResource{Group: "projectcontour.io", Version: "v1", Resource: "httpproxies"},
 			Kind:     "HTTPProxy", Name: "podinfo",
 		},
+		beside: `
+apiVersion: projectcontour.io/v1
+kind: HTTPProxy
+metadata: {name: beside}
+spec:
+  virtualhost: {fqdn: HOST}
+  routes:
+  - services: [{name: podinfo-canary, port: 9898}]
+`,
 		// Envoy forgets a Service that no HTTPProxy names. Whoever takes one out loses requests when it comes back.
 		tampered: `{"spec":{"routes":[{"conditions":[{"prefix":"/"}],"services":[` +
 			`{"name":"podinfo-primary","port":9898,"weight":0},{"name":"podinfo-canary","port":9898,"weight":100}]}]}}`,

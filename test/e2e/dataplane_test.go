@@ -69,6 +69,9 @@ type dataPlane struct {
 	// tampered is a merge patch by which somebody else leads all requests to the canary, annotated one that touches nothing
 	// which the operator owns.
 	tampered string
+	// beside is a manifest by which somebody else leads the requests for a host to the canary, where the data plane counts those as
+	// requests of the canary. It is empty where it does not.
+	beside string
 	// settings are arguments of the operator beside those of all.
 	settings []string
 }
