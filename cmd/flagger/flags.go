@@ -62,8 +62,12 @@ type slackOptions struct{ url, token, proxyURL, user, channel string }
 
 type teamsOptions struct{ url, proxyURL string }
 
+// maxShards bounds what stands in the lease. Nobody has as many replicas.
+const maxShards = 1024
+
 type electionOptions struct {
 	enabled                              bool
+	shards                               int
 	namespace                            string
 	leaseDuration, renewDeadline, period time.Duration
 }
@@ -183,6 +187,7 @@ func (o *options) bindRollouts(fs *flag.FlagSet) {
 func (o *options) bindElection(fs *flag.FlagSet) {
 	e := &o.election
 	fs.BoolVar(&e.enabled, "enable-leader-election", false, "Enable leader election: of several replicas one acts at a time.")
+	fs.IntVar(&e.shards, "shards", 0, "Number of parts that the Canaries are in, of which each replica works on its share; 8 for each replica is a good number. It is the same for all replicas. 0 means that one replica works on all.")
 	fs.StringVar(&e.namespace, "leader-election-namespace", "kube-system", "Namespace of the lease. Replaced by -namespace if that is set.")
 	fs.DurationVar(&e.leaseDuration, "leader-election-lease-duration", 60*time.Second, "Time after which another replica takes over a lease that is not renewed.")
 	fs.DurationVar(&e.renewDeadline, "leader-election-renew-deadline", 15*time.Second, "Time in which the leader has to renew the lease before it gives up.")
@@ -260,11 +265,29 @@ func (o *options) check() error {
 	if o.metrics.atOnce < 0 {
 		return fmt.Errorf("-max-concurrent-queries must not be negative; 0 means no limit")
 	}
+	if err := o.checkShards(); err != nil {
+		return err
+	}
 	if _, err := hook.ParseFormat(o.eventFormat); err != nil {
 		return fmt.Errorf("-event-webhook-format: %w", err)
 	}
 	_, err := o.metrics.server()
 	return err
+}
+
+// checkShards refuses what is decided by one process that sees all.
+func (o *options) checkShards() error {
+	switch e := o.election; {
+	case e.shards < 0 || e.shards > maxShards:
+		return fmt.Errorf("-shards must be between 0 and %d; 0 means that one replica works on all Canaries", maxShards)
+	case e.shards == 0:
+		return nil
+	case e.leaseDuration <= e.renewDeadline || e.renewDeadline <= e.period:
+		return fmt.Errorf("-shards needs a -leader-election-lease-duration longer than -leader-election-renew-deadline, and that longer than -leader-election-retry-period")
+	case o.maxRollouts > 0 || o.maxRolloutsPerNamespace > 0:
+		return fmt.Errorf("-shards can't be used with -max-concurrent-rollouts and -max-concurrent-rollouts-per-namespace: one replica has to know who begins next")
+	}
+	return nil
 }
 
 // list splits a comma-separated flag.

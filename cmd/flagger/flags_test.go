@@ -50,6 +50,7 @@ func TestDefaults(t *testing.T) {
 		"selector-labels":                {o.selectorLabels, "app,name,app.kubernetes.io/name"},
 		"enable-config-tracking":         {o.configTracking, true},
 		"enable-leader-election":         {o.election.enabled, false},
+		"shards":                         {o.election.shards, 0},
 		"leader-election-namespace":      {o.election.namespace, "kube-system"},
 		"leader-election-lease-duration": {o.election.leaseDuration, time.Minute},
 		"leader-election-renew-deadline": {o.election.renewDeadline, 15 * time.Second},
@@ -106,11 +107,28 @@ func TestWrongFlagsNameTheFlag(t *testing.T) {
 		"-max-concurrent-rollouts=-1":               "-max-concurrent-rollouts",
 		"-max-concurrent-rollouts-per-namespace=-1": "-max-concurrent-rollouts-per-namespace",
 		"-max-concurrent-queries=-1":                "-max-concurrent-queries",
+		"-shards=-1":                                "-shards",
+		"-shards=1025":                              "-shards",
 		"mesh-provider=istio":                       "mesh-provider=istio",
 		"-nonsense":                                 "nonsense",
 	} {
 		if _, err := parse([]string{arg}, noEnvironment, io.Discard); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", arg, err)
+		}
+	}
+}
+
+// One process can't know who begins next if others begin as well, and none may act longer than others wait for it.
+func TestShardsExcludeLimits(t *testing.T) {
+	for _, args := range [][]string{
+		{"-max-concurrent-rollouts=1"}, {"-max-concurrent-rollouts-per-namespace=1"}, {"-leader-election-lease-duration=15s"},
+		{"-leader-election-retry-period=15s"},
+	} {
+		if _, err := parse(append(args, "-shards=4"), noEnvironment, io.Discard); err == nil || !strings.Contains(err.Error(), "-shards") {
+			t.Errorf("%s: %v", args, err)
+		}
+		if _, err := parse(args, noEnvironment, io.Discard); err != nil {
+			t.Errorf("%s without shards: %v", args, err)
 		}
 	}
 }

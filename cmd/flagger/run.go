@@ -20,6 +20,7 @@ import (
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/client/informers/externalversions"
 	"flagger.app/flagger/pkg/controller"
+	"flagger.app/flagger/pkg/controller/sharding"
 	"flagger.app/flagger/pkg/hook"
 	"flagger.app/flagger/pkg/metrics"
 	"flagger.app/flagger/pkg/notify"
@@ -175,6 +176,7 @@ func config(o *options, c *clients, log *zap.Logger, providers controller.Provid
 		EventWebhook:         o.eventWebhook,
 		NoCrossNamespaceRefs: o.noCrossNamespaceRefs,
 		Workers:              o.threadiness,
+		Shards:               o.election.shards,
 		Workload: workload.Options{
 			SelectorLabels:     list(o.selectorLabels),
 			IncludeLabelPrefix: list(o.includeLabelPrefix),
@@ -196,19 +198,22 @@ func config(o *options, c *clients, log *zap.Logger, providers controller.Provid
 // lead acts, at once or for as long as this process has the lease.
 func (op *operator) lead(ctx context.Context) error {
 	election := op.options.election
+	if election.shards > 0 {
+		return op.share(ctx)
+	}
 	if !election.enabled {
 		op.recorder.Leads(controller.LeaseName, true)
 		return op.controller.Run(ctx)
 	}
 	op.recorder.Leads(controller.LeaseName, false)
-	host, err := os.Hostname()
+	id, err := identity()
 	if err != nil {
-		return fmt.Errorf("identity for the leader election: %w", err)
+		return err
 	}
 	lease := controller.Lease{
 		Client:        op.clients.lease.CoordinationV1(),
 		Namespace:     cmp.Or(op.options.namespace, election.namespace),
-		Identity:      host + "_" + uuid.NewString(),
+		Identity:      id,
 		Duration:      election.leaseDuration,
 		RenewDeadline: election.renewDeadline,
 		RetryPeriod:   election.period,
@@ -220,6 +225,42 @@ func (op *operator) lead(ctx context.Context) error {
 		defer op.recorder.Leads(controller.LeaseName, false)
 		return op.controller.Run(ctx)
 	})
+}
+
+// identity is that of this process among its replicas.
+func identity() (string, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("identity for the leader election: %w", err)
+	}
+	return host + "_" + uuid.NewString(), nil
+}
+
+// share acts on the shards of this process.
+func (op *operator) share(ctx context.Context) error {
+	election := op.options.election
+	op.recorder.Leads(controller.LeaseName, false)
+	id, err := identity()
+	if err != nil {
+		return err
+	}
+	group := sharding.Group{
+		Client:        op.clients.lease.CoordinationV1(),
+		Namespace:     cmp.Or(op.options.namespace, election.namespace),
+		Name:          controller.LeaseName,
+		Identity:      id,
+		Shards:        election.shards,
+		Duration:      election.leaseDuration,
+		RenewDeadline: election.renewDeadline,
+		RetryPeriod:   election.period,
+		Clock:         clock.RealClock{},
+		Log:           op.log,
+		Held: func(n int) {
+			op.log.Info("shards held", zap.String("identity", id), zap.Int("held", n), zap.Int("shards", election.shards))
+			op.recorder.Leads(controller.LeaseName, n > 0)
+		},
+	}
+	return group.Hold(ctx, op.controller.RunShard)
 }
 
 // ready is whether the caches are filled. A process that waits for the lease is ready, too.

@@ -20,7 +20,6 @@ import (
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/controller/cache"
-	"flagger.app/flagger/pkg/controller/inquiry"
 	"flagger.app/flagger/pkg/controller/outbox"
 	"flagger.app/flagger/pkg/controller/workqueue"
 	"flagger.app/flagger/pkg/notify"
@@ -81,25 +80,21 @@ type Config struct {
 	NoCrossNamespaceRefs bool
 	// Workers is how many passes run at a time. None of them waits for a webhook or a metric.
 	Workers int
+	// Shards is the number of parts that the Canaries are in, of which RunShard acts on one. 0 is for Run, which acts on all.
+	Shards int
 }
 
 // Controller runs the control loop.
 type Controller struct {
 	Config
+	*crew
 
-	queue     *workqueue.Queue
-	workers   *workqueue.Workers
-	inquiries *inquiry.Desk[rollout.Answer]
 	index     *cache.Index
 	canaries  *cache.Canaries
 	main      *site
 	mesh      *site
 	workloads *workload.Kinds
-	publisher *outbox.Publisher
-	limit     *limit
-
-	mu    sync.Mutex
-	known map[string]*memory
+	parts     *parts
 }
 
 // memory is what a process knows of a Canary besides its status. Losing it costs a repetition at the most.
@@ -118,15 +113,8 @@ type memory struct {
 
 // New returns a Controller. It does nothing before Watch and Run.
 func New(cfg Config) (*Controller, error) {
-	c := &Controller{
-		Config: cfg,
-		queue:  workqueue.NewMeasuredQueue(cfg.Clock, cfg.Telemetry.Queue("canaries")),
-		index:  cache.NewIndex(),
-		known:  map[string]*memory{},
-	}
+	c := &Controller{Config: cfg, index: cache.NewIndex(), parts: &parts{held: map[int]*Controller{}}}
 	c.Hooks = &telemetry.Hooks{Caller: cfg.Hooks, Recorder: cfg.Telemetry, Tracer: cfg.Tracer, Clock: cfg.Clock}
-	c.workers = workqueue.NewWorkers(c.queue, cfg.Workers)
-	c.inquiries = inquiry.New[rollout.Answer](cfg.Clock, c.queue.Add)
 	c.main = c.newSite(cfg.Main)
 	c.mesh = c.main
 	if cfg.Mesh != nil {
@@ -134,16 +122,13 @@ func New(cfg Config) (*Controller, error) {
 		c.mesh.workloads = c.main
 	}
 	c.workloads = workload.NewKinds(c.main.Client(), c.main, cfg.Workload)
-	c.publisher = outbox.New(outbox.Config{
-		Kube: cfg.Kube, Hooks: c.Hooks, Notifier: cfg.Notifier, Clock: cfg.Clock, Log: cfg.Log, Telemetry: cfg.Telemetry,
-		EventWebhook: cfg.EventWebhook, ClusterName: cfg.Settings.ClusterName, Delivered: c.queue.Remind,
-	})
 	var err error
 	indexers := toolscache.Indexers{byTurn: cache.IndexBy(turnOf), byDependency: indexDependencies}
 	if c.canaries, err = cache.NewCanaries(c.main.Cluster, indexers, c.onCanary); err != nil {
 		return nil, err
 	}
-	c.limit = newLimit(&c.Settings, c.canaries.Indexer(), c.queue)
+	c.crew = c.newCrew()
+	c.workers = workqueue.NewWorkers(c.queue, cfg.Workers)
 	return c, nil
 }
 
@@ -194,14 +179,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	if !toolscache.WaitForCacheSync(ctx.Done(), c.Synced) {
 		return nil
 	}
-	for _, key := range c.canaries.Indexer().ListKeys() {
-		c.queue.Add(key)
-	}
-	var wait sync.WaitGroup
-	wait.Go(func() { c.publisher.Run(ctx) })
-	c.workers.Run(ctx, c.process)
-	c.inquiries.Stop()
-	wait.Wait()
+	c.act(ctx, c.canaries.Indexer().ListKeys())
 	return nil
 }
 

@@ -8,5 +8,5 @@
 // A pass waits for nobody: the answer of a webhook or a metric server brings the next one. Four subjects have packages of their
 // own: cache is what a pass reads, workqueue when it comes and who runs it, inquiry what it asks others, outbox how its
 // outcome is told. What is left here is the pass itself, and what spans the passes of all Canaries: who waits for whom (limit)
-// and who acts at all (lease).
+// and who acts: one process on all of them (lease), or each on its share (shards and crew, by package sharding).
 package controller

@@ -22,10 +22,10 @@ func (c *Controller) onCanary(old, current *unstructured.Unstructured) {
 		if !sameField(old, current, "status", "rollout", "routing") {
 			c.wakeRivals(current)
 		}
-		c.queue.Remind(key)
+		c.remind(key)
 		return
 	}
-	c.queue.Add(key)
+	c.wake(key)
 	if old == nil || current == nil || !sameField(old, current, "spec") || !sameField(old, current, "metadata", "deletionTimestamp") {
 		// Whoever wanted the same workload may go on now, or has to stop.
 		c.wakeRivals(present)
@@ -41,7 +41,7 @@ func (c *Controller) wakeRivals(u *unstructured.Unstructured) {
 		c.Log.Sugar().Errorf("canary %s/%s: looking for others with the same target: %v", u.GetNamespace(), u.GetName(), err)
 	}
 	for _, rival := range rivals {
-		c.queue.Add(cache.Key(rival))
+		c.wake(cache.Key(rival))
 	}
 }
 
@@ -52,7 +52,7 @@ func (c *Controller) onObject(resource schema.GroupVersionResource, old, current
 		present = old
 	}
 	for _, key := range c.index.Lookup(cache.ReadAs(resource, present)) {
-		c.queue.Add(key)
+		c.wake(key)
 	}
 }
 
@@ -60,7 +60,7 @@ func (c *Controller) onObject(resource schema.GroupVersionResource, old, current
 func (c *Controller) onResource(resource schema.GroupVersionResource, waiters []string) {
 	for _, key := range append(waiters, c.index.LookupResource(resource)...) {
 		if key != "" {
-			c.queue.Add(key)
+			c.wake(key)
 		}
 	}
 }

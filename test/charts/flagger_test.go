@@ -96,6 +96,7 @@ func TestFlagsOfValues(t *testing.T) {
 		`slack: {proxy: "http://old:3128"}`:                                     {"-slack-proxy-url", "http://old:3128"},
 		`namespace: shop`:                                                       {"-namespace", "shop"},
 		`leaderElection: {replicaCount: 2}`:                                     {"-enable-leader-election", "true"},
+		`leaderElection: {replicaCount: 3, shards: 24}`:                         {"-shards", "24"},
 		`configTracking: {enabled: false}`:                                      {"-enable-config-tracking", "false"},
 		`{prometheus: {install: true}, metricsServer: "http://elsewhere:9090"}`: {"-metrics-server", "http://flagger-prometheus:9090"},
 	} {

@@ -84,6 +84,9 @@
 {{- end }}
 {{- if $elected }}
 - -enable-leader-election=true
+{{- with .Values.leaderElection.shards }}
+- -shards={{ int . }}
+{{- end }}
 - {{ printf "-leader-election-namespace=%s" .Release.Namespace | quote }}
 {{- end }}
 {{- range .Values.additionalArgs }}

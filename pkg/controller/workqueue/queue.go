@@ -236,6 +236,17 @@ func (q *Queue) ShutDown() {
 	q.ready.ShutDown()
 }
 
+// empty drops the keys that wait, of a queue that is shut down or about to be.
+func (q *Queue) empty() {
+	for {
+		key, ended := q.Get()
+		if ended {
+			return
+		}
+		q.Done(key)
+	}
+}
+
 func (q *Queue) schedule(key string, after time.Duration) {
 	q.cancel(key)
 	if after <= 0 {

@@ -16,6 +16,9 @@ func NewWorkers(q *Queue, n int) *Workers {
 	return &Workers{queue: q, slots: make(chan struct{}, max(1, n))}
 }
 
+// For returns workers of another queue. Both together run no more passes at a time than one of them may.
+func (w *Workers) For(q *Queue) *Workers { return &Workers{queue: q, slots: w.slots} }
+
 // Run runs the passes of the keys that are due until ctx ends. Then it shuts the queue down and returns when all passes have
 // come back. A pass has to say itself when its key is due again.
 func (w *Workers) Run(ctx context.Context, pass func(ctx context.Context, key string)) {
@@ -34,6 +37,8 @@ func (w *Workers) Run(ctx context.Context, pass func(ctx context.Context, key st
 		})
 	}
 	wait.Wait()
+	// Those who count what waits are to count it no more.
+	w.queue.empty()
 }
 
 func (w *Workers) take(ctx context.Context) error {

@@ -1,0 +1,272 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/controller/sharding"
+)
+
+// parts is the number of shards, apps that of Canaries.
+const (
+	parts = 6
+	apps  = 6
+)
+
+// sharers are processes of one operator that share its Canaries, each with a proxy of its own. The proxies know who has which shard
+// and see who writes to what belongs to which Canary.
+type sharers struct {
+	*team
+	mu sync.Mutex
+	// owners is who has each shard according to the newest version of the lease, by identity.
+	owners  map[int]string
+	version int
+	changed chan struct{}
+	// writes are those of all, open those that have no answer yet, by Canary.
+	writes []write
+	open   map[string]map[string]int
+	// overlaps are writes that began while another process had one in flight for the same Canary.
+	overlaps []string
+	all      []*sharer
+}
+
+// write is one, and who had the shard of its Canary when it began.
+type write struct {
+	by, owner, app string
+	call           call
+}
+
+func (t *team) sharers() *sharers {
+	return &sharers{team: t, changed: make(chan struct{}), owners: map[int]string{}, open: map[string]map[string]int{}}
+}
+
+// add starts a process.
+func (s *sharers) add(name string) *sharer {
+	s.Helper()
+	one, p := &sharer{name: name}, s.proxy()
+	p.began = func(c call) { s.began(one, c) }
+	p.ended = func(c call, response *http.Response) error { return s.ended(one, c, response) }
+	one.operator = s.operate("-kubeconfig", p.kubeconfig(s), "-shards", strconv.Itoa(parts), "-leader-election-lease-duration", "10s",
+		"-leader-election-renew-deadline", "8s", "-leader-election-retry-period", "500ms")
+	s.all = append(s.all, one)
+	return one
+}
+
+type sharer struct {
+	*operator
+	name string
+	// gone is set after it was killed: what is still on its way through its proxy goes nowhere.
+	gone bool
+}
+
+// appOf is the Canary that an object belongs to, empty if that can't be told from its name.
+func appOf(c call) string { return regexp.MustCompile(`^app-\d+`).FindString(c.name) }
+
+func (s *sharers) shardOf(app string) int { return sharding.Of(s.ns+"/"+app, parts) }
+
+func (s *sharers) began(one *sharer, c call) {
+	app := appOf(c)
+	if !c.writes() || app == "" {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if one.gone {
+		return
+	}
+	s.writes = append(s.writes, write{by: one.name, owner: s.owners[s.shardOf(app)], app: app, call: c})
+	if s.open[app] == nil {
+		s.open[app] = map[string]int{}
+	}
+	s.open[app][one.name]++
+	for other, n := range s.open[app] {
+		if other != one.name && n > 0 {
+			s.overlaps = append(s.overlaps, fmt.Sprintf("%s: %s while %s has a write in flight", one.name, c, other))
+		}
+	}
+}
+
+func (s *sharers) ended(one *sharer, c call, response *http.Response) error {
+	if app := appOf(c); c.writes() && app != "" {
+		s.mu.Lock()
+		if !one.gone {
+			s.open[app][one.name]--
+		}
+		s.mu.Unlock()
+	}
+	if !c.writes() || c.resource != "leases" || response.StatusCode >= http.StatusMultipleChoices {
+		return nil
+	}
+	object, err := peek(&response.Body)
+	if err != nil {
+		return err
+	}
+	lease, ok := object.(*coordinationv1.Lease)
+	if !ok {
+		return fmt.Errorf("the answer about a lease is a %T", object)
+	}
+	number, err := strconv.Atoi(lease.ResourceVersion)
+	if err != nil {
+		return err
+	}
+	record := struct {
+		Members map[string]struct{ Holds []int }
+	}{}
+	if err := json.Unmarshal([]byte(lease.Annotations[sharding.Annotation]), &record); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if number < s.version {
+		return nil
+	}
+	s.version, s.owners = number, map[int]string{}
+	for id, m := range record.Members {
+		for _, shard := range m.Holds {
+			s.owners[shard] = id
+		}
+	}
+	close(s.changed)
+	s.changed = make(chan struct{})
+	return nil
+}
+
+// crash kills a process. What it had in flight is canceled.
+func (s *sharers) crash(one *sharer) {
+	one.kill()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one.gone = true
+	for _, open := range s.open {
+		delete(open, one.name)
+	}
+}
+
+// shared waits until so many processes have all shards, in equal shares.
+func (s *sharers) shared(n int) {
+	s.Helper()
+	ended := time.After(patience)
+	for {
+		s.mu.Lock()
+		shares, changed := map[string]int{}, s.changed
+		for _, id := range s.owners {
+			shares[id]++
+		}
+		s.mu.Unlock()
+		equal := len(shares) == n
+		for _, share := range shares {
+			equal = equal && share == parts/n
+		}
+		if equal {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ended:
+			s.Fatalf("%d processes don't share: %v", n, shares)
+		}
+	}
+}
+
+// each does something for each application.
+func (s *sharers) each(do func(app string)) {
+	for i := range apps {
+		do(fmt.Sprintf("app-%d", i))
+	}
+}
+
+// rest waits until all Canaries have come to the end of what they do, with all told.
+func (s *sharers) rest(phase v1beta1.CanaryPhase, image string) {
+	s.Helper()
+	s.each(func(app string) {
+		s.untilCanary(app, "rest of "+app, func(c *v1beta1.Canary) bool {
+			if c.Status.Phase != phase || c.Status.Rollout == nil || len(c.Status.Rollout.Outbox) > 0 {
+				return false
+			}
+			_, runs := s.replicas(app + "-primary")
+			return runs == image
+		})
+	})
+}
+
+// TestShardedReplicas lets three processes share six Canaries. One is killed and one is stopped while all roll out, and others come
+// in their place: each Canary is worked on by one process at any time, the one that has its shard, and every rollout comes to its end.
+func TestShardedReplicas(tt *testing.T) {
+	tt.Parallel()
+	t := newTeam(tt)
+	s := t.sharers()
+	first, second := s.add("first"), s.add("second")
+	s.add("third")
+	s.shared(3)
+	manifest, metric, _ := strings.Cut(podinfo(1), "---\napiVersion: flagger.app/v1beta1\nkind: MetricTemplate")
+	t.apply("apiVersion: flagger.app/v1beta1\nkind: MetricTemplate" + metric)
+	s.each(func(app string) {
+		t.apply(strings.NewReplacer("name: podinfo,", "name: "+app+",", "name: podinfo}", "name: "+app+"}", "app: podinfo", "app: "+app).Replace(manifest))
+		t.create(canary(func(c *v1beta1.Canary) { c.Name, c.Spec.TargetRef.Name = app, app }))
+	})
+	s.rest(v1beta1.CanaryPhaseInitialized, v1)
+
+	s.each(func(app string) { t.shipTo(app, v2) })
+	t.untilCanary("app-0", "a step", func(c *v1beta1.Canary) bool { return c.Status.CanaryWeight > 0 })
+	s.crash(first)
+	s.add("fourth")
+	s.rest(v1beta1.CanaryPhaseSucceeded, v2)
+	s.shared(3)
+
+	s.each(func(app string) { t.shipTo(app, v3) })
+	t.untilCanary("app-1", "a step", func(c *v1beta1.Canary) bool { return c.Status.CanaryWeight > 0 })
+	if err := second.stop(); err != nil {
+		t.Errorf("a normal stop: %v", err)
+	}
+	s.shared(2)
+	s.add("fifth")
+	s.rest(v1beta1.CanaryPhaseSucceeded, v3)
+	s.shared(3)
+	s.review()
+}
+
+// review looks back on who wrote what.
+func (s *sharers) review() {
+	s.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, overlap := range s.overlaps {
+		s.Error(overlap)
+	}
+	ids := map[string]string{}
+	for _, one := range s.all {
+		if found := regexp.MustCompile(`"identity":"([^"]+)"`).FindStringSubmatch(one.log.String()); found != nil {
+			ids[one.name] = found[1]
+		}
+	}
+	by := map[string]map[string]int{}
+	for _, w := range s.writes {
+		if w.owner == "" || ids[w.by] != w.owner {
+			s.Errorf("%s wrote without the shard, which %q has: %s", w.by, w.owner, w.call)
+		}
+		if by[w.app] == nil {
+			by[w.app] = map[string]int{}
+		}
+		by[w.app][w.by]++
+	}
+	s.Logf("%d writes: %v", len(s.writes), by)
+	if moved := len(by); moved != apps {
+		s.Errorf("%d applications were worked on", moved)
+	}
+	events := s.events()
+	s.each(func(app string) {
+		if n := count(events, "Promotion completed! Scaling down "+app+"."); n != 2 {
+			s.Errorf("%s: told %d times that it is promoted", app, n)
+		}
+	})
+}
