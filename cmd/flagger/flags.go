@@ -29,6 +29,7 @@ type options struct {
 	threadiness         int
 
 	maxRollouts, maxRolloutsPerNamespace int
+	schedule                             scheduleOptions
 
 	logLevel, zapEncoding string
 	zapReplaceGlobals     bool
@@ -135,6 +136,7 @@ func (o *options) bindCluster(fs *flag.FlagSet) {
 }
 
 func (o *options) bindLoop(fs *flag.FlagSet) {
+	o.schedule.bind(fs)
 	fs.DurationVar(&o.controlLoopInterval, "control-loop-interval", 10*time.Second, "Accepted for compatibility and without effect: changes are acted on when they happen.")
 	fs.DurationVar(&o.minAnalysisInterval, "min-analysis-interval", 10*time.Second, "Least time between two analysis steps. A shorter spec.analysis.interval is raised to it.")
 	fs.DurationVar(&o.propagationDelay, "route-propagation-delay", 3*time.Second, "Time that a change of routes needs to reach every proxy, for providers that don't report it, and that new pods need to be found by them.")
@@ -271,7 +273,11 @@ func (o *options) check() error {
 	if _, err := hook.ParseFormat(o.eventFormat); err != nil {
 		return fmt.Errorf("-event-webhook-format: %w", err)
 	}
-	_, err := o.metrics.server()
+	_, err := o.schedule.schedule()
+	if err != nil {
+		return err
+	}
+	_, err = o.metrics.server()
 	return err
 }
 

@@ -109,6 +109,9 @@ func TestWrongFlagsNameTheFlag(t *testing.T) {
 		"-max-concurrent-queries=-1":                "-max-concurrent-queries",
 		"-shards=-1":                                "-shards",
 		"-shards=1025":                              "-shards",
+		"-rollout-windows=Mon-Fri 9-17":             "-rollout-windows",
+		"-rollout-freezes=2026-12-24;tomorrow":      "-rollout-freezes",
+		"-rollout-time-zone=Berlin":                 "-rollout-time-zone",
 		"mesh-provider=istio":                       "mesh-provider=istio",
 		"-nonsense":                                 "nonsense",
 	} {

@@ -125,7 +125,11 @@ func newOperator(o *options, c *clients, log *zap.Logger, recorder *telemetry.Re
 		Knative:              knativeServices{c.main.Dynamic},
 		Registry:             metrics.NewRegistry(clock.RealClock{}, metrics.Cluster{Config: c.config, Dynamic: c.main.Dynamic}),
 	}
-	op.controller, err = controller.New(config(o, c, log, providers, op.recorder, tracer, op.evaluator, op.notifier()))
+	cfg := config(o, c, log, providers, op.recorder, tracer, op.evaluator, op.notifier())
+	if cfg.Schedule, err = o.schedule.schedule(); err != nil {
+		return nil, err
+	}
+	op.controller, err = controller.New(cfg)
 	return op, err
 }
 

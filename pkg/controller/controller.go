@@ -76,6 +76,8 @@ type Config struct {
 	// Workload are the flags that workloads depend on, Settings those that the rules depend on.
 	Workload workload.Options
 	Settings rollout.Settings
+	// Schedule is when rollouts may begin, by default at any time.
+	Schedule Schedule
 	// NoCrossNamespaceRefs refuses references to other namespaces.
 	NoCrossNamespaceRefs bool
 	// Workers is how many passes run at a time. None of them waits for a webhook or a metric.
@@ -106,6 +108,8 @@ type memory struct {
 	applyError string
 	// kept are the unused copies of configs that may not be deleted.
 	kept keptCopies
+	// schedule is that of its spec.
+	schedule ownSchedule
 	// contentions are about objects that others change, done is what was last done to a workload.
 	contentions contentions
 	done        map[router.Ref]done

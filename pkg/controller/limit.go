@@ -106,11 +106,19 @@ func healthyOf(u *unstructured.Unstructured) map[string]any {
 type place struct {
 	since          time.Time
 	key, namespace string
+	// urgent ones come first.
+	urgent bool
 	// written and inNamespace are the places that the status tells.
 	written, inNamespace int32
 }
 
 func (p place) compare(q place) int {
+	if p.urgent != q.urgent {
+		if p.urgent {
+			return -1
+		}
+		return 1
+	}
 	if order := p.since.Compare(q.since); order != 0 {
 		return order
 	}
@@ -119,7 +127,8 @@ func (p place) compare(q place) int {
 
 // placeOf is the place of a Canary whose change was seen at now, or before if its status says so.
 func (l *limit) placeOf(u *unstructured.Unstructured, now time.Time) place {
-	p := place{since: now, key: cache.Key(u), namespace: u.GetNamespace()}
+	used, _, _ := unstructured.NestedString(u.Object, "status", "rollout", "urgent", "value")
+	p := place{since: now, key: cache.Key(u), namespace: u.GetNamespace(), urgent: rollout.Urgent(u.GetAnnotations(), used) != ""}
 	record, _, _ := unstructured.NestedFieldNoCopy(u.Object, "status", "rollout", "waiting")
 	waiting, recorded := record.(map[string]any)
 	text, _ := waiting["since"].(string)

@@ -125,6 +125,7 @@ func (o *observer) observe() {
 	o.checkRivals()
 	o.checkCycle()
 	o.observeWorkloads()
+	o.observeSchedule()
 	o.observeDependencies()
 	o.observeScaler()
 	o.observeServices()

@@ -88,7 +88,7 @@ func (p *pass) unmet() *DependencyFact {
 // waitForCanaries puts the start of a rollout off until the Canaries that it depends on have nothing left to promote.
 func waitForCanaries(p *pass) bool {
 	d := p.c.Spec.DependsOn
-	if d == nil || !p.mayStart() {
+	if d == nil || !p.mayStart() || p.urgent() {
 		return false
 	}
 	record := p.waitingForCanaries()

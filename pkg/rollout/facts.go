@@ -35,6 +35,8 @@ type Facts struct {
 	// OthersFirst is whether this Canary may begin no rollout yet, because as many as are allowed are under way or because others
 	// have waited longer. It is never set without a limit.
 	OthersFirst bool
+	// Schedule tells whether rollouts may begin now. It is observed only while a change waits to begin or a rollout is under way.
+	Schedule ScheduleFact
 	// Dependencies are the Canaries of spec.dependsOn. They are observed only while a change of this one waits to begin.
 	Dependencies []DependencyFact
 	// Queue is where the change stands among those that wait for their turn.

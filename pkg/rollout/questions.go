@@ -321,6 +321,8 @@ func (p *pass) keepStepHealth() {
 	switch p.healthReason() {
 	case ReasonCheckFailed, ReasonNoCanaryTraffic, ReasonWaitingForGate, ReasonWaitingForMetrics, ReasonUnexpectedSplit:
 		p.keepHealth = true
+	case ReasonWaitingForSchedule:
+		p.keepHealth = p.f.Schedule.Holds
 	case ReasonPrimaryNotReady:
 		p.keepHealth = p.f.Primary.Health.State == Waiting
 	case ReasonCanaryNotReady:

@@ -29,6 +29,7 @@ func chain() []rule {
 		{"waiting-paused", waitingPaused},
 		{"still-waiting", stillWaiting},
 		{"confirm-rollout", confirmRollout},
+		{"wait-for-schedule", waitForSchedule},
 		{"wait-for-canaries", waitForCanaries},
 		{"wait-for-turn", waitForTurn},
 		{"start", start},
@@ -50,6 +51,7 @@ func chain() []rule {
 		{"contended", contended},
 		{"pre-rollout", preRollout},
 		{"analysis", judge},
+		{"outside-schedule", outsideSchedule},
 		{"advance", advance},
 	}
 }

@@ -102,6 +102,10 @@ func start(p *pass) bool {
 	if !p.resting() && !p.inPhase(v1beta1.CanaryPhaseWaiting) {
 		return false
 	}
+	if p.f.Schedule.Closed {
+		p.normal("New revision of %s begins although rollouts begin %s: annotation %s is %q", p.targetName(), p.f.Schedule.words(),
+			v1beta1.UrgentAnnotation, p.c.Annotations[v1beta1.UrgentAnnotation])
+	}
 	p.begin()
 	if _, asked := p.f.Checks.Hooks[v1beta1.RollbackHook]; asked {
 		p.rollbackRefused()
@@ -116,6 +120,7 @@ func (p *pass) begin() {
 	p.leaveServingCanary()
 	p.enter(v1beta1.CanaryPhaseProgressing, "")
 	p.st.Run++
+	p.useUrgency()
 	p.st.Target = p.present()
 	p.st.NextCheckAt, p.st.NextRollbackCheckAt, p.st.Checks = nil, nil, nil
 	p.st.Mirror = false
@@ -296,6 +301,9 @@ func (p *pass) leaveDeadCanary() bool {
 func skip(p *pass) bool {
 	if !p.running() || !p.c.SkipAnalysis() {
 		return false
+	}
+	if p.heldBySchedule() {
+		return true
 	}
 	p.promote("Copying %s template spec to %s-primary."+p.c.Namespace, p.targetName(), p.c.Spec.TargetRef.Name)
 	p.st.Stage = stageSkip

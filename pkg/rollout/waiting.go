@@ -11,7 +11,7 @@ import (
 
 // beforeStart are the reasons that keep a change from its start which nobody refused.
 func beforeStart() []ProblemReason {
-	return []ProblemReason{ReasonWaitingForTurn, ReasonWaitingForCanaries}
+	return []ProblemReason{ReasonWaitingForTurn, ReasonWaitingForCanaries, ReasonWaitingForSchedule}
 }
 
 // Pending is whether the target asks for something whose rollout has not begun. It is what a change may have to wait with.
@@ -31,7 +31,7 @@ func Pending(f *Facts) bool {
 // and is asked again when the rollout can begin.
 func stillWaiting(p *pass) bool {
 	waits := p.st.Waiting != nil || p.healthReason() == ReasonWaitingForTurn
-	return waits && (waitForCanaries(p) || waitForTurn(p))
+	return waits && (waitForSchedule(p) || waitForCanaries(p) || waitForTurn(p))
 }
 
 // mayStart is whether a rollout begins unless something keeps it.

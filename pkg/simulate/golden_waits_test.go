@@ -27,6 +27,36 @@ func waits() []scenario {
 			pass(w, 10*time.Minute)
 			rest(t, w, v1beta1.CanaryPhaseSucceeded)
 		}},
+		{"waits-for-schedule", Options{Canary: podinfo(), Provider: mesh(), Template: "v1", Replicas: 2, Adapt: closed(false, true)},
+			func(t *testing.T, w *World) {
+				rest(t, w, v1beta1.CanaryPhaseInitialized)
+				w.Ship("v2")
+				w.Run(30 * time.Minute)
+				w.Ship("v3")
+				rest(t, w, v1beta1.CanaryPhaseSucceeded)
+			}},
+		{"held-by-schedule", Options{Canary: podinfo(threshold(5)), Provider: mesh(), Template: "v1", Replicas: 2, Adapt: closed(true, false, true, false, true),
+			Metrics: badSuccessRate("v3")},
+			func(t *testing.T, w *World) {
+				rest(t, w, v1beta1.CanaryPhaseInitialized)
+				pass(w, 56*time.Minute)
+				w.Ship("v2")
+				rest(t, w, v1beta1.CanaryPhaseSucceeded)
+				pass(w, 54*time.Minute)
+				w.Ship("v3")
+				rest(t, w, v1beta1.CanaryPhaseFailed)
+			}},
+		{"urgent", Options{Canary: podinfo(), Provider: mesh(), Template: "v1", Replicas: 2, Adapt: closed(true, true, true)},
+			func(t *testing.T, w *World) {
+				rest(t, w, v1beta1.CanaryPhaseInitialized)
+				w.Ship("v2")
+				w.Run(10 * time.Minute)
+				w.canary.Annotations = map[string]string{v1beta1.UrgentAnnotation: "INC-1"}
+				rest(t, w, v1beta1.CanaryPhaseSucceeded)
+				w.Ship("v3")
+				w.Run(10 * time.Minute)
+				rest(t, w, v1beta1.CanaryPhaseSucceeded)
+			}},
 		{"waits-for-canaries", Options{Canary: podinfo(behindBackend("")), Provider: mesh(), Template: "v1", Replicas: 2,
 			Adapt: backend(map[time.Duration]rollout.DependencyState{
 				0: rollout.DependencyPromoted, time.Hour: rollout.DependencyUnderWay, 80 * time.Minute: rollout.DependencyFailed,
@@ -62,6 +92,22 @@ func waits() []scenario {
 			pass(w, time.Hour)
 			rest(t, w, v1beta1.CanaryPhaseSucceeded)
 		}},
+	}
+}
+
+// closed is a schedule by the hour, which holds rollouts under way or not: it is closed in those that are said to be, and open from then on.
+func closed(holds bool, hours ...bool) func(*rollout.Facts) {
+	return func(f *rollout.Facts) {
+		hour := int(f.Now.Sub(f.Canary.CreationTimestamp.Time).Hours())
+		if underWay := rollout.UnderWay(f.Canary.Status.Phase); hour >= len(hours) || !hours[hour] || !underWay && !rollout.Pending(f) {
+			return
+		}
+		opens := hour
+		for opens < len(hours) && hours[opens] {
+			opens++
+		}
+		f.Schedule = rollout.ScheduleFact{Closed: true, Holds: holds, By: "spec.analysis.schedule",
+			Opens: f.Canary.CreationTimestamp.Add(time.Duration(opens) * time.Hour)}
 	}
 }
 

@@ -66,6 +66,11 @@ deletionWarning: {enabled: true, action: Deny}
 revertOnDeletion: true
 maxConcurrentRollouts: 5
 maxConcurrentRolloutsPerNamespace: 2
+rolloutSchedule:
+  windows: Mon-Thu 09:00-16:00; Fri 09:00-12:00
+  freezes: [2026-12-19/2027-01-03]
+  timeZone: Europe/Berlin
+  hold: true
 metricsServerSecret: monitoring/prometheus
 additionalArgs: [-min-analysis-interval=5s]
 prometheusRule: {enabled: true, namespace: monitoring, additionalLabels: {release: prometheus}, runbookUrl: "https://git.example.com/flagger/blob/main/"}

@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -91,4 +93,44 @@ func TestDependsOn(tt *testing.T) {
 		return c.Status.Phase == v1beta1.CanaryPhaseSucceeded && c.Status.Rollout.Run == 2
 	})
 	t.settled(v1beta1.CanaryPhaseSucceeded)
+}
+
+// TestSchedule freezes all rollouts by a flag. A change waits, an annotation lets it through, and the next one waits again. What can't be
+// read of a schedule is refused at admission, or with a condition.
+func TestSchedule(tt *testing.T) {
+	tt.Parallel()
+	t := newTeam(tt)
+	t.apply(podinfo(1))
+	today := time.Now().UTC()
+	t.operate("-rollout-freezes", today.AddDate(0, 0, -1).Format(time.DateOnly)+"/"+today.AddDate(0, 0, 7).Format(time.DateOnly))
+	canaries := t.flagger.FlaggerV1beta1().Canaries(t.ns)
+	schedule := func(s v1beta1.RolloutSchedule) func(*v1beta1.Canary) {
+		return func(c *v1beta1.Canary) { c.Spec.Analysis.Schedule = &s }
+	}
+	for field, bad := range map[string]v1beta1.RolloutSchedule{
+		"windows[0]": {Windows: []string{"Monday 9-17"}}, "freezes[0]": {Freezes: []string{"tomorrow"}}, "underWay": {UnderWay: "Stop"},
+	} {
+		_, err := canaries.Create(t.Context(), canary(schedule(bad)), metav1.CreateOptions{})
+		if err == nil || !strings.Contains(err.Error(), "spec.analysis.schedule."+field) {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+	t.create(canary(schedule(v1beta1.RolloutSchedule{Windows: []string{"Mon-Fri,Sat,Sun 00:00-24:00", "22:00-04:00"}, TimeZone: "Nowhere"})))
+	t.until("its refusal", heldBy(rollout.ReasonInvalidSpec, "spec.analysis.schedule.timeZone"))
+	t.edit(func(s *v1beta1.CanarySpec) { s.Analysis.Schedule.TimeZone = "Asia/Kolkata" })
+	t.settled(v1beta1.CanaryPhaseInitialized)
+
+	t.ship(v2)
+	t.until("it to wait", heldBy(rollout.ReasonWaitingForSchedule, "only within the flags -rollout-windows and -rollout-freezes, next at"))
+	urgent := fmt.Sprintf(`{"metadata":{"annotations":{%q:"INC-1"}}}`, v1beta1.UrgentAnnotation)
+	_, err := canaries.Patch(t.Context(), "podinfo", types.MergePatchType, []byte(urgent), metav1.PatchOptions{})
+	t.must(err)
+	if c := t.settled(v1beta1.CanaryPhaseSucceeded); c.Status.Rollout.Urgent == nil || c.Status.Rollout.Urgent.Run != 1 {
+		t.Errorf("record %+v", c.Status.Rollout.Urgent)
+	}
+	t.ship(v3)
+	t.until("the next one to wait", heldBy(rollout.ReasonWaitingForSchedule, "next at"))
+	if _, image := t.replicas("podinfo-primary"); image != v2 {
+		t.Errorf("the primary runs %s", image)
+	}
 }

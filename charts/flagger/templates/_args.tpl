@@ -64,6 +64,18 @@
 {{- with .Values.maxConcurrentRolloutsPerNamespace }}
 - -max-concurrent-rollouts-per-namespace={{ int . }}
 {{- end }}
+{{- with .Values.rolloutSchedule.windows }}
+- {{ printf "-rollout-windows=%s" . | quote }}
+{{- end }}
+{{- with .Values.rolloutSchedule.freezes }}
+- {{ printf "-rollout-freezes=%s" . | quote }}
+{{- end }}
+{{- with .Values.rolloutSchedule.timeZone }}
+- {{ printf "-rollout-time-zone=%s" . | quote }}
+{{- end }}
+{{- if .Values.rolloutSchedule.hold }}
+- -rollout-hold=true
+{{- end }}
 {{- with .Values.slack.user }}
 - {{ printf "-slack-user=%s" . | quote }}
 {{- end }}

@@ -116,6 +116,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &flaggerv1beta1.ParentReferenceApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("RevisionRef"):
 		return &flaggerv1beta1.RevisionRefApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("RolloutSchedule"):
+		return &flaggerv1beta1.RolloutScheduleApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("RolloutStatus"):
 		return &flaggerv1beta1.RolloutStatusApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("RoutingRef"):
@@ -140,6 +142,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &flaggerv1beta1.UnmanagedMetadataApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("UnreadySince"):
 		return &flaggerv1beta1.UnreadySinceApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("UrgentStatus"):
+		return &flaggerv1beta1.UrgentStatusApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("WaitingForCanaries"):
 		return &flaggerv1beta1.WaitingForCanariesApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("WaitingStatus"):

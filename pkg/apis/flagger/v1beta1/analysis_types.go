@@ -17,6 +17,10 @@ type CanaryAnalysis struct {
 	// +kubebuilder:validation:Minimum=0
 	Threshold int32 `json:"threshold"`
 
+	// Schedule says when rollouts may begin. Default: at any time. It holds with skipAnalysis as well.
+	// +optional
+	Schedule *RolloutSchedule `json:"schedule,omitempty"`
+
 	// Iterations is the number of checks of a blue/green or A/B analysis.
 	// +kubebuilder:validation:Minimum=0
 	// +optional

@@ -67,4 +67,7 @@ const (
 	// ConfigTrackingAnnotation with a value that begins with "disable" excludes a ConfigMap or
 	// Secret from tracking.
 	ConfigTrackingAnnotation = "flagger.app/config-tracking"
+	// UrgentAnnotation on a Canary lets one change through that its schedule or the Canaries that it
+	// depends on would keep waiting. Each value lets one through.
+	UrgentAnnotation = "flagger.app/urgent"
 )

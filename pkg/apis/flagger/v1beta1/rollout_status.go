@@ -62,6 +62,11 @@ type RolloutStatus struct {
 	// +optional
 	Waiting *WaitingStatus `json:"waiting,omitempty"`
 
+	// Urgent is the annotation flagger.app/urgent that was used up last: it lets no other rollout
+	// through.
+	// +optional
+	Urgent *UrgentStatus `json:"urgent,omitempty"`
+
 	// UnreadySince is what deadlines count from that don't count from the start of the stage.
 	// +optional
 	UnreadySince *UnreadySince `json:"unreadySince,omitempty"`

@@ -29,6 +29,7 @@ func Validate(c *Canary, opts ValidationOptions) field.ErrorList {
 	errs = append(errs, validateProviderFields(c, opts, spec)...)
 	errs = append(errs, validateOwn(c, opts, spec)...)
 	errs = append(errs, validateDependsOn(c, spec)...)
+	errs = append(errs, validateSchedule(c.GetAnalysis().Schedule, analysisPath(c, spec).Child("schedule"))...)
 	errs = append(errs, validateMetricsServer(c, spec)...)
 	errs = append(errs, validateCrossNamespaceRefs(c, opts, spec)...)
 	if c.SkipAnalysis() {

@@ -384,3 +384,24 @@ func TestValidateDependsOn(t *testing.T) {
 		"outcome": {with(flaggerv1.DependsOn{Canaries: one, AtDeadline: "Wait"}), blocked, "spec.dependsOn.atDeadline: Unsupported value"},
 	})
 }
+
+func TestValidateSchedule(t *testing.T) {
+	with := func(s flaggerv1.RolloutSchedule) func(*flaggerv1.Canary) {
+		return func(c *flaggerv1.Canary) { c.Spec.Analysis.Schedule = &s }
+	}
+	runValidate(t, map[string]validateTest{
+		"all": {with(flaggerv1.RolloutSchedule{Windows: []string{"Mon-Thu 09:00-16:00", "Sat,Sun", "22:00-04:00"}, TimeZone: "Europe/Berlin",
+			Freezes: []string{"2026-12-24", "2026-12-19T18:00/2027-01-04T08:00"}, UnderWay: flaggerv1.UnderWayHold}), flaggerv1.ValidationOptions{}, ""},
+		"window": {with(flaggerv1.RolloutSchedule{Windows: []string{"Mon", "Mon 9-17"}}), flaggerv1.ValidationOptions{},
+			"spec.analysis.schedule.windows[1]: Invalid value: \"Mon 9-17\": has no times that can be read"},
+		"freeze": {with(flaggerv1.RolloutSchedule{Freezes: []string{"2026-02-30"}}), flaggerv1.ValidationOptions{},
+			"spec.analysis.schedule.freezes[0]: Invalid value: \"2026-02-30\": is no freeze"},
+		"zone": {with(flaggerv1.RolloutSchedule{TimeZone: "Berlin"}), flaggerv1.ValidationOptions{},
+			"spec.analysis.schedule.timeZone: Invalid value: \"Berlin\": is no time zone"},
+		"under way": {with(flaggerv1.RolloutSchedule{UnderWay: "Stop"}), flaggerv1.ValidationOptions{}, "spec.analysis.schedule.underWay: Unsupported value"},
+		"skipped analysis": {func(c *flaggerv1.Canary) {
+			with(flaggerv1.RolloutSchedule{TimeZone: "Berlin"})(c)
+			c.Spec.SkipAnalysis = true
+		}, flaggerv1.ValidationOptions{}, "spec.analysis.schedule.timeZone"},
+	})
+}

@@ -27,6 +27,15 @@ type WaitingStatus struct {
 	Canaries *WaitingForCanaries `json:"canaries,omitempty"`
 }
 
+// UrgentStatus is the annotation flagger.app/urgent that was used up last.
+type UrgentStatus struct {
+	// Value of the annotation.
+	Value string `json:"value"`
+
+	// Run is the rollout that it has let through.
+	Run int64 `json:"run"`
+}
+
 // WaitingForCanaries is about the wait of one revision for the Canaries that come first.
 type WaitingForCanaries struct {
 	// Revision of the target that waits.

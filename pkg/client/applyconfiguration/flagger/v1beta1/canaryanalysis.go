@@ -15,6 +15,8 @@ type CanaryAnalysisApplyConfiguration struct {
 	Interval *string `json:"interval,omitempty"`
 	// Threshold is the number of failed checks at which the revision is rolled back. 0 means 1.
 	Threshold *int32 `json:"threshold,omitempty"`
+	// Schedule says when rollouts may begin. Default: at any time. It holds with skipAnalysis as well.
+	Schedule *RolloutScheduleApplyConfiguration `json:"schedule,omitempty"`
 	// Iterations is the number of checks of a blue/green or A/B analysis.
 	Iterations *int32 `json:"iterations,omitempty"`
 	// Mirror copies requests to the canary before it gets traffic of its own.
@@ -75,6 +77,14 @@ func (b *CanaryAnalysisApplyConfiguration) WithInterval(value string) *CanaryAna
 // If called multiple times, the Threshold field is set to the value of the last call.
 func (b *CanaryAnalysisApplyConfiguration) WithThreshold(value int32) *CanaryAnalysisApplyConfiguration {
 	b.Threshold = &value
+	return b
+}
+
+// WithSchedule sets the Schedule field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Schedule field is set to the value of the last call.
+func (b *CanaryAnalysisApplyConfiguration) WithSchedule(value *RolloutScheduleApplyConfiguration) *CanaryAnalysisApplyConfiguration {
+	b.Schedule = value
 	return b
 }
 

@@ -35,6 +35,9 @@ type RolloutStatusApplyConfiguration struct {
 	NextRollbackCheckAt *v1.MicroTime `json:"nextRollbackCheckAt,omitempty"`
 	// Waiting is about a change whose rollout may not begin yet because others come first.
 	Waiting *WaitingStatusApplyConfiguration `json:"waiting,omitempty"`
+	// Urgent is the annotation flagger.app/urgent that was used up last: it lets no other rollout
+	// through.
+	Urgent *UrgentStatusApplyConfiguration `json:"urgent,omitempty"`
 	// UnreadySince is what deadlines count from that don't count from the start of the stage.
 	UnreadySince *UnreadySinceApplyConfiguration `json:"unreadySince,omitempty"`
 	// ToldHook is the type of the webhooks that keep the rollout at this step, once that was
@@ -163,6 +166,14 @@ func (b *RolloutStatusApplyConfiguration) WithNextRollbackCheckAt(value v1.Micro
 // If called multiple times, the Waiting field is set to the value of the last call.
 func (b *RolloutStatusApplyConfiguration) WithWaiting(value *WaitingStatusApplyConfiguration) *RolloutStatusApplyConfiguration {
 	b.Waiting = value
+	return b
+}
+
+// WithUrgent sets the Urgent field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Urgent field is set to the value of the last call.
+func (b *RolloutStatusApplyConfiguration) WithUrgent(value *UrgentStatusApplyConfiguration) *RolloutStatusApplyConfiguration {
+	b.Urgent = value
 	return b
 }
 
