@@ -131,7 +131,7 @@ func (c *Controller) wakeDependents(old, current *unstructured.Unstructured) {
 	appeared := old == nil || current == nil
 	if appeared || !sameWishes(old, current) || !sameProgress(old, current) {
 		for _, key := range c.index.Lookup(cache.KeyOfObject(cache.CanaryResource, present)) {
-			c.queue.Add(key)
+			c.wake(key)
 		}
 	}
 	var before, after []string
@@ -156,7 +156,7 @@ func (c *Controller) wakeAllBehind(key string) {
 			if !seen[k] {
 				seen[k] = true
 				next = append(next, k)
-				c.queue.Add(k)
+				c.wake(k)
 			}
 		}
 	}
