@@ -18,7 +18,8 @@ copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 cp go.mod go.sum "$copy"
 mkdir -p "$copy/pkg" "$copy/hack"
-cp -r pkg/apis "$copy/pkg"
+# The API types check schedules.
+cp -r pkg/apis pkg/schedule "$copy/pkg"
 cp -r hack/codegen hack/docs "$copy/hack"
 # The reference of values is made from these.
 cp --parents charts/*/README.md "$copy"
