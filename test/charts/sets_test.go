@@ -68,7 +68,7 @@ maxConcurrentRollouts: 5
 maxConcurrentRolloutsPerNamespace: 2
 rolloutSchedule:
   windows: Mon-Thu 09:00-16:00; Fri 09:00-12:00
-  freezes: [2026-12-19/2027-01-03]
+  freezes: 2026-12-19/2027-01-03
   timeZone: Europe/Berlin
   hold: true
 metricsServerSecret: monitoring/prometheus

@@ -155,6 +155,8 @@ func operate(t *testing.T, r *telemetry.Recorder, now time.Time) {
 	r.Phase(c, c.Status.Phase)
 	r.Spent(c, now)
 	r.Weights(c, 80, 20)
+	c.Status.Rollout = &v1beta1.RolloutStatus{Checks: &v1beta1.ChecksStatus{Split: &v1beta1.SplitStatus{PrimaryRequests: 790, CanaryRequests: 210}}}
+	r.Split(c)
 	r.Readings(c, []analysis.Reading{{Metric: v1beta1.CanaryMetric{Name: "errors"}, State: analysis.Value, Value: 1}})
 	r.Checks(c, []v1beta1.MetricVerdict{{Name: "errors", Outcome: "pass"}})
 	r.Duration(c, time.Second)

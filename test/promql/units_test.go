@@ -78,7 +78,7 @@ func unitOfMetric(name string) string {
 	switch {
 	case strings.Contains(name, "_milliseconds"), name == "envoy_cluster_upstream_rq_time_bucket", name == "apisix_http_latency_bucket":
 		return milliseconds
-	case name == "flagger_canary_weight":
+	case name == "flagger_canary_weight", name == "flagger_canary_measured_weight":
 		return percent
 	case strings.HasSuffix(name, "_count"):
 		return number
