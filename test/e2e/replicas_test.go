@@ -72,21 +72,28 @@ func (r *replicas) began(one *replica, c call) {
 	r.writers[one]++
 }
 
-// ended reads from the answers to its writes who has the lease. The resource version tells which answer is the newer one.
-func (r *replicas) ended(one *replica, c call, response *http.Response) error {
+// leaseWritten returns the lease that a call wrote, and its resource version, which tells the newer of two answers. It is nil if the
+// call wrote none.
+func leaseWritten(c call, response *http.Response) (*coordinationv1.Lease, int, error) {
 	if !c.writes() || c.resource != "leases" || response.StatusCode >= http.StatusMultipleChoices {
-		return nil
+		return nil, 0, nil
 	}
 	object, err := peek(&response.Body)
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
 	lease, ok := object.(*coordinationv1.Lease)
 	if !ok {
-		return fmt.Errorf("the answer about a lease is a %T", object)
+		return nil, 0, fmt.Errorf("the answer about a lease is a %T", object)
 	}
 	number, err := strconv.Atoi(lease.ResourceVersion)
-	if err != nil {
+	return lease, number, err
+}
+
+// ended reads from the answers to its writes who has the lease.
+func (r *replicas) ended(one *replica, c call, response *http.Response) error {
+	lease, number, err := leaseWritten(c, response)
+	if lease == nil || err != nil {
 		return err
 	}
 	r.mu.Lock()

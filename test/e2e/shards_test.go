@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	coordinationv1 "k8s.io/api/coordination/v1"
-
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/controller/sharding"
 )
@@ -104,19 +102,8 @@ func (s *sharers) ended(one *sharer, c call, response *http.Response) error {
 		}
 		s.mu.Unlock()
 	}
-	if !c.writes() || c.resource != "leases" || response.StatusCode >= http.StatusMultipleChoices {
-		return nil
-	}
-	object, err := peek(&response.Body)
-	if err != nil {
-		return err
-	}
-	lease, ok := object.(*coordinationv1.Lease)
-	if !ok {
-		return fmt.Errorf("the answer about a lease is a %T", object)
-	}
-	number, err := strconv.Atoi(lease.ResourceVersion)
-	if err != nil {
+	lease, number, err := leaseWritten(c, response)
+	if lease == nil || err != nil {
 		return err
 	}
 	record := struct {
