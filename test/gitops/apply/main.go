@@ -17,6 +17,7 @@ import (
 	"github.com/fluxcd/cli-utils/pkg/kstatus/polling"
 	"github.com/fluxcd/pkg/ssa"
 	"github.com/fluxcd/pkg/ssa/utils"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -49,12 +50,13 @@ func run(ctx context.Context, kubeconfig, namespace, file string, every time.Dur
 	if err != nil {
 		return err
 	}
+	changed := edits{}
 	for ctx.Err() == nil {
 		objects, err := read(file, namespace)
 		if err != nil {
 			return err
 		}
-		reconcile(ctx, manager, objects, wait)
+		reconcile(ctx, manager, objects, changed, wait)
 		select {
 		case <-ctx.Done():
 		case <-clock.RealClock{}.After(every):
@@ -77,8 +79,12 @@ func managerOf(config *rest.Config) (*ssa.ResourceManager, error) {
 	if err != nil {
 		return nil, err
 	}
-	owner := ssa.Owner{Field: "kustomize-controller", Group: "kustomize.toolkit.fluxcd.io"}
-	return ssa.NewResourceManager(c, polling.NewStatusPoller(c, mapper, polling.Options{}), owner), nil
+	return ssa.NewResourceManager(c, polling.NewStatusPoller(c, mapper, polling.Options{}), owner()), nil
+}
+
+// owner is who applies, as the kustomize-controller names itself.
+func owner() ssa.Owner {
+	return ssa.Owner{Field: "kustomize-controller", Group: "kustomize.toolkit.fluxcd.io"}
 }
 
 func read(file, namespace string) ([]*unstructured.Unstructured, error) {
@@ -99,7 +105,7 @@ func read(file, namespace string) ([]*unstructured.Unstructured, error) {
 }
 
 // reconcile says what it did. What fails is tried again the next time, as Flux does it.
-func reconcile(ctx context.Context, manager *ssa.ResourceManager, objects []*unstructured.Unstructured, wait bool) {
+func reconcile(ctx context.Context, manager *ssa.ResourceManager, objects []*unstructured.Unstructured, changed edits, wait bool) {
 	options := ssa.DefaultApplyOptions()
 	// What carries it in the cluster is left alone, whatever the manifest says.
 	options.ExclusionSelector = map[string]string{"kustomize.toolkit.fluxcd.io/reconcile": "disabled"}
@@ -109,7 +115,7 @@ func reconcile(ctx context.Context, manager *ssa.ResourceManager, objects []*uns
 		return
 	}
 	for _, e := range changes.Entries {
-		if e.Action != ssa.UnchangedAction && e.Action != ssa.SkippedAction {
+		if e.Action != ssa.UnchangedAction && e.Action != ssa.SkippedAction && changed.anew(ctx, manager.Client(), objects, e.Subject) {
 			fmt.Println(e.Action, e.Subject)
 		}
 	}
@@ -124,6 +130,33 @@ func reconcile(ctx context.Context, manager *ssa.ResourceManager, objects []*uns
 		return
 	}
 	fmt.Println("current")
+}
+
+// edits are when the API server last noted a change by this program, by object. The library compares what it would apply with what it has read
+// a moment before, and so it takes what somebody else writes in between for a change of its own.
+type edits map[string]string
+
+// anew is whether an object was changed by this program since the last time.
+func (e edits) anew(ctx context.Context, c client.Client, objects []*unstructured.Unstructured, subject string) bool {
+	for _, o := range objects {
+		if utils.FmtUnstructured(o) != subject {
+			continue
+		}
+		live := &unstructured.Unstructured{}
+		live.SetGroupVersionKind(o.GroupVersionKind())
+		if err := c.Get(ctx, client.ObjectKeyFromObject(o), live); err != nil {
+			fmt.Println("failed", oneLine(err))
+			return true
+		}
+		last := e[subject]
+		for _, by := range live.GetManagedFields() {
+			if by.Manager == owner().Field && by.Operation == metav1.ManagedFieldsOperationApply {
+				e[subject] = fmt.Sprint(live.GetUID(), by.Time)
+			}
+		}
+		return e[subject] != last
+	}
+	return true
 }
 
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
