@@ -72,6 +72,8 @@ func foreignRequests(l *loaded) {
 
 		l.put(strings.NewReplacer("HOST", "beside."+l.host).Replace(l.plane.beside))
 		foreign := l.loadTo(l.plane.address, "beside."+l.host)
+		// Before that, it may go on by a share that is still right.
+		l.until("a check that holds", isHeld)
 		l.upTo(40)
 		l.held(20, 3)
 		off, _ := measured(l.read())
