@@ -19,6 +19,12 @@ import (
 // serve runs a server that adds ADDED=yes to the environment of commands.
 func serve(t *testing.T) (socket string) {
 	t.Helper()
+	return serveUntil(context.Background(), t)
+}
+
+// serveUntil runs one that ends with ctx.
+func serveUntil(ctx context.Context, t *testing.T) (socket string) {
+	t.Helper()
 	// t.TempDir can be too long for a socket.
 	dir, err := os.MkdirTemp("", "remote")
 	if err != nil {
@@ -34,7 +40,7 @@ func serve(t *testing.T) (socket string) {
 		Env: func(callers []string) []string { return append(callers, "ADDED=yes") },
 		Log: slog.New(slog.DiscardHandler),
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx, listener) }()
 	t.Cleanup(func() {
@@ -102,6 +108,17 @@ func TestRun(t *testing.T) {
 	}
 	if err := <-s.result; err != nil || s.code != 5 {
 		t.Errorf("exit code %d, %v; want 5", s.code, err)
+	}
+}
+
+// A command that is killed because the testbed ends has no exit code of its own.
+func TestRunInATestbedThatEnds(t *testing.T) {
+	ctx, end := context.WithCancel(t.Context())
+	s := start(t.Context(), t, serveUntil(ctx, t), "echo up; exec sleep 1000")
+	s.readUp(t)
+	end()
+	if err := <-s.result; !errors.Is(err, ErrLost) {
+		t.Errorf("exit code %d, %v; want %v", s.code, err, ErrLost)
 	}
 }
 

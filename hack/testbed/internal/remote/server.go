@@ -131,6 +131,10 @@ func (s *Server) exec(ctx context.Context, conn *net.UnixConn, r execRequest, fi
 	}
 	go passSignals(conn, group)
 	code := exitCode(cmd.Wait())
+	if ctx.Err() != nil {
+		// It was killed with all that is inside. The client is to say so, and not that it was killed.
+		return nil
+	}
 	s.Log.Debug("command ended", "args", r.Args, "code", code)
 	return writeLine(conn, reply{Exited: &code})
 }
