@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -111,30 +112,29 @@ func (c *Controller) catchUp(ctx context.Context, shard int) {
 			return
 		}
 		if behind == nil {
-			versions, err := c.canaries.Versions(ctx)
-			if err != nil {
-				c.Log.Error("taking over a shard: asking for the versions of its Canaries", zap.Int("shard", shard), zap.Error(err))
-				if !c.rest(ctx, time.Second) {
-					return
-				}
-				continue
-			}
-			behind = versions
-			for key := range behind {
-				if sharding.Of(key, c.Shards) != shard {
-					delete(behind, key)
-				}
-			}
+			behind = c.versionsIn(ctx, shard)
 		}
-		for key, version := range behind {
-			if c.canaries.Shows(key, version) {
-				delete(behind, key)
-			}
+		if behind == nil {
+			// The server is asked less often than the cache.
+			c.rest(ctx, time.Second)
+			continue
 		}
+		maps.DeleteFunc(behind, c.canaries.Shows)
 		if len(behind) == 0 {
 			return
 		}
 	}
+}
+
+// versionsIn are the versions that the Canaries of a shard are at now, by key. It is nil if the server does not tell.
+func (c *Controller) versionsIn(ctx context.Context, shard int) map[string]string {
+	versions, err := c.canaries.Versions(ctx)
+	if err != nil {
+		c.Log.Error("taking over a shard: asking for the versions of its Canaries", zap.Int("shard", shard), zap.Error(err))
+		return nil
+	}
+	maps.DeleteFunc(versions, func(key, _ string) bool { return sharding.Of(key, c.Shards) != shard })
+	return versions
 }
 
 // rest pauses. It is false when ctx has ended.

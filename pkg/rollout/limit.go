@@ -27,7 +27,7 @@ func waitForTurn(p *pass) bool {
 	if MovedUp(w.Position, q.Position) || MovedUp(w.PositionInNamespace, q.InNamespace) {
 		w.Position, w.PositionInNamespace = q.Position, q.InNamespace
 	}
-	p.holdStart(ReasonWaitingForTurn, p.turnMessage(w))
+	p.failOnce(ReasonWaitingForTurn, p.turnMessage(w))
 	return true
 }
 

@@ -111,6 +111,15 @@ func (p *pass) fail(reason ProblemReason, format string, args ...any) {
 	p.problem = &Problem{Reason: reason, Message: fmt.Sprintf(format, args...)}
 }
 
+// failOnce records a problem that goes on. The first time it is told; what changes in the words later stands in the condition alone.
+func (p *pass) failOnce(reason ProblemReason, message string) {
+	if p.healthReason() == reason {
+		p.failQuietly(reason, message)
+		return
+	}
+	p.fail(reason, "%s", message)
+}
+
 // failQuietly records a problem that an event of this pass tells already.
 func (p *pass) failQuietly(reason ProblemReason, message string) {
 	p.problem = &Problem{Reason: reason, Message: message}

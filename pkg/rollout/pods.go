@@ -9,19 +9,27 @@ func (p *pass) hasPods() bool {
 // away what somebody else gave it, as a tool does that applies a number of replicas from Git: once in an interval, so that nobody is
 // fought every second.
 func (p *pass) keepWithoutPods() {
-	stray := p.hasPods() && p.f.Target.Replicas > 0 && !p.canaryServes()
+	since := p.st.StrayPodsSince
+	p.st.StrayPodsSince = nil
 	switch {
-	case p.hasPods() && !stray && !p.canaryServes():
+	case p.canaryServes() || !p.hasPods():
+	case p.f.Target.Replicas == 0:
 		p.do(PauseTarget{})
-	case stray && p.f.Primary.Available > 0 && p.drained() && p.elapsed(&p.st.StrayPodsSince, p.interval()):
-		p.normal("%s has pods that no rollout gave it and that get no requests, scaling it to zero again", p.targetName())
-		p.do(ScaleTargetToZero{})
-		p.st.StrayPodsSince = micro(p.f.Now)
-		p.wakeAt(p.f.Now.Add(p.interval()))
+	default:
+		p.st.StrayPodsSince = since
+		p.takeStrayPods()
 	}
-	if !stray {
-		p.st.StrayPodsSince = nil
+}
+
+// takeStrayPods takes the pods away that no rollout gave the target, an interval after they were first seen or last taken.
+func (p *pass) takeStrayPods() {
+	if p.f.Primary.Available == 0 || !p.drained() || !p.elapsed(&p.st.StrayPodsSince, p.interval()) {
+		return
 	}
+	p.normal("%s has pods that no rollout gave it and that get no requests, scaling it to zero again", p.targetName())
+	p.do(ScaleTargetToZero{})
+	p.st.StrayPodsSince = micro(p.f.Now)
+	p.wakeAt(p.f.Now.Add(p.interval()))
 }
 
 // stopping is whether to wait with new pods of the target until its controller has seen the last ones go. It counts pods by what

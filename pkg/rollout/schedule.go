@@ -67,7 +67,7 @@ func waitForSchedule(p *pass) bool {
 		// Neither may those begin that come first.
 		w.Canaries.Since, w.Canaries.Overdue = nil, false
 	}
-	p.holdStart(ReasonWaitingForSchedule, fmt.Sprintf("New revision of %s detected, waiting to be rolled out: rollouts begin %s",
+	p.failOnce(ReasonWaitingForSchedule, fmt.Sprintf("New revision of %s detected, waiting to be rolled out: rollouts begin %s",
 		p.targetName(), s.words()))
 	if !s.Opens.IsZero() {
 		p.wakeAt(s.Opens)
@@ -94,7 +94,7 @@ func (p *pass) heldBySchedule() bool {
 		p.useUrgency()
 		return false
 	}
-	p.holdStart(ReasonWaitingForSchedule, fmt.Sprintf("%s is held at canary weight %d: rollouts go on %s", p.canaryName(), p.next.CanaryWeight, s.words()))
+	p.failOnce(ReasonWaitingForSchedule, fmt.Sprintf("%s is held at canary weight %d: rollouts go on %s", p.canaryName(), p.next.CanaryWeight, s.words()))
 	if !s.Opens.IsZero() {
 		p.wakeAt(s.Opens)
 	}

@@ -61,15 +61,6 @@ func (p *pass) keepWaiting() {
 	}
 }
 
-// holdStart says why a change waits. The first time it is told; what changes in the words later stands in the condition alone.
-func (p *pass) holdStart(reason ProblemReason, message string) {
-	if p.healthReason() == reason {
-		p.failQuietly(reason, message)
-		return
-	}
-	p.fail(reason, "%s", message)
-}
-
 // settleWaiting drops the record with the wait, and the place in the queue with the wait for a turn. A target that can't be read has not
 // changed back.
 func (p *pass) settleWaiting() {
