@@ -419,6 +419,10 @@ func (l *loaded) arrived(path string) (n int) {
 	list, err := l.kube.CoreV1().Pods(l.ns).List(l.Context(), metav1.ListOptions{LabelSelector: "app=podinfo"})
 	l.must(err)
 	for i := range list.Items {
+		// One that goes was there before the canary, and serves no more.
+		if list.Items[i].DeletionTimestamp != nil {
+			continue
+		}
 		response, err := http.Get("http://" + list.Items[i].Status.PodIP + ":9898/metrics")
 		l.must(err)
 		for lines := bufio.NewScanner(response.Body); lines.Scan(); {
