@@ -88,7 +88,7 @@ func restConfig(o *options, kubeconfig string, recorder *telemetry.Recorder) (*r
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %q: %w: check -kubeconfig, -kubeconfig-service-mesh and -master", kubeconfig, err)
 	}
-	cfg.QPS, cfg.Burst = float32(o.qps), o.burst
+	cfg.QPS, cfg.Burst = o.rate()
 	cfg.UserAgent = "flagger/" + version.Version
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		return recorder.Calls(patient{next, o.timeout, clock.RealClock{}}, clock.RealClock{})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"io"
@@ -33,7 +34,7 @@ type options struct {
 
 	logLevel, zapEncoding string
 	zapReplaceGlobals     bool
-	port                  string
+	port, pprofAddress    string
 	version               bool
 
 	slack   slackOptions
@@ -128,8 +129,8 @@ func usage(fs *flag.FlagSet, own []*flag.Flag) {
 func (o *options) bindCluster(fs *flag.FlagSet) {
 	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "Path to a kubeconfig. Only required if out-of-cluster.")
 	fs.StringVar(&o.master, "master", "", "The address of the Kubernetes API server. Overrides any value in kubeconfig. Only required if out-of-cluster.")
-	fs.IntVar(&o.qps, "kubeconfig-qps", 100, "Calls per second to the Kubernetes API server.")
-	fs.IntVar(&o.burst, "kubeconfig-burst", 250, "Calls to the Kubernetes API server in a burst.")
+	fs.IntVar(&o.qps, "kubeconfig-qps", 0, "Most calls per second to the Kubernetes API server. 0 means 100 with -kubeconfig-burst, and without it that the server alone sets the pace, by API Priority and Fairness.")
+	fs.IntVar(&o.burst, "kubeconfig-burst", 0, "Calls to the Kubernetes API server in a burst beyond -kubeconfig-qps. 0 means 250 with -kubeconfig-qps, and no limit without it.")
 	fs.DurationVar(&o.timeout, "kubeconfig-timeout", time.Minute, "Time that the Kubernetes API server has to answer a call. A call without an answer is repeated.")
 	fs.StringVar(&o.kubeconfigServiceMesh, "kubeconfig-service-mesh", "", "Path to a kubeconfig for the cluster of the service mesh. Default: that of -kubeconfig.")
 	fs.StringVar(&o.namespace, "namespace", "", "Namespace that Flagger watches. Empty means all.")
@@ -163,6 +164,7 @@ func (o *options) bindOutput(fs *flag.FlagSet) {
 	fs.StringVar(&o.zapEncoding, "zap-encoding", "json", "Zap logger encoding: json or console.")
 	fs.BoolVar(&o.zapReplaceGlobals, "zap-replace-globals", false, "Whether to change the logging level of the global zap logger.")
 	fs.StringVar(&o.port, "port", "8080", "Port to listen on for /metrics, /healthz and /readyz.")
+	fs.StringVar(&o.pprofAddress, "pprof-address", "", "Address to serve profiles of the Go runtime on, as in localhost:6060, under /debug/pprof/. Empty means that there are none.")
 	fs.BoolVar(&o.version, "version", false, "Print the version and exit.")
 	fs.StringVar(&o.slack.url, "slack-url", "", "Slack hook URL.")
 	fs.StringVar(&o.slack.token, "slack-token", "", "Slack bot token.")
@@ -216,6 +218,22 @@ func parse(args []string, lookup func(string) (string, bool), output io.Writer) 
 	return o, o.check()
 }
 
+// What limits calls where only one of the two flags about them is set. They are the defaults of Flagger.
+const (
+	defaultQPS   = 100
+	defaultBurst = 250
+)
+
+// rate is how many calls a client may make in a second and in a burst. Where no flag asks for a limit it is negative, as the client
+// library spells that there is none: servers with API Priority and Fairness queue calls, answer 429 when they have too many, and
+// share fairly what they can do. A limit of the client knows nothing of that and only adds delay.
+func (o *options) rate() (qps float32, burst int) {
+	if o.qps == 0 && o.burst == 0 {
+		return -1, 0
+	}
+	return float32(cmp.Or(o.qps, defaultQPS)), cmp.Or(o.burst, defaultBurst)
+}
+
 // server is what the flags say about the Prometheus of all Canaries that name no other.
 func (m *serverOptions) server() (metrics.Server, error) {
 	s := metrics.Server{Address: m.address, SkipVerify: m.skipVerify, Region: m.region}
@@ -252,6 +270,9 @@ func (o *options) check() error {
 	}
 	if o.propagationDelay < 0 {
 		return fmt.Errorf("-route-propagation-delay must not be negative")
+	}
+	if o.qps < 0 || o.burst < 0 {
+		return fmt.Errorf("-kubeconfig-qps and -kubeconfig-burst must not be negative; 0 means no limit")
 	}
 	if o.threadiness < 1 {
 		return fmt.Errorf("-threadiness must be at least 1")

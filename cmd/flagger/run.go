@@ -146,6 +146,13 @@ func (op *operator) run(ctx context.Context) error {
 			stop(err)
 		}
 	})
+	if address := op.options.pprofAddress; address != "" {
+		wait.Go(func() {
+			if err := listenForProfiles(ctx, address); err != nil {
+				stop(err)
+			}
+		})
+	}
 	var err error
 	if cache.WaitForCacheSync(ctx.Done(), slices.Collect(maps.Values(op.lists))...) {
 		err = op.lead(ctx)

@@ -39,6 +39,7 @@ type settings struct {
 	n                 int
 	operator          string
 	counts, out, dir  string
+	profiles          string
 	idle              time.Duration
 	trace, updateFile bool
 }
@@ -51,6 +52,7 @@ func main() {
 	flag.BoolVar(&s.updateFile, "update", false, "Write what was counted into that file.")
 	flag.StringVar(&s.out, "out", "", "File for the report as JSON. Default: standard output.")
 	flag.StringVar(&s.dir, "dir", "", "Folder for the log of the operator. Default: a temporary one.")
+	flag.StringVar(&s.profiles, "profiles", "", "Folder for profiles of the operator, of the processor during each stage and of the heap after it. They cost the operator something.")
 	flag.DurationVar(&s.idle, "idle", time.Minute, "How long to look on once all is done.")
 	flag.BoolVar(&s.trace, "trace", false, "List the calls about the first application.")
 	flag.Parse()
@@ -90,7 +92,11 @@ func run(ctx context.Context, s *settings) error {
 	if err != nil {
 		return err
 	}
-	o, err := operate(ctx, s.operator, s.dir, metrics, flag.Args())
+	args := flag.Args()
+	if s.profiles != "" {
+		args = append(args, "-pprof-address", "127.0.0.1:"+profilePort)
+	}
+	o, err := operate(ctx, s.operator, s.dir, metrics, args)
 	if err != nil {
 		return err
 	}

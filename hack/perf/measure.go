@@ -17,18 +17,22 @@ const quiet = 12 * time.Second
 // measure plays the three stages.
 func (b *bench) measure(ctx context.Context, o *operator) (*report, error) {
 	r := &report{N: b.n, Load: []float64{load()}, Stages: map[string]*stage{}}
-	bootstrap, err := b.stage(ctx, o, v1beta1.CanaryPhaseInitialized, func(name string) error { return b.onboard(ctx, name) })
+	bootstrap, err := b.profiled(ctx, "bootstrap", func() (*stage, error) {
+		return b.stage(ctx, o, v1beta1.CanaryPhaseInitialized, func(name string) error { return b.onboard(ctx, name) })
+	})
 	if err != nil {
 		return nil, fmt.Errorf("bootstrap: %w", err)
 	}
-	rollout, err := b.stage(ctx, o, v1beta1.CanaryPhaseSucceeded, func(name string) error { return b.ship(ctx, name) })
+	rollout, err := b.profiled(ctx, "rollout", func() (*stage, error) {
+		return b.stage(ctx, o, v1beta1.CanaryPhaseSucceeded, func(name string) error { return b.ship(ctx, name) })
+	})
 	if err != nil {
 		return nil, fmt.Errorf("rollout: %w", err)
 	}
 	if r.ResidentMiB, err = o.resident(); err != nil {
 		return nil, err
 	}
-	idle, err := b.rest(ctx, o)
+	idle, err := b.profiled(ctx, "idle", func() (*stage, error) { return b.rest(ctx, o) })
 	if err != nil {
 		return nil, fmt.Errorf("idle: %w", err)
 	}

@@ -20,7 +20,7 @@ const (
 	// writtenFor bounds how long the answer to a write is preferred to an informer that has not caught up. It only matters for an
 	// object that was written and deleted while the watch was broken: no event tells of it.
 	writtenFor = 30 * time.Second
-	// maxWritten bounds how many answers are kept. It is more than the rate limit of the client lets through in writtenFor.
+	// maxWritten bounds how many answers are kept that no informer has shown. It is more than informers that keep up are ever behind.
 	maxWritten = 10_000
 )
 
@@ -69,10 +69,16 @@ func (c *consistency) record(resource schema.GroupVersionResource, u *unstructur
 // expire drops the answers that are too old to be believed, and the oldest of too many. A clock that is set back makes none young
 // again: the count bounds them.
 func (c *consistency) expire(now time.Time) {
-	for len(c.order) > 0 && (now.Sub(c.order[0].at) > writtenFor || len(c.order) > maxWritten) {
+	for len(c.order) > 0 {
 		first := c.order[0]
+		kept, ok := c.objects[first.key]
+		// What was shown meanwhile, as most is at once, counts no more.
+		present := ok && kept.at.Equal(first.at)
+		if present && now.Sub(first.at) <= writtenFor && len(c.objects) <= maxWritten {
+			return
+		}
 		c.order = c.order[1:]
-		if c.objects[first.key].at.Equal(first.at) {
+		if present {
 			delete(c.objects, first.key)
 		}
 	}
