@@ -170,6 +170,7 @@ endef
 e2e-istio: $(TESTBED) ## Through istiod and Envoy the same: by the ingress gateway, by the proxy of a client, and by the Gateway API
 	$(call through,istio,istio,$(THROUGH))
 	$(call through,istio,istio,TestIstioExamples,--images hack/testbed/demo/examples.yaml)
+	$(call through,istio,istio,TestTutorial,--image 'flagger/flagger-loadtester:*=@loadtester')
 	$(call through,istio-mesh,istio,TestDataPlane)
 	$(call through,istio-gatewayapi,istio,TestDataPlane)
 

@@ -62,9 +62,12 @@ func (p *pass) readiness() readiness {
 	case trouble == ReasonInvalidSpec || trouble == ReasonDuplicateTarget:
 		// Time does not mend it.
 		return readiness{ready: corev1.ConditionFalse, stalled: true, troubled: true}
+	case (atRest || p.next.Phase == v1beta1.CanaryPhaseFailed) && slices.Contains(beforeStart(), trouble):
+		// A change after one that was rejected, too: that it waits is told, and no more of the one before.
+		return readiness{ready: corev1.ConditionFalse, reconciling: true, troubled: true}
 	case p.next.Phase == v1beta1.CanaryPhaseFailed:
 		return readiness{ready: corev1.ConditionFalse, stalled: true}
-	case atRest && (slices.Contains(heldBack(), trouble) || slices.Contains(beforeStart(), trouble)):
+	case atRest && slices.Contains(heldBack(), trouble):
 		return readiness{ready: corev1.ConditionFalse, reconciling: true, troubled: true}
 	case atRest:
 		return readiness{ready: corev1.ConditionTrue}

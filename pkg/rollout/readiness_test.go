@@ -31,6 +31,8 @@ func TestReadiness(t *testing.T) {
 		"a promoted revision is what was asked for":     {facts(succeeded), "True Succeeded", "", ""},
 		"and one that was taken over":                   {facts(initialized), "True Initialized", "", ""},
 		"a rejected one is not, and nobody tries again": {facts(failed), "False Failed", "", "True Failed"},
+		"one after it that waits for its turn is in progress": {facts(failed, targetRuns("2", 2), others),
+			"False WaitingForTurn", "True WaitingForTurn", ""},
 		"a fault of the spec has to be mended": {facts(succeeded, func(f *Facts) { f.Problem = &Problem{Reason: ReasonInvalidSpec, Message: "x"} }),
 			"False InvalidSpec", "", "True InvalidSpec"},
 		"what can't be read may be read later": {facts(succeeded, func(f *Facts) {

@@ -56,8 +56,8 @@ func (p tutorial) gateway() string {
 func TestTutorial(tt *testing.T) {
 	needsBed(tt)
 	plane := planeUnderTest(tt)
-	if plane == nil || !slices.Contains([]string{"contour", "skipper", "traefik"}, plane.name) {
-		tt.Skip("run make e2e-contour, e2e-skipper or e2e-traefik")
+	if plane == nil || !slices.Contains([]string{"contour", "istio", "skipper", "traefik"}, plane.name) {
+		tt.Skip("run make e2e-contour, e2e-istio, e2e-skipper or e2e-traefik")
 	}
 	b, err := shared()
 	if err != nil {
