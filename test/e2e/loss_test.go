@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
@@ -249,8 +250,19 @@ func strategies(l *loaded) {
 	})
 }
 
-// removals stops the operator in each phase as Kubernetes would, and starts another one hours later.
-func removals(l *loaded) { replacements(l, func() { l.age(5 * time.Hour) }) }
+// removals stops the operator in each phase as Kubernetes would, and starts another one hours later. What pods need to get ready is
+// over by then.
+func removals(l *loaded) {
+	replacements(l, func() {
+		for _, name := range []string{"podinfo", "podinfo-primary"} {
+			l.untilObject(deployments, name, func(u *unstructured.Unstructured) bool {
+				pods, _, _ := unstructured.NestedInt64(u.Object, "spec", "replicas")
+				return rolledOut(u, pods)
+			})
+		}
+		l.age(5 * time.Hour)
+	})
+}
 
 // takeovers lets Flagger be replaced by this operator, at rest and in each phase.
 func takeovers(l *loaded) { replacements(l, l.asFlagger) }

@@ -155,15 +155,18 @@ func (t *team) leaveAll(apps []*flaggerApp) {
 func (t *team) availableTo(a *flaggerApp) {
 	t.Helper()
 	for name, want := range map[string]int64{a.name: int64(a.canary), a.primary(): int64(a.replicas)} {
-		t.untilObject(deployments, name, func(u *unstructured.Unstructured) bool {
-			status := func(field string) int64 {
-				n, _, _ := unstructured.NestedInt64(u.Object, "status", field)
-				return n
-			}
-			return status("observedGeneration") == u.GetGeneration() && status("updatedReplicas") == want &&
-				status("replicas") == want && status("availableReplicas") == want
-		})
+		t.untilObject(deployments, name, func(u *unstructured.Unstructured) bool { return rolledOut(u, want) })
 	}
+}
+
+// rolledOut is whether a Deployment has so many pods, of its template alone, and all are available.
+func rolledOut(u *unstructured.Unstructured, pods int64) bool {
+	status := func(field string) int64 {
+		n, _, _ := unstructured.NestedInt64(u.Object, "status", field)
+		return n
+	}
+	return status("observedGeneration") == u.GetGeneration() && status("updatedReplicas") == pods &&
+		status("replicas") == pods && status("availableReplicas") == pods
 }
 
 func (t *team) changeImage(name, image string) {
