@@ -260,6 +260,7 @@ func TestErrorsNameFieldAndRemedy(t *testing.T) {
 		"test/address":  metricTemplate("test", "address", "", "up"),
 		"test/secret":   secret,
 		"test/datadog":  datadog,
+		"test/grafana":  metricTemplate("test", "grafana", down.URL, `sum(x{namespace="$namespace", pod=~"$workload-.*"})`),
 		"other/crossed": metricTemplate("other", "crossed", down.URL, "up"),
 	}}
 	for name, tc := range map[string]struct {
@@ -268,13 +269,17 @@ func TestErrorsNameFieldAndRemedy(t *testing.T) {
 		state  analysis.State
 		says   []string
 	}{
-		"flag":             {v1beta1.CanaryMetric{Name: "request-success-rate"}, nil, analysis.Failed, []string{"connection refused", "-metrics-server", "spec.metricsServer"}},
-		"spec":             {v1beta1.CanaryMetric{Name: "x", Query: "up"}, func(c *v1beta1.Canary, _ *Evaluator) { c.Spec.MetricsServer = down.URL }, analysis.Failed, []string{"unreachable", "address in spec.metricsServer"}},
-		"template":         {v1beta1.CanaryMetric{Name: "x", TemplateRef: ref("", "down")}, nil, analysis.Failed, []string{"unreachable", "spec.provider.address of MetricTemplate test/down"}},
-		"flag is no URL":   {v1beta1.CanaryMetric{Name: "request-duration"}, func(_ *v1beta1.Canary, e *Evaluator) { e.Server.Address = "prometheus:9090" }, analysis.Unusable, []string{"Error building Prometheus client for", "-metrics-server"}},
-		"spec is no URL":   {v1beta1.CanaryMetric{Name: "x", Query: "up"}, func(c *v1beta1.Canary, _ *Evaluator) { c.Spec.MetricsServer = "http://u:pass@[" }, analysis.Unusable, []string{"Error building Prometheus client for", "spec.metricsServer"}},
-		"inline render":    {v1beta1.CanaryMetric{Name: "x", Query: "{{ variables.x }}"}, nil, analysis.Unusable, []string{"Metric query failed for x", "spec.analysis.metrics[0].query", `no entry for key "x"`}},
-		"template render":  {v1beta1.CanaryMetric{Name: "x", TemplateRef: ref("", "render")}, nil, analysis.Unusable, []string{"Metric template render.test query render error", `no entry for key "x"`}},
+		"flag":            {v1beta1.CanaryMetric{Name: "request-success-rate"}, nil, analysis.Failed, []string{"connection refused", "-metrics-server", "spec.metricsServer"}},
+		"spec":            {v1beta1.CanaryMetric{Name: "x", Query: "up"}, func(c *v1beta1.Canary, _ *Evaluator) { c.Spec.MetricsServer = down.URL }, analysis.Failed, []string{"unreachable", "address in spec.metricsServer"}},
+		"template":        {v1beta1.CanaryMetric{Name: "x", TemplateRef: ref("", "down")}, nil, analysis.Failed, []string{"unreachable", "spec.provider.address of MetricTemplate test/down"}},
+		"flag is no URL":  {v1beta1.CanaryMetric{Name: "request-duration"}, func(_ *v1beta1.Canary, e *Evaluator) { e.Server.Address = "prometheus:9090" }, analysis.Unusable, []string{"Error building Prometheus client for", "-metrics-server"}},
+		"spec is no URL":  {v1beta1.CanaryMetric{Name: "x", Query: "up"}, func(c *v1beta1.Canary, _ *Evaluator) { c.Spec.MetricsServer = "http://u:pass@[" }, analysis.Unusable, []string{"Error building Prometheus client for", "spec.metricsServer"}},
+		"inline render":   {v1beta1.CanaryMetric{Name: "x", Query: "{{ variables.x }}"}, nil, analysis.Unusable, []string{"Metric query failed for x", "spec.analysis.metrics[0].query", `no entry for key "x"`}},
+		"template render": {v1beta1.CanaryMetric{Name: "x", TemplateRef: ref("", "render")}, nil, analysis.Unusable, []string{"Metric template render.test query render error", `no entry for key "x"`}},
+		"inline of Grafana": {v1beta1.CanaryMetric{Name: "x", Query: "rate(x[${__rate_interval}])"}, nil, analysis.Unusable,
+			[]string{"Metric query failed for x", "spec.analysis.metrics[0].query", "${__rate_interval}", "{{ interval }}"}},
+		"template of Grafana": {v1beta1.CanaryMetric{Name: "x", TemplateRef: ref("", "grafana")}, nil, analysis.Unusable,
+			[]string{"Metric template grafana.test query render error", "$namespace", "{{ namespace }}"}},
 		"template address": {v1beta1.CanaryMetric{Name: "x", TemplateRef: ref("", "address")}, nil, analysis.Unusable, []string{"Metric template address.test provider prometheus error", "address is empty"}},
 		"secret":           {v1beta1.CanaryMetric{Name: "x", TemplateRef: ref("", "secret")}, nil, analysis.Unusable, []string{`Metric template secret.test secret creds error: secret "creds" not found`}},
 		"type":             {v1beta1.CanaryMetric{Name: "x", TemplateRef: ref("", "datadog")}, nil, analysis.Unusable, []string{"Metric template datadog.test provider datadog error", "secretRef", "datadog_api_key"}},

@@ -2,7 +2,6 @@ package metrics
 
 import (
 	"encoding/json"
-	"flag"
 	"os"
 	"strings"
 	"testing"
@@ -10,9 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/router/conformance"
 )
-
-var update = flag.Bool("update", false, "write testdata/queries.json anew")
 
 func canary(change func(*v1beta1.Canary)) *v1beta1.Canary {
 	c := &v1beta1.Canary{}
@@ -47,7 +45,7 @@ func TestBuiltInQueries(t *testing.T) {
 		got[name] = q
 	}
 	const file = "testdata/queries.json"
-	if *update {
+	if conformance.Update() {
 		var b strings.Builder
 		encoder := json.NewEncoder(&b)
 		encoder.SetEscapeHTML(false)

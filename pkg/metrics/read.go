@@ -107,6 +107,9 @@ func (e *Evaluator) builtIn(ctx context.Context, c *v1beta1.Canary, t task) (que
 func (e *Evaluator) inline(ctx context.Context, c *v1beta1.Canary, t task) (question, error) {
 	query, field := t.written(c, t.metric.Query, fmt.Sprintf("%s.metrics[%d].query", analysisField(c), t.index))
 	text, err := Render(query, t.vars)
+	if err == nil {
+		err = filledIn(text)
+	}
 	if err != nil {
 		return question{}, fmt.Errorf("Metric query failed for %s: %s: %w", t.metric.Name, field, err)
 	}
@@ -139,6 +142,9 @@ func (e *Evaluator) template(ctx context.Context, c *v1beta1.Canary, t task) (qu
 	id := found.Name + "." + found.Namespace
 	query, field := t.written(c, found.Spec.Query, fmt.Sprintf("spec.query of MetricTemplate %s/%s", found.Namespace, found.Name))
 	text, err := Render(query, t.vars)
+	if err == nil && found.Spec.Provider.Type == prometheus.Type {
+		err = filledIn(text)
+	}
 	if err != nil {
 		return question{}, fmt.Errorf("Metric template %s query render error: %w", id, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/router/conformance"
 )
 
 // testdata/series holds what gateways really exported of rollouts of podinfo, in a namespace for each: the counters, which began at
@@ -44,7 +45,7 @@ func TestQueriesOfRecordedSeries(t *testing.T) {
 	if err := encoder.Encode(got); err != nil {
 		t.Fatal(err)
 	}
-	if *update {
+	if conformance.Update() {
 		if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -122,6 +122,30 @@ func functions(v Vars) template.FuncMap {
 	}
 }
 
+// placeholder is how dashboards mark what they fill in, as in $namespace or ${namespace}. $1 is part of PromQL.
+var placeholder = regexp.MustCompile(`\$\{?([A-Za-z_]\w*)\}?`)
+
+// filledIn refuses a query in PromQL that was copied from a dashboard: in a label, what was to be filled in would be a value that no
+// series has, which looks like a canary without traffic. The name of a group in a regular expression is no such thing.
+func filledIn(query string) error {
+	for _, m := range placeholder.FindAllStringSubmatch(query, -1) {
+		if strings.Contains(query, "<"+m[1]+">") {
+			continue
+		}
+		instead := "a function such as {{ target }}"
+		switch m[1] {
+		case "namespace", "target", "service", "ingress", "route", "interval", "name":
+			instead = "{{ " + m[1] + " }}"
+		case "workload", "deployment":
+			instead = "{{ target }}"
+		case "__interval", "__rate_interval", "__range":
+			instead = "{{ interval }}"
+		}
+		return fmt.Errorf("nobody fills in %s: write %s in its place", m[0], instead)
+	}
+	return nil
+}
+
 var nonWord = regexp.MustCompile(`\W`)
 
 // builtInFunctions adds what the built-in queries need beyond what users may rely on: primary, word, the form of a name in the

@@ -105,3 +105,22 @@ func FuzzRender(f *testing.F) {
 		}
 	})
 }
+
+// What dashboards and tutorials leave to be filled in is sent by nobody: as part of a label it would be a value that no series has.
+func TestPlaceholders(t *testing.T) {
+	for query, want := range map[string]string{
+		`up{namespace="$namespace"}`:                                   "$namespace: write {{ namespace }}",
+		`up{namespace="test", pod=~"$pod"}`:                            "$pod: write a function such as {{ target }}",
+		`rate(x[$__rate_interval])`:                                    "$__rate_interval: write {{ interval }}",
+		`rate(x{a="${workload}"}[1m])`:                                 "${workload}: write {{ target }}",
+		`up{namespace="test", pod=~"podinfo$"}`:                        "",
+		`up{pod=~"a$|b$"}`:                                             "",
+		`label_replace(up, "a", "$1-${2}", "b", "(.*)-(.*)")`:          "",
+		`label_replace(up, "a", "$name", "b", "(?P<name>.*)-primary")`: "",
+	} {
+		err := filledIn(query)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", query, err, want)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package appmeshv1beta1
 
 import (
 	"fmt"
+	"strings"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
@@ -71,7 +72,11 @@ func (p *Provider) node(c *v1beta1.Canary, name, service string, live router.Liv
 		"serviceDiscovery": map[string]any{"dns": map[string]any{"hostName": service + "." + c.Namespace}},
 	}
 	var backends []any
-	for _, backend := range c.Spec.Service.Backends {
+	for i, backend := range c.Spec.Service.Backends {
+		if strings.HasPrefix(backend, "arn:") {
+			return router.Object{}, &router.FieldError{Field: fmt.Sprintf("spec.service.backends[%d]", i), Message: "is an ARN, and v1beta1 of " +
+				"App Mesh knows names alone: write the name of the VirtualService, or set spec.provider to appmesh:v1beta2"}
+		}
 		backends = append(backends, map[string]any{"virtualService": map[string]any{"virtualServiceName": backend}})
 	}
 	if len(backends) > 0 {

@@ -136,8 +136,11 @@ func TestFaults(t *testing.T) {
 		"spec.service.meshName":              func(c *v1beta1.Canary) { c.Spec.Service.MeshName = "" },
 		"spec.service.retries.retryOn":       func(c *v1beta1.Canary) { c.Spec.Service.Retries = &v1beta1.HTTPRetry{RetryOn: "5xx"} },
 		"spec.service.retries.perTryTimeout": func(c *v1beta1.Canary) { c.Spec.Service.Retries = &v1beta1.HTTPRetry{PerTryTimeout: "soon"} },
-		"spec.analysis.match[0]":             func(c *v1beta1.Canary) { c.Spec.Analysis.Match = []v1beta1.AnalysisMatch{{}} },
-		"spec.analysis.match":                func(c *v1beta1.Canary) { c.Spec.Analysis.Match = make([]v1beta1.AnalysisMatch, 11) },
+		"spec.service.backends[0]": func(c *v1beta1.Canary) {
+			c.Spec.Service.Backends = []string{"arn:aws:appmesh:eu-west-1:1:mesh/m/virtualService/x"}
+		},
+		"spec.analysis.match[0]": func(c *v1beta1.Canary) { c.Spec.Analysis.Match = []v1beta1.AnalysisMatch{{}} },
+		"spec.analysis.match":    func(c *v1beta1.Canary) { c.Spec.Analysis.Match = make([]v1beta1.AnalysisMatch, 11) },
 		"spec.analysis.match[0].queryParams": func(c *v1beta1.Canary) {
 			c.Spec.Analysis.Match = []v1beta1.AnalysisMatch{{QueryParams: map[string]v1beta1.StringMatch{"a": {Exact: "b"}}}}
 		},
@@ -175,6 +178,43 @@ func TestListeners(t *testing.T) {
 	for _, o := range objects {
 		if o.Early != (o.Ref.Kind == "VirtualNode") {
 			t.Errorf("%s: early %t", o.Ref, o.Early)
+		}
+	}
+}
+
+// A name with a namespace is the whole name of a VirtualService in this version.
+func TestBackends(t *testing.T) {
+	want := []any{
+		map[string]any{"virtualService": map[string]any{"virtualServiceName": "backend.test"}},
+		map[string]any{"virtualService": map[string]any{"virtualServiceName": "database.infra"}},
+	}
+	for name, o := range render(t, canary(), router.Traffic{Primary: 100}) {
+		if o.GetKind() != "VirtualNode" {
+			continue
+		}
+		if diff := cmp.Diff(any(want), conformance.At(t, o, "spec", "backends")); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// Connection pools and whatever else a user sets on a listener stay.
+func TestListenerOfTheUserStays(t *testing.T) {
+	b := conformance.NewBench(t, appmeshv1beta1.New(appmeshv1beta1.Options{}), canary())
+	b.Apply(router.Traffic{Primary: 100})
+	ref := b.Provider.Resources()[0].Of("test", "podinfo-canary")
+	pool := map[string]any{"http": map[string]any{"maxConnections": int64(7)}}
+	if err := b.Store.Edit(ref, func(o *unstructured.Unstructured) {
+		o.Object["spec"].(map[string]any)["listeners"].([]any)[0].(map[string]any)["connectionPool"] = pool
+	}); err != nil {
+		t.Fatal(err)
+	}
+	b.Canary.Spec.Service.PortName = "grpc"
+	for _, weight := range []int32{0, 40} {
+		node := b.Apply(router.Traffic{Primary: 100 - weight, Canary: weight})["VirtualNode podinfo-canary"]
+		listener := conformance.At(t, node, "spec", "listeners").([]any)[0].(map[string]any)
+		if diff := cmp.Diff(any(pool), listener["connectionPool"]); diff != "" {
+			t.Errorf("weight %d: listener %v (-want +got):\n%s", weight, listener, diff)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package appmeshv1beta2_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -185,4 +186,47 @@ func TestAccessLog(t *testing.T) {
 		}
 	}
 	expect("/var/log/x")
+}
+
+// Virtual nodes and routers without a listener are refused by App Mesh. Pods find their nodes when they start.
+func TestListeners(t *testing.T) {
+	for portName, protocol := range map[string]string{"": "http", "grpc": "grpc", "grpc-web": "grpc", "web": "http"} {
+		b := newBench(t, func(c *v1beta1.Canary) { c.Spec.Service.PortName = portName })
+		want := []any{map[string]any{"portMapping": map[string]any{"port": int64(9797), "protocol": protocol}}}
+		seen := 0
+		for name, o := range b.Apply(router.Traffic{Primary: 100}) {
+			if o.GetKind() == "VirtualService" {
+				continue
+			}
+			seen++
+			if diff := cmp.Diff(any(want), conformance.At(t, o, "spec", "listeners")); diff != "" {
+				t.Errorf("port %q: %s (-want +got):\n%s", portName, name, diff)
+			}
+		}
+		if seen != 4 {
+			t.Errorf("port %q: %d nodes and routers", portName, seen)
+		}
+		objects, err := b.TryApply(router.Traffic{Primary: 100})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range objects {
+			if o.Early != (o.Ref.Kind == "VirtualNode") {
+				t.Errorf("%s: early %t", o.Ref, o.Early)
+			}
+		}
+	}
+}
+
+// Changes of the hosts reach the annotations of the gateway, and so does their removal.
+func TestHostsAreFollowed(t *testing.T) {
+	b := newBench(t)
+	for _, hosts := range [][]string{{"a.example.com", "b.example.com"}, {"b.example.com"}, nil} {
+		b.Canary.Spec.Service.Hosts = hosts
+		annotations := b.Apply(router.Traffic{Primary: 100})["VirtualService podinfo"].GetAnnotations()
+		domain, exposed := annotations["gateway.appmesh.k8s.aws/domain"]
+		if exposed != (len(hosts) > 0) || domain != strings.Join(hosts, ",") {
+			t.Errorf("hosts %v: annotations %v", hosts, annotations)
+		}
+	}
 }
