@@ -230,19 +230,27 @@ generate: ## Generate deep copies, clients, CRDs and their reference from the AP
 	hack/generate.sh
 	go test ./test/e2e -run TestConformancePage -update
 
-# Without root and outside of the tree: python3 with venv, and the packages from PyPI.
-DOCS := $(CACHE)/docs
+# Without root and outside of the tree: python3 with venv, and the packages from PyPI. Where there is npm, the site brings the script that
+# draws its diagrams; where there is none, browsers get it from where the theme has it.
+DOCS    := $(CACHE)/docs
+MERMAID := $(DOCS)/mermaid-11.12.0.min.js
 
 .PHONY: docs
 
 docs: $(DOCS)/requirements.txt ## Make a site of the documentation, in dist/docs. DOCS_REPOSITORY is the URL that files of the repository have
-	$(DOCS)/bin/mkdocs build --quiet
+	@if [ ! -e $(MERMAID) ] && command -v npm >/dev/null; then $(MAKE) --no-print-directory $(MERMAID); fi
+	MERMAID=$$(ls $(MERMAID) 2>/dev/null || true) $(DOCS)/bin/mkdocs build --quiet
 	@echo 'Open dist/docs/index.html'
 
 $(DOCS)/requirements.txt: hack/docs/requirements.txt
 	python3 -m venv $(DOCS)
 	$(DOCS)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	cp $< $@
+
+$(MERMAID):
+	cd $(DOCS) && npm pack --silent mermaid@11.12.0 && tar -xzf mermaid-11.12.0.tgz --strip-components=2 package/dist/mermaid.min.js
+	rm $(DOCS)/mermaid-11.12.0.tgz
+	mv $(DOCS)/mermaid.min.js $@
 
 clean: ## Remove what was built into the tree
 	rm -rf bin dist
