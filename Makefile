@@ -235,7 +235,7 @@ generate: ## Generate deep copies, clients, CRDs and their reference from the AP
 DOCS    := $(CACHE)/docs
 MERMAID := $(DOCS)/mermaid-11.12.0.min.js
 
-.PHONY: docs
+.PHONY: docs pictures recordings
 
 docs: $(DOCS)/requirements.txt ## Make a site of the documentation, in dist/docs. DOCS_REPOSITORY is the URL that files of the repository have
 	@if [ ! -e $(MERMAID) ] && command -v npm >/dev/null; then $(MAKE) --no-print-directory $(MERMAID); fi
@@ -246,6 +246,22 @@ $(DOCS)/requirements.txt: hack/docs/requirements.txt
 	python3 -m venv $(DOCS)
 	$(DOCS)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	cp $< $@
+
+# Plotting takes many packages, which the site does without.
+PICTURES := $(CACHE)/pictures
+
+pictures: $(PICTURES)/requirements.txt ## Draw the dashboards from their recordings, into docs/images
+	$(PICTURES)/bin/python hack/docs/pictures.py charts/grafana/dashboards hack/docs/recordings docs/images
+
+$(PICTURES)/requirements.txt: hack/docs/pictures.txt
+	python3 -m venv $(PICTURES)
+	$(PICTURES)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	cp $< $@
+
+recordings: $(TESTBED) ## Record what dashboards show, on a testbed that plays a tutorial and from the series of the tests, in hack/docs/recordings
+	go build -o bin/record ./test/dashboards/record
+	RECORD=$(CURDIR)/hack/docs/recordings go -C test/promql test -count=1 -run TestRecordings .
+	$(TESTBED) run --with prometheus,contour --images hack/docs/images.yaml -- hack/docs/play.sh bin/record
 
 $(MERMAID):
 	cd $(DOCS) && npm pack --silent mermaid@11.12.0 && tar -xzf mermaid-11.12.0.tgz --strip-components=2 package/dist/mermaid.min.js

@@ -61,6 +61,7 @@ type Panel struct {
 type Target struct {
 	RefID      string     `json:"refId"`
 	Expr       string     `json:"expr"`
+	Instant    bool       `json:"instant"`
 	Datasource Datasource `json:"datasource"`
 }
 

@@ -60,17 +60,23 @@ func TestDashboardsShowTraffic(t *testing.T) {
 		for _, files := range counted[name] {
 			t.Run(name+"/"+files[0], func(t *testing.T) {
 				both := requests{ok: 20, failed: 1, milliseconds: 40}
-				var all export
-				for _, file := range files {
-					e := readExport(t, filepath.Join("testdata", file+".prom"))
-					all.series = append(all.series, e.series...)
-					all.code, all.seconds = cmp.Or(all.code, e.code), all.seconds || e.seconds
-				}
-				db := store(t, all, scenario{primary: both, canary: both}, nil)
+				db := store(t, together(t, files), scenario{primary: both, canary: both}, nil)
 				showsData(t, d, db, time.UnixMilli(0).Add(scrapes*apart), nil)
 			})
 		}
 	}
+}
+
+// together are the series of some files, as if one system exported them.
+func together(t *testing.T, files []string) export {
+	t.Helper()
+	var all export
+	for _, file := range files {
+		e := readExport(t, filepath.Join("testdata", file+".prom"))
+		all.series = append(all.series, e.series...)
+		all.code, all.seconds = cmp.Or(all.code, e.code), all.seconds || e.seconds
+	}
+	return all
 }
 
 // showsData demands an answer, which is a number, to every query of a dashboard.
