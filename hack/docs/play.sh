@@ -48,6 +48,8 @@ kubectl -n test exec deploy/flagger-loadtester -- timeout 900 \
   bash -c 'while sleep 0.1; do curl -so /dev/null -H "Host: app.example.com" http://envoy.projectcontour/status/500; done' &
 asks=$!
 phase Failed
+# Prometheus scrapes every second, so it knows the end by then.
+sleep 5
 end=$(date +%s)
 kill $asks
 

@@ -81,5 +81,5 @@ func (r Recording) Write(file string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	return os.WriteFile(file, append(raw, '\n'), 0o600)
+	return os.WriteFile(file, append(raw, '\n'), 0o644)
 }
