@@ -44,7 +44,7 @@ test-images: images bin/e2e.test ## Start what is in the images and nothing else
 	$(call RELEASE,unpack) -archive $(CURDIR)/dist/images/flagger-image_$(VERSION).tar -out $(CURDIR)/bin/image
 	$(TESTBED) run --with prometheus --images hack/testbed/demo/images.yaml \
 	  --image 'flagger/flagger:*=$(CURDIR)/bin/image/flagger' --image 'prom/prometheus:*=@prometheus' -- \
-	  env FLAGGER=$(CURDIR)/bin/image/flagger ROOT=$(CURDIR) bin/e2e.test -test.v -test.run 'TestChartRuns' -test.timeout $(TIMEOUT)
+	  env FLAGGER=$(CURDIR)/bin/image/flagger ROOT=$(CURDIR) bin/e2e.test -test.v -test.run 'TestChartRuns|TestChartsPrometheusSees' -test.timeout $(TIMEOUT)
 
 # Another version than that of the tree is what a release is about.
 release: ## Write all that is released as VERSION into dist/release: programs, images, charts, manifests, SBOMs and checksums
@@ -107,7 +107,7 @@ test-testbed: ## Run the tests of the testbed itself, and the built-in queries i
 	$(SHARED) go -C hack/testbed/tools/prometheus test -timeout $(TIMEOUT) ./queries
 
 # CRDs that tests install come in Go modules that nothing else needs. Inside a testbed there is no network to get them from.
-CRDS := github.com/kedacore/keda/v2@v2.21.0 knative.dev/serving@v0.51.0 github.com/prometheus-operator/prometheus-operator@v0.85.0
+CRDS := github.com/projectcontour/contour@v1.33.8 github.com/kedacore/keda/v2@v2.21.0 knative.dev/serving@v0.51.0 github.com/prometheus-operator/prometheus-operator@v0.85.0
 
 # The suite starts the operator itself, as many times as it kills it.
 API_SUITE = $(TESTBED) run --with prometheus --images hack/testbed/demo/images.yaml \
@@ -136,10 +136,17 @@ test-api: bin/e2e.test ## Run the suite on a real API server and controllers, bu
 test-lives: bin/e2e.test ## Run the longest tests of that suite: takeovers, faults, histories, contention, and requests all the while
 	$(API_SUITE) -test.run '$(LIVES)'
 
-.PHONY: e2e-clusters e2e-keda e2e-knative
+.PHONY: e2e-clusters e2e-install e2e-keda e2e-knative
 
 e2e-clusters: bin/e2e.test ## Keep the routing objects in a second cluster, and take either of the two away for a while
 	$(API_SUITE) -test.run '$(CLUSTERS)'
+
+# Alone in their testbed, which has none of the operator's CRDs at first. FLAGGER_CRDS is a folder with those of meshes that are no Go modules.
+e2e-install: bin/e2e.test ## Play the conformance kit of each provider on a real API server, under its role
+	$(TESTBED) run --with prometheus --images hack/testbed/demo/images.yaml \
+	  --image 'flagger/flagger:*=$(CURDIR)/bin/flagger-race' --image 'prom/prometheus:*=@prometheus' -- \
+	  env FLAGGER=$(CURDIR)/bin/flagger-race ROOT=$(CURDIR) INSTALL=1 bin/e2e.test -test.v -test.timeout $(TIMEOUT) \
+	  -test.run 'TestInstall_|TestKitUnderTheRoles'
 
 e2e-keda: bin/e2e.test ## Roll out what the operator of KEDA scales. The first time it is built, which takes 8 minutes
 	$(TESTBED) run --with prometheus,contour,keda --images hack/testbed/demo/images.yaml -- \

@@ -3,6 +3,7 @@ package charts
 import (
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -142,6 +143,22 @@ func TestRoleOfEachProvider(t *testing.T) {
 				t.Errorf("as a second provider it gets another role: %v", diff)
 			}
 		})
+	}
+}
+
+// The account with its roles for one provider each, in testdata, is what a test of the operator plays the conformance kit under. That of
+// a provider without routes is among them.
+func TestAccountOfEachProvider(t *testing.T) {
+	for _, name := range []string{
+		"apisix", "appmesh", "contour", "gatewayapi:v1", "gloo", "istio", "knative", "kubernetes", "kuma", "linkerd", "nginx", "traefik",
+	} {
+		var account []*unstructured.Unstructured
+		for _, u := range rendered(t, `meshProvider: "`+name+`"`) {
+			if u.GetKind() == "ServiceAccount" || strings.Contains(u.GetKind(), "Role") {
+				account = append(account, u)
+			}
+		}
+		golden(t, filepath.Join("testdata", "roles", strings.ReplaceAll(name, ":", "_")+".yaml"), text(t, account))
 	}
 }
 

@@ -88,6 +88,36 @@ leaderElection: {replicaCount: 2}
 prometheus: {install: true}
 additionalArgs: [-min-analysis-interval=500ms, -route-propagation-delay=500ms]
 `,
+	"pod-contour": `
+namespace: shop
+meshProvider: contour
+leaderElection: {replicaCount: 2}
+metricsServer: http://prometheus.monitoring:9090
+additionalArgs: [-min-analysis-interval=500ms, -route-propagation-delay=500ms]
+`,
+	"pod-gatewayapi": `
+namespace: shop
+meshProvider: gatewayapi:v1
+leaderElection: {replicaCount: 2}
+metricsServer: http://prometheus.monitoring:9090
+additionalArgs: [-min-analysis-interval=500ms, -route-propagation-delay=500ms]
+`,
+	// These are run as well, where nobody else has an operator: they watch all namespaces.
+	"wide-contour": `
+meshProvider: contour
+metricsServer: http://prometheus.monitoring:9090
+additionalArgs: [-min-analysis-interval=500ms, -route-propagation-delay=500ms]
+`,
+	"wide-gatewayapi": `
+meshProvider: gatewayapi:v1
+metricsServer: http://prometheus.monitoring:9090
+additionalArgs: [-min-analysis-interval=500ms, -route-propagation-delay=500ms]
+`,
+	"wide-istio": `
+meshProvider: istio
+metricsServer: http://prometheus.monitoring:9090
+additionalArgs: [-min-analysis-interval=500ms, -route-propagation-delay=500ms]
+`,
 	"namespaced": `
 namespace: shop
 meshProvider: contour

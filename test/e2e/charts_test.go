@@ -16,12 +16,14 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/yaml"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/router"
 )
 
 // elsewhere are kinds in renders of charts and overlays whose CRDs no Go module holds.
@@ -205,20 +207,19 @@ func TestAccountOfTheChart(tt *testing.T) {
 	}
 }
 
-// install has pods of the chart run: two operators, of which one acts, and a Prometheus.
-func (t *team) install() {
+// install has pods of the chart run, as a render has them: two operators, of which one acts, and whatever else it has.
+func (t *team) install(render string) {
 	t.Helper()
 	mapper := t.mapper()
-	for _, u := range t.installed("flagger/*.yaml")["flagger/pod"] {
-		raw, err := yaml.Marshal(u.Object)
-		t.must(err)
+	var made []string
+	for _, u := range t.installed("flagger/*.yaml")[render] {
 		// The release and the namespace that it watches are one here.
-		here := strings.NewReplacer("flagger-system", t.ns, "shop", t.ns).Replace(string(raw))
-		own := &unstructured.Unstructured{}
-		t.must(yaml.Unmarshal([]byte(here), &own.Object))
-		t.must(t.send(mapper, own, metav1.CreateOptions{}))
+		t.must(t.send(mapper, t.renamed(u, "flagger-system", t.ns, "shop", t.ns), metav1.CreateOptions{}))
+		if u.GetKind() == "Deployment" {
+			made = append(made, u.GetName())
+		}
 	}
-	for _, name := range []string{"flagger", "flagger-prometheus"} {
+	for _, name := range made {
 		t.wait(deployments, name, func(u *unstructured.Unstructured) bool {
 			wanted, _, _ := unstructured.NestedInt64(u.Object, "spec", "replicas")
 			ready, _, _ := unstructured.NestedInt64(u.Object, "status", "readyReplicas")
@@ -233,12 +234,32 @@ func scraped(manifest string) string {
 		`    metadata: {labels: {app: podinfo}, annotations: {prometheus.io/scrape: "true", prometheus.io/port: "9898"}}`, 1)
 }
 
-// TestChartRuns has pods of the chart do all of it: two operators, of which one acts, and a Prometheus that sees the pods of the
-// application.
+// TestChartRuns has pods of the chart do all of it, as a namespaced install for each of these providers: two operators, of which one acts,
+// under the account of the chart.
 func TestChartRuns(tt *testing.T) {
+	for _, p := range podProviders() {
+		tt.Run(p.name, func(tt *testing.T) {
+			tt.Parallel()
+			t := newTeam(tt)
+			p.serve(t)
+			t.install(p.render)
+			t.apply(podinfo(1))
+			t.lives(p, "1s")
+			t.deleteCanary()
+			t.gone(v1beta1.SchemeGroupVersion.WithResource("canaries"), "podinfo")
+			logs := t.logsOf(t.ns)
+			if leaders := strings.Count(strings.Join(logs, ""), "acting as elected leader"); len(logs) != 2 || leaders != 1 {
+				t.Errorf("%d leaders among %d pods", leaders, len(logs))
+			}
+		})
+	}
+}
+
+// TestChartsPrometheusSees has a rollout judged by the Prometheus that the chart brings, from what the pods of the application tell it.
+func TestChartsPrometheusSees(tt *testing.T) {
 	tt.Parallel()
 	t := newTeam(tt)
-	t.install()
+	t.install("flagger/pod")
 	t.apply(scraped(podinfo(1)))
 	t.apply(`
 apiVersion: flagger.app/v1beta1
@@ -257,20 +278,94 @@ spec:
 	t.settled(v1beta1.CanaryPhaseInitialized)
 	t.ship(v2)
 	t.settled(v1beta1.CanaryPhaseSucceeded)
-	pods, err := t.kube.CoreV1().Pods(t.ns).List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=flagger"})
+	t.logsOf(t.ns)
+}
+
+// podProvider is a provider that pods of the chart, or of an overlay, roll out with.
+type podProvider struct {
+	name string
+	// render and wide are those of the chart for one namespace and for all, overlay that of Kustomize.
+	render, wide, overlay string
+	// namespace is the one of the overlay.
+	namespace string
+	// serve has the API server know what the provider writes.
+	serve func(*team)
+	shape func(*v1beta1.Canary)
+}
+
+func podProviders() []podProvider {
+	return []podProvider{
+		{
+			name: "istio", render: "flagger/pod", wide: "flagger/wide-istio", overlay: "istio", namespace: "istio-system",
+			serve: func(*team) {},
+		},
+		{
+			name: "contour", render: "flagger/pod-contour", wide: "flagger/wide-contour", overlay: "contour", namespace: "projectcontour",
+			serve: func(t *team) {
+				file, err := downloadedFile("github.com/projectcontour/contour@v1.33.8", "examples/contour/01-crds.yaml")
+				if err != nil {
+					t.Skipf("the CRDs of Contour can't be had: %v", err)
+				}
+				t.must(t.bed.install(t.Context(), file))
+			},
+		},
+		{
+			name: "gatewayapi:v1", render: "flagger/pod-gatewayapi", wide: "flagger/wide-gatewayapi", overlay: "gatewayapi", namespace: "flagger-system",
+			serve: func(t *team) {
+				file, err := moduleFile("sigs.k8s.io/gateway-api", "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml")
+				t.must(err)
+				t.must(t.bed.install(t.Context(), file))
+			},
+			shape: func(c *v1beta1.Canary) { c.Spec.Service.GatewayRefs = []v1beta1.ParentReference{{Name: "gateway"}} },
+		},
+	}
+}
+
+// lives has the application go through a promotion and a rollback, under the provider of the operator's flags.
+func (t *team) lives(p podProvider, interval string) {
+	t.Helper()
+	t.create(canary(revertOnDeletion, func(c *v1beta1.Canary) {
+		c.Spec.Provider, c.Spec.Analysis.Interval = "", interval
+		c.Spec.Analysis.StepWeight, c.Spec.Analysis.MaxWeight = 50, 50
+		if p.shape != nil {
+			p.shape(c)
+		}
+	}))
+	t.settled(v1beta1.CanaryPhaseInitialized)
+	t.ship(v2)
+	t.settled(v1beta1.CanaryPhaseSucceeded)
+	t.edit(func(s *v1beta1.CanarySpec) { s.Analysis.Metrics[0].TemplateVariables["value"] = "50" })
+	t.ship(v3)
+	t.settled(v1beta1.CanaryPhaseFailed)
+	if traffic := t.routed(p.name); traffic != (router.Traffic{Primary: 100}) {
+		t.Errorf("routes end at %s", traffic)
+	}
+	if _, image := t.replicas("podinfo-primary"); image != v2 {
+		t.Errorf("the primary runs %s, want %s", image, v2)
+	}
+}
+
+// logsOf returns what the pods of the operator in a namespace have said, and demands that nothing was refused to them.
+func (t *team) logsOf(namespace string) (logs []string) {
+	t.Helper()
+	pods, err := t.kube.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{})
 	t.must(err)
-	leaders := 0
 	for i := range pods.Items {
-		log, err := t.kube.CoreV1().Pods(t.ns).GetLogs(pods.Items[i].Name, &corev1.PodLogOptions{}).DoRaw(t.Context())
+		pod := &pods.Items[i]
+		if pod.Spec.ServiceAccountName != "flagger" {
+			continue
+		}
+		log, err := t.kube.CoreV1().Pods(namespace).GetLogs(pod.Name, &corev1.PodLogOptions{}).DoRaw(t.Context())
 		t.must(err)
-		leaders += strings.Count(string(log), "acting as elected leader")
 		if line := refusal(string(log)); line != "" {
 			t.Errorf("the role is too small: %s", line)
 		}
+		logs = append(logs, string(log))
 	}
-	if len(pods.Items) != 2 || leaders != 1 {
-		t.Errorf("%d leaders among %d pods", leaders, len(pods.Items))
+	if len(logs) == 0 {
+		t.Errorf("no operator runs in %s", namespace)
 	}
+	return logs
 }
 
 // allowed waits for a phase as settled does, and fails as soon as the operator is not allowed to do something.
@@ -332,14 +427,20 @@ func (t *team) account(objects []*unstructured.Unstructured) string {
 	t.must(err)
 	token, err := accounts.CreateToken(t.Context(), "flagger", &authenticationv1.TokenRequest{}, create)
 	t.must(err)
+	return t.kubeconfigWith(t.config, token.Status.Token, t.ns)
+}
+
+// kubeconfigWith is a kubeconfig of an account for one cluster.
+func (t *team) kubeconfigWith(of *rest.Config, token, namespace string) string {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "kubeconfig")
 	t.must(clientcmd.WriteToFile(clientcmdapi.Config{
 		Clusters: map[string]*clientcmdapi.Cluster{"bed": {
-			Server: t.config.Host, CertificateAuthority: t.config.CAFile, CertificateAuthorityData: t.config.CAData,
-			InsecureSkipTLSVerify: t.config.Insecure, TLSServerName: t.config.ServerName,
+			Server: of.Host, CertificateAuthority: of.CAFile, CertificateAuthorityData: of.CAData,
+			InsecureSkipTLSVerify: of.Insecure, TLSServerName: of.ServerName,
 		}},
-		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"flagger": {Token: token.Status.Token}},
-		Contexts:       map[string]*clientcmdapi.Context{"bed": {Cluster: "bed", AuthInfo: "flagger", Namespace: t.ns}},
+		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"flagger": {Token: token}},
+		Contexts:       map[string]*clientcmdapi.Context{"bed": {Cluster: "bed", AuthInfo: "flagger", Namespace: namespace}},
 		CurrentContext: "bed",
 	}, file))
 	return file

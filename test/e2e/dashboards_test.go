@@ -28,7 +28,7 @@ func TestDashboards(tt *testing.T) {
 	// Pods don't reach a server of this process, but they reach podinfo, which answers as it is asked to.
 	answers := func(code int) string { return fmt.Sprintf("http://podinfo-primary.%s:9898/status/%d", t.ns, code) }
 	t.apply(fmt.Sprintf("{apiVersion: flagger.app/v1beta1, kind: AlertProvider, metadata: {name: receiver}, spec: {type: webhook, address: %q}}", answers(http.StatusOK)))
-	t.install()
+	t.install("flagger/pod")
 	t.apply(scraped(podinfo(1)))
 	t.create(canary((&receiver{}).hears, func(c *v1beta1.Canary) {
 		c.Spec.SkipAnalysis = true

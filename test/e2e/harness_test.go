@@ -74,7 +74,11 @@ var shared = sync.OnceValues(func() (*bed, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, file := range []string{filepath.Join(os.Getenv("ROOT"), "artifacts/flagger/crd.yaml"), istio} {
+	files := []string{istio}
+	if os.Getenv(ownBed) == "" {
+		files = append(files, filepath.Join(os.Getenv("ROOT"), "artifacts/flagger/crd.yaml"))
+	}
+	for _, file := range files {
 		if err := b.install(context.Background(), file); err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}

@@ -143,7 +143,7 @@ func (m *meshCluster) start() {
 		"--service-cluster-ip-range=10.97.0.0/16", "--advertise-address=10.244.255.1", "--endpoint-reconciler-type=none",
 		"--tls-cert-file="+pki("apiserver.crt"), "--tls-private-key-file="+pki("apiserver.key"), "--client-ca-file="+pki("ca.crt"),
 		"--service-account-issuer=https://mesh", "--service-account-signing-key-file="+pki("sa.key"), "--service-account-key-file="+pki("sa.pub"),
-		"--authorization-mode=RBAC", "--audit-log-mode=blocking", "--audit-policy-file="+filepath.Join(m.dir, "audit.yaml"), "--audit-log-path="+m.log())
+		"--authorization-mode=RBAC", "--enable-admission-plugins=OwnerReferencesPermissionEnforcement", "--audit-log-mode=blocking", "--audit-policy-file="+filepath.Join(m.dir, "audit.yaml"), "--audit-log-path="+m.log())
 	var last error
 	ready := func(ctx context.Context) (bool, error) {
 		select {

@@ -33,21 +33,30 @@ type Adopted struct {
 // RunAdopted runs what has to hold for a route of a user's: it is never made and never deleted, nothing but the weights of our
 // backends changes in it, and these come back.
 func RunAdopted(t *testing.T, c Adopted) {
+	if s := serverFor(t); s != nil {
+		s.serve(t, c.CRDs, c.Provider)
+		c.runAll(t, s, nil)
+		return
+	}
 	for _, schemas := range []bool{false, true} {
 		t.Run(fmt.Sprintf("RealCRDs=%t", schemas), func(t *testing.T) {
 			var loaded Schemas
 			if schemas {
 				loaded = LoadSchemas(t, *c.CRDs)
 			}
-			for name, run := range map[string]func(*adoptedWorld){
-				"EachWeight": (*adoptedWorld).testEachWeight, "SeveralRules": (*adoptedWorld).testSeveralRules,
-				"Shares": (*adoptedWorld).testShares, "Edits": (*adoptedWorld).testEdits, "TwoCanaries": (*adoptedWorld).testTwoCanaries,
-				"Crash": (*adoptedWorld).testCrash, "Deletion": (*adoptedWorld).testDeletion, "Faults": (*adoptedWorld).testFaults,
-				"Conflict": (*adoptedWorld).testConflict, "GivenBack": (*adoptedWorld).testGivenBack, "Left": (*adoptedWorld).testLeft,
-			} {
-				t.Run(name, func(t *testing.T) { run(newAdoptedWorld(t, &c, loaded)) })
-			}
+			c.runAll(t, nil, loaded)
 		})
+	}
+}
+
+func (c *Adopted) runAll(t *testing.T, s *server, schemas Schemas) {
+	for name, run := range map[string]func(*adoptedWorld){
+		"EachWeight": (*adoptedWorld).testEachWeight, "SeveralRules": (*adoptedWorld).testSeveralRules,
+		"Shares": (*adoptedWorld).testShares, "Edits": (*adoptedWorld).testEdits, "TwoCanaries": (*adoptedWorld).testTwoCanaries,
+		"Crash": (*adoptedWorld).testCrash, "Deletion": (*adoptedWorld).testDeletion, "Faults": (*adoptedWorld).testFaults,
+		"Conflict": (*adoptedWorld).testConflict, "GivenBack": (*adoptedWorld).testGivenBack, "Left": (*adoptedWorld).testLeft,
+	} {
+		t.Run(name, func(t *testing.T) { run(newAdoptedWorld(t, c, s, schemas)) })
 	}
 }
 
@@ -57,8 +66,8 @@ type adoptedWorld struct {
 	a *Adopted
 }
 
-func newAdoptedWorld(t *testing.T, a *Adopted, schemas Schemas) *adoptedWorld {
-	c := &Case{Provider: a.Provider, Shape: func(c *v1beta1.Canary) {
+func newAdoptedWorld(t *testing.T, a *Adopted, s *server, schemas Schemas) *adoptedWorld {
+	c := &Case{server: s, Provider: a.Provider, Shape: func(c *v1beta1.Canary) {
 		c.Spec.RouteRef = &v1beta1.LocalObjectReference{Kind: a.Kind, Name: "edge"}
 	}}
 	w := newWorld(t, c, schemas)
@@ -171,7 +180,7 @@ func (w *adoptedWorld) testEachWeight() {
 	if writes := w.apply(router.Traffic{Primary: 100}); len(writes) > 0 {
 		w.Errorf("writes %v of a route that is as wanted", writes)
 	}
-	for weight := int32(1); weight <= 100; weight++ {
+	for _, weight := range w.weights()[1:] {
 		t := router.Traffic{Primary: 100 - weight, Canary: weight}
 		if writes := w.apply(t); len(writes) != 1 {
 			w.Errorf("writes %v, want one", writes)
@@ -315,7 +324,7 @@ func (w *adoptedWorld) testDeletion() {
 	if err != nil || len(remaining) > 0 {
 		w.Errorf("remaining %v (%v), want nothing to delete", remaining, err)
 	}
-	w.store.Remove(w.route())
+	w.remove(w.route())
 	var fault *router.FieldError
 	if err := w.applier.Apply(w.Context(), w.canary, rendered); !errors.As(err, &fault) {
 		w.Errorf("Apply() of a route that is gone: %v, want a fault", err)
@@ -336,7 +345,7 @@ func (w *adoptedWorld) testFaults() {
 		"too small a share": {w.rule("podinfo-primary", 1, "podinfo-canary", 0, "docs", 1)},
 		"no route":          nil,
 	} {
-		w.store.Remove(w.route())
+		w.remove(w.route())
 		if rules != nil {
 			w.start(rules...)
 		}
@@ -412,7 +421,7 @@ func (w *adoptedWorld) testLeft() {
 	if _, kept := w.get(w.route()).GetAnnotations()[router.OriginalAnnotation]; kept {
 		w.Error("the annotation with the original is left")
 	}
-	w.store.Remove(w.route())
+	w.remove(w.route())
 	if left, err := router.Leave(w.canary, w.a.Provider, w.store); err != nil || len(left) > 0 {
 		w.Errorf("Leave() of a route that is gone = %v, %v", left, err)
 	}

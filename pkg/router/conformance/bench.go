@@ -82,7 +82,7 @@ func At(t testing.TB, o *unstructured.Unstructured, path ...string) any {
 func Selecting(name string, selector map[string]any) *unstructured.Unstructured {
 	return &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "v1", "kind": "Service", "metadata": map[string]any{"name": name, "namespace": "test"},
-		"spec": map[string]any{"selector": selector},
+		"spec": map[string]any{"selector": selector, "ports": []any{map[string]any{"port": int64(9898)}}},
 	}}
 }
 

@@ -24,12 +24,8 @@ type client struct {
 	namespace string
 }
 
-func (k key) groupResource() schema.GroupResource {
-	return schema.GroupResource{Group: k.group, Resource: k.resource}
-}
-
 func (c *client) key(name string) key {
-	return key{c.resource.Group, c.resource.Resource, c.namespace, name}
+	return key{c.resource, c.namespace, name}
 }
 
 func (c *client) refuse(verb string) error {
@@ -55,22 +51,14 @@ func (c *client) Get(_ context.Context, name string, _ metav1.GetOptions, _ ...s
 	c.store.mu.Lock()
 	defer c.store.mu.Unlock()
 	c.store.called("get", c.key(name))
-	o := c.store.objects[c.key(name)]
-	if o == nil {
-		return nil, apierrors.NewNotFound(c.resource.GroupResource(), name)
-	}
-	return o.DeepCopy(), nil
+	return c.store.objects.read(c.key(name))
 }
 
 func (c *client) Delete(_ context.Context, name string, _ metav1.DeleteOptions, _ ...string) error {
 	c.store.mu.Lock()
 	defer c.store.mu.Unlock()
 	c.store.called("delete", c.key(name))
-	if c.store.objects[c.key(name)] == nil {
-		return apierrors.NewNotFound(c.resource.GroupResource(), name)
-	}
-	delete(c.store.objects, c.key(name))
-	return nil
+	return c.store.objects.delete(c.key(name))
 }
 
 func (c *client) Update(context.Context, *unstructured.Unstructured, metav1.UpdateOptions, ...string) (*unstructured.Unstructured, error) {

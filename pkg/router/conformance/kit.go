@@ -1,7 +1,8 @@
 // Package conformance runs every routing provider through the same cases: what a user, another controller, a webhook, a
 // stale cache or a crash can do to its objects.
 //
-// The cases run against a Store, once with the real CRDs of the project that owns the kinds and once without any schema.
+// The cases run against a Store, once with the real CRDs of the project that owns the kinds and once without any schema. Where the
+// environment names a real API server, they run against that instead, and the requests of the operator are those of its own account.
 package conformance
 
 import (
@@ -44,6 +45,8 @@ type Case struct {
 	Golden bool
 
 	passed Record
+	// server holds the objects, instead of a store in memory.
+	server *server
 }
 
 // Field is one field of an object.
@@ -85,6 +88,11 @@ func (c *Case) canary(change ...func(*v1beta1.Canary)) *v1beta1.Canary {
 func Run(t *testing.T, c Case) {
 	if !c.Provider.Abilities().Routes {
 		t.Run("NoObjects", c.testNoObjects)
+		return
+	}
+	if c.server = serverFor(t); c.server != nil {
+		c.server.serve(t, c.CRDs, c.Provider)
+		c.runAll(t, nil)
 		return
 	}
 	for _, schemas := range []bool{false, true} {
@@ -188,13 +196,17 @@ type world struct {
 	applier *router.Applier
 	canary  *v1beta1.Canary
 	sources map[router.Ref]source
+	schemas Schemas
 }
 
 func newWorld(t *testing.T, c *Case, schemas Schemas) *world {
 	store := NewStore(schemas)
+	if c.server != nil {
+		store = newStore(c.server.emptied(t))
+	}
 	return &world{
 		T: t, c: c, store: store, applier: router.NewApplier(store, store), canary: c.canary(),
-		sources: map[router.Ref]source{},
+		sources: map[router.Ref]source{}, schemas: schemas,
 	}
 }
 
@@ -277,6 +289,14 @@ func (w *world) put(ref router.Ref, o *unstructured.Unstructured) {
 	}
 }
 
+// remove deletes an object as somebody else would.
+func (w *world) remove(ref router.Ref) {
+	w.Helper()
+	if err := w.store.remove(ref); err != nil {
+		w.Fatal(err)
+	}
+}
+
 // steps are the traffics that the cases go through: two different ones where the provider can split traffic.
 func (w *world) steps() (before, after router.Traffic) {
 	if !w.c.Provider.Abilities().Weights {
@@ -292,7 +312,7 @@ func (w *world) foreign(o *unstructured.Unstructured) []Field {
 		{[]string{"metadata", "annotations", "example.com/foreign"}, "x"},
 		{[]string{"metadata", "finalizers"}, []any{"example.com/foreign"}},
 	})
-	if w.store.schemas == nil {
+	if !w.store.strict() {
 		fields = append(fields,
 			Field{[]string{"foreign"}, "x"},
 			Field{[]string{"spec", "foreign"}, map[string]any{"deep": []any{int64(1)}}},

@@ -50,44 +50,55 @@ type admission struct {
 // LoadSchemas reads the CRDs of a project. The test is skipped when they can't be had, for example offline.
 func LoadSchemas(t *testing.T, from CRDs) Schemas {
 	t.Helper()
-	dir := os.Getenv(folder)
-	if from.Module != "" {
-		var err error
-		if dir, err = moduleDir(t, from); err != nil {
-			t.Skipf("module %s %s: %v", from.Module, from.Version, err)
-		}
-	} else if dir == "" {
-		t.Skipf("the CRDs of %s are in no Go module: set %s to a folder that has them in %s", from.Origin, folder, from.File)
+	crds, missing := from.definitions(t)
+	if missing != "" {
+		t.Skip(missing)
 	}
 	schemas := Schemas{}
-	for _, file := range append([]string{from.File}, from.More...) {
-		raw, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(file)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		schemas.add(t, file, raw)
+	for _, crd := range crds {
+		schemas.add(t, crd)
 	}
 	return schemas
 }
 
-// add reads the definitions in a file.
-func (s Schemas) add(t *testing.T, file string, raw []byte) {
+// definitions reads the CRDs, or says why they can't be had.
+func (c *CRDs) definitions(t *testing.T) (crds []*apiextensionsv1.CustomResourceDefinition, missing string) {
 	t.Helper()
-	for _, document := range bytes.Split(raw, []byte("\n---")) {
-		crd := &apiextensionsv1.CustomResourceDefinition{}
-		if err := yaml.Unmarshal(document, crd); err != nil {
-			t.Fatalf("%s: %v", file, err)
+	dir := os.Getenv(folder)
+	if c.Module != "" {
+		var err error
+		if dir, err = moduleDir(t, *c); err != nil {
+			return nil, fmt.Sprintf("module %s %s: %v", c.Module, c.Version, err)
 		}
-		for i := range crd.Spec.Versions {
-			version := &crd.Spec.Versions[i]
-			a, err := newAdmission(version.Schema)
-			if err != nil {
-				t.Fatalf("%s %s: %v", crd.Name, version.Name, err)
+	} else if dir == "" {
+		return nil, fmt.Sprintf("the CRDs of %s are in no Go module: set %s to a folder that has them in %s", c.Origin, folder, c.File)
+	}
+	for _, file := range append([]string{c.File}, c.More...) {
+		raw, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(file)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, document := range bytes.Split(raw, []byte("\n---")) {
+			crd := &apiextensionsv1.CustomResourceDefinition{}
+			if err := yaml.Unmarshal(document, crd); err != nil {
+				t.Fatalf("%s: %v", file, err)
 			}
-			s[schema.GroupVersionKind{
-				Group: crd.Spec.Group, Version: version.Name, Kind: crd.Spec.Names.Kind,
-			}] = a
+			crds = append(crds, crd)
 		}
+	}
+	return crds, ""
+}
+
+// add reads the schemas of a definition.
+func (s Schemas) add(t *testing.T, crd *apiextensionsv1.CustomResourceDefinition) {
+	t.Helper()
+	for i := range crd.Spec.Versions {
+		version := &crd.Spec.Versions[i]
+		a, err := newAdmission(version.Schema)
+		if err != nil {
+			t.Fatalf("%s %s: %v", crd.Name, version.Name, err)
+		}
+		s[schema.GroupVersionKind{Group: crd.Spec.Group, Version: version.Name, Kind: crd.Spec.Names.Kind}] = a
 	}
 }
 

@@ -1,19 +1,14 @@
 package conformance
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"sync"
 
-	jsonpatch "gopkg.in/evanphx/json-patch.v4"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/types"
-	utiljson "k8s.io/apimachinery/pkg/util/json"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 
 	"flagger.app/flagger/pkg/router"
@@ -23,19 +18,32 @@ import (
 var ErrCrashed = errors.New("the process is gone")
 
 // Store is an API server in memory: optimistic locking, merge patches, generations and, with schemas, pruning, defaults and
-// validation by the real CRD. It is a client and, read directly, a cache that never lags.
+// validation by the real CRD. It is a client and, read directly, a cache that never lags. A test may put a Server behind it.
 type Store struct {
-	mu       sync.Mutex
-	objects  map[key]*unstructured.Unstructured
-	versions int
-	writes   []Write
+	mu      sync.Mutex
+	objects objects
+	writes  []Write
 	// hooks are set by tests before anything runs.
-	schemas     Schemas
 	beforeWrite func(Write)
-	mutate      func(*unstructured.Unstructured)
 	allowed     int
 	// calls are what clients asked for, whatever came of it.
 	calls map[string]bool
+}
+
+// objects are what a Store holds. The first three are what somebody else does, the others are requests of the operator, which are
+// answered as by an API server. Whoever calls them holds the lock of the Store.
+type objects interface {
+	// get returns a copy, nil if there is none.
+	get(k key) (*unstructured.Unstructured, error)
+	// put creates an object or replaces old. The object is the callee's from then on.
+	put(k key, o, old *unstructured.Unstructured) error
+	remove(k key) error
+	create(k key, o *unstructured.Unstructured) (*unstructured.Unstructured, error)
+	read(k key) (*unstructured.Unstructured, error)
+	patch(k key, patch []byte) (*unstructured.Unstructured, error)
+	delete(k key) error
+	// keys are those that any object has had.
+	keys() []key
 }
 
 // Write is one request that changed an object.
@@ -45,18 +53,21 @@ type Write struct {
 	Kind string
 }
 
-type key struct{ group, resource, namespace, name string }
-
-func keyOf(ref router.Ref) key {
-	return key{ref.Resource.Group, ref.Resource.Resource, ref.Namespace, ref.Name}
+type key struct {
+	schema.GroupVersionResource
+	namespace, name string
 }
+
+func keyOf(ref router.Ref) key { return key{ref.Resource, ref.Namespace, ref.Name} }
 
 // unlimited writes are allowed.
 const unlimited = -1
 
 // NewStore returns an empty store that admits by these schemas. Kinds without a schema are stored as they come.
-func NewStore(schemas Schemas) *Store {
-	return &Store{objects: map[key]*unstructured.Unstructured{}, schemas: schemas, allowed: unlimited, calls: map[string]bool{}}
+func NewStore(schemas Schemas) *Store { return newStore(newMemory(schemas)) }
+
+func newStore(o objects) *Store {
+	return &Store{objects: o, allowed: unlimited, calls: map[string]bool{}}
 }
 
 // Calls lists what clients have asked for, sorted: a verb and the resource with its group, as in "patch ingresses.networking.k8s.io".
@@ -67,24 +78,30 @@ func (s *Store) Calls() []string {
 }
 
 // called notes a request. The caller holds the lock.
-func (s *Store) called(verb string, k key) { s.calls[verb+" "+k.groupResource().String()] = true }
+func (s *Store) called(verb string, k key) { s.calls[verb+" "+k.GroupResource().String()] = true }
 
 // Get returns a copy of an object, nil if there is none.
 func (s *Store) Get(ref router.Ref) (*unstructured.Unstructured, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.objects[keyOf(ref)].DeepCopy(), nil
+	return s.objects.get(keyOf(ref))
 }
 
 // Snapshot is the store as it is now, like a cache that lags behind.
-func (s *Store) Snapshot() router.Live {
+func (s *Store) Snapshot() (router.Live, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	frozen := NewStore(nil)
-	for k, o := range s.objects {
-		frozen.objects[k] = o.DeepCopy()
+	frozen := newMemory(nil)
+	for _, k := range s.objects.keys() {
+		o, err := s.objects.get(k)
+		if err != nil {
+			return nil, err
+		}
+		if o != nil {
+			frozen.objects[k.stored()] = o
+		}
 	}
-	return frozen
+	return newStore(frozen), nil
 }
 
 // Writes lists the requests of clients that changed something, since the last call.
@@ -102,9 +119,25 @@ func (s *Store) AllowWrites(n int) { s.set(func() { s.allowed = n }) }
 // BeforeWrite has somebody else act between a client's read and its next write.
 func (s *Store) BeforeWrite(act func(Write)) { s.set(func() { s.beforeWrite = act }) }
 
-// Mutate installs a webhook that changes every object before it is stored.
+// Mutate installs a webhook that changes every object before it is stored. A Server has none.
 func (s *Store) Mutate(webhook func(*unstructured.Unstructured)) {
-	s.set(func() { s.mutate = webhook })
+	s.set(func() {
+		if m := s.memory(); m != nil {
+			m.mutate = webhook
+		}
+	})
+}
+
+// memory is what the store holds, nil where that is a Server.
+func (s *Store) memory() *memory {
+	m, _ := s.objects.(*memory)
+	return m
+}
+
+// strict is whether kinds have schemas, so that fields which these do not know are lost or refused.
+func (s *Store) strict() bool {
+	m := s.memory()
+	return m == nil || m.schemas != nil
 }
 
 func (s *Store) set(change func()) {
@@ -117,63 +150,36 @@ func (s *Store) set(change func()) {
 func (s *Store) Edit(ref router.Ref, change func(*unstructured.Unstructured)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old := s.objects[keyOf(ref)]
+	old, err := s.objects.get(keyOf(ref))
+	if err != nil {
+		return err
+	}
 	if old == nil {
 		return fmt.Errorf("%s does not exist", ref)
 	}
 	changed := old.DeepCopy()
 	change(changed)
-	return s.put(keyOf(ref), changed, old)
+	return s.objects.put(keyOf(ref), changed, old)
 }
 
 // Put creates or replaces an object as somebody else would.
 func (s *Store) Put(ref router.Ref, o *unstructured.Unstructured) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.put(keyOf(ref), o.DeepCopy(), s.objects[keyOf(ref)])
-}
-
-// Remove deletes an object as somebody else would.
-func (s *Store) Remove(ref router.Ref) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.objects, keyOf(ref))
-}
-
-// put stores what the API server would make of an object.
-func (s *Store) put(k key, o, old *unstructured.Unstructured) error {
-	if s.mutate != nil {
-		s.mutate(o)
-	}
-	if err := s.schemas.admit(o); err != nil {
+	old, err := s.objects.get(keyOf(ref))
+	if err != nil {
 		return err
 	}
-	s.versions++
-	o.SetGeneration(1)
-	o.SetUID(types.UID("uid-" + strconv.Itoa(s.versions)))
-	if old != nil {
-		o.SetUID(old.GetUID())
-		o.SetGeneration(old.GetGeneration())
-		same, err := equalSpecs(old, o)
-		if err != nil {
-			return err
-		}
-		if !same {
-			o.SetGeneration(old.GetGeneration() + 1)
-		}
-	}
-	o.SetResourceVersion(strconv.Itoa(s.versions))
-	s.objects[k] = o
-	return nil
+	return s.objects.put(keyOf(ref), o.DeepCopy(), old)
 }
 
-func equalSpecs(a, b *unstructured.Unstructured) (bool, error) {
-	x, err := json.Marshal(a.Object["spec"])
-	if err != nil {
-		return false, err
-	}
-	y, err := json.Marshal(b.Object["spec"])
-	return string(x) == string(y), err
+// Remove deletes an object of a store in memory as somebody else would.
+func (s *Store) Remove(ref router.Ref) { _ = s.remove(ref) }
+
+func (s *Store) remove(ref router.Ref) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.objects.remove(keyOf(ref))
 }
 
 // act runs a client's write: the interfering hook, the crash, then the write itself.
@@ -199,54 +205,19 @@ func (s *Store) act(verb string, k key, w Write, write func() (*unstructured.Uns
 		s.allowed--
 	}
 	s.writes = append(s.writes, w)
-	return o.DeepCopy(), nil
+	return o, nil
 }
 
 func (s *Store) create(k key, o *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	return s.act("create", k, Write{router.Create, k.name, o.GetKind()}, func() (*unstructured.Unstructured, error) {
-		if s.objects[k] != nil {
-			return nil, apierrors.NewAlreadyExists(k.groupResource(), k.name)
-		}
-		if err := s.put(k, o.DeepCopy(), nil); err != nil {
-			return nil, err
-		}
-		return s.objects[k], nil
+		return s.objects.create(k, o)
 	})
 }
 
 func (s *Store) patch(k key, patch []byte) (*unstructured.Unstructured, error) {
-	return s.act("patch", k, Write{router.Update, k.name, k.resource}, func() (*unstructured.Unstructured, error) {
-		old := s.objects[k]
-		if old == nil {
-			return nil, apierrors.NewNotFound(k.groupResource(), k.name)
-		}
-		changed, err := merge(old, patch)
-		if err != nil {
-			return nil, err
-		}
-		if changed.GetResourceVersion() != old.GetResourceVersion() {
-			return nil, apierrors.NewConflict(k.groupResource(), k.name, errors.New("the object has been modified"))
-		}
-		if err := s.put(k, changed, old); err != nil {
-			return nil, err
-		}
-		return s.objects[k], nil
+	return s.act("patch", k, Write{router.Update, k.name, k.Resource}, func() (*unstructured.Unstructured, error) {
+		return s.objects.patch(k, patch)
 	})
-}
-
-func merge(o *unstructured.Unstructured, patch []byte) (*unstructured.Unstructured, error) {
-	raw, err := json.Marshal(o.Object)
-	if err != nil {
-		return nil, err
-	}
-	if raw, err = jsonpatch.MergePatch(raw, patch); err != nil {
-		return nil, err
-	}
-	merged := map[string]any{}
-	if err := utiljson.Unmarshal(raw, &merged); err != nil {
-		return nil, err
-	}
-	return &unstructured.Unstructured{Object: merged}, nil
 }
 
 var _ dynamic.Interface = (*Store)(nil)

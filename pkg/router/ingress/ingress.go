@@ -85,7 +85,21 @@ func NewCopy(c *v1beta1.Canary, live router.Live) (*Copy, error) {
 	if !ok {
 		spec = map[string]any{}
 	}
-	return &Copy{Spec: runtime.DeepCopyJSON(spec), Annotations: annotations(c, source), source: source}, nil
+	k := &Copy{Spec: runtime.DeepCopyJSON(spec), Annotations: annotations(c, source), source: source}
+	k.resolveClass()
+	return k, nil
+}
+
+// classAnnotation is the older form of spec.ingressClassName.
+const classAnnotation = "kubernetes.io/ingress.class"
+
+// resolveClass leaves one of two classes that differ. An Ingress may have them once its user has added the newer form, and the API server
+// creates none with them. The annotation is the one that counts then.
+func (k *Copy) resolveClass() {
+	class, both := k.Annotations[classAnnotation]
+	if both && k.Spec["ingressClassName"] != class {
+		delete(k.Spec, "ingressClassName")
+	}
 }
 
 // Clone returns a copy of the same Ingress, of which several are made.
