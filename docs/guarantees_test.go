@@ -41,9 +41,14 @@ func testsBelow(t *testing.T, roots ...string) map[string]bool {
 			if err != nil {
 				return err
 			}
+			// Of files in this folder the path has no folder.
+			absolute, err := filepath.Abs(path)
+			if err != nil {
+				return err
+			}
 			for _, decl := range file.Decls {
 				if f, ok := decl.(*ast.FuncDecl); ok && f.Recv == nil && name.MatchString(f.Name.Name) {
-					tests[filepath.Base(filepath.Dir(path))+"."+f.Name.Name] = true
+					tests[filepath.Base(filepath.Dir(absolute))+"."+f.Name.Name] = true
 				}
 			}
 			return nil
@@ -108,5 +113,17 @@ func TestGuarantees(t *testing.T) {
 		if seen[entry] != 1 {
 			t.Errorf("%s has %d lines", entry, seen[entry])
 		}
+	}
+}
+
+// TestNamedTestsExist fails when any row names a test that does not exist, whatever its table.
+func TestNamedTestsExist(t *testing.T) {
+	page, err := os.ReadFile("guarantees.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := testsBelow(t, ".", "../pkg", "../cmd", "../test", "../hack")
+	for _, cells := range regexp.MustCompile(`(?m)^\|.* \| (`+"`"+`[^|]+) \|$`).FindAllStringSubmatch(string(page), -1) {
+		proofs(t, tests, cells[0], cells[1])
 	}
 }

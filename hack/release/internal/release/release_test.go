@@ -112,6 +112,17 @@ func TestManifests(t *testing.T) {
 	if strings.Contains(string(install), "---\n---\n") {
 		t.Error("install.yaml has an empty document")
 	}
+	page, err := os.ReadFile(filepath.Join(top, "docs", "releasing.md"))
+	must(t, err)
+	written, err := os.ReadDir(out)
+	must(t, err)
+	for _, file := range written {
+		// A name that is that of another file of the tree as well is written as a path there.
+		name := strings.ReplaceAll(file.Name(), p.Version, "1.2.3")
+		if !strings.Contains(string(page), "`"+name+"`") && !strings.Contains(string(page), "`./"+name+"`") {
+			t.Errorf("docs/releasing.md does not name %s", name)
+		}
+	}
 	overlays, err := readPacked(filepath.Join(out, "kustomize_7.8.9-rc.1.tar.gz"))
 	must(t, err)
 	for path, line := range map[string]string{
