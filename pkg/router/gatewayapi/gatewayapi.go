@@ -28,7 +28,10 @@ type Provider struct {
 	limited bool
 }
 
-var _ router.Chooser = (*Provider)(nil)
+var (
+	_ router.Chooser  = (*Provider)(nil)
+	_ router.Outliner = (*Provider)(nil)
+)
 
 // New returns the provider for version v1.
 func New(options Options) *Provider { return &Provider{options: options, version: "v1"} }
@@ -102,8 +105,18 @@ func (p *Provider) ref(namespace, name string) router.Ref {
 	return router.RefTo(gatewayv1.GroupName, p.version, "HTTPRoute", "httproutes").Of(namespace, name)
 }
 
+// Outline is the HTTPRoute.
+func (p *Provider) Outline(c *v1beta1.Canary) []router.Object {
+	return []router.Object{{
+		Ref:          p.ref(c.Namespace, router.NamesOf(c).Apex),
+		Owned:        [][]string{{"spec", "parentRefs"}, {"spec", "hostnames"}, {"spec", "rules"}},
+		KeepOriginal: true,
+		Unowned:      p.options.Unowned,
+	}}
+}
+
 // Render returns the HTTPRoute.
-func (p *Provider) Render(c *v1beta1.Canary, t router.Traffic, _ router.Live) ([]router.Object, error) {
+func (p *Provider) Render(c *v1beta1.Canary, t router.Traffic, live router.Live) ([]router.Object, error) {
 	service := &c.Spec.Service
 	if len(service.GatewayRefs) == 0 {
 		return nil, &router.FieldError{
@@ -130,14 +143,13 @@ func (p *Provider) Render(c *v1beta1.Canary, t router.Traffic, _ router.Live) ([
 	if err != nil {
 		return nil, fmt.Errorf("HTTPRoute of Canary %s.%s: %w", c.Name, c.Namespace, err)
 	}
-	ref := p.ref(c.Namespace, router.NamesOf(c).Apex)
-	return []router.Object{{
-		Ref:          ref,
-		Wanted:       router.NewWanted(c, ref, fields),
-		Owned:        [][]string{{"spec", "parentRefs"}, {"spec", "hostnames"}, {"spec", "rules"}},
-		KeepOriginal: true,
-		Unowned:      p.options.Unowned,
-	}}, nil
+	o := p.Outline(c)[0]
+	o.Wanted = router.NewWanted(c, o.Ref, fields)
+	existing, err := live.Get(o.Ref)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o.Ref, err)
+	}
+	return []router.Object{o}, spare(c, o, existing)
 }
 
 // withoutV1Fields returns a Canary without the fields that only v1 serves.

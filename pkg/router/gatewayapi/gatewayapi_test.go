@@ -1,6 +1,8 @@
 package gatewayapi_test
 
 import (
+	"errors"
+	"strings"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -128,6 +130,61 @@ func TestAdoptedRoute(t *testing.T) {
 					"filters": []any{map[string]any{"type": "RequestHeaderModifier", "requestHeaderModifier": map[string]any{"remove": []any{"x-debug"}}}},
 				},
 			})
+		})
+	}
+}
+
+// A route of the name that serves more than the Canary asks for is left to its user. In Flagger a Canary for the mesh took the route of
+// the Gateway away from everybody outside.
+func TestRouteOfAUserIsSpared(t *testing.T) {
+	const gateway = `parentRefs: [{name: gateway}]`
+	for name, test := range map[string]struct{ spec, annotations, lost string }{
+		"the same parent":    {gateway + `, rules: [{backendRefs: [{name: podinfo, port: 9898}]}]`, "", ""},
+		"written in full":    {`parentRefs: [{group: gateway.networking.k8s.io, kind: Gateway, namespace: test, name: gateway}], rules: [{backendRefs: [{name: podinfo, port: 9898}]}]`, "", ""},
+		"one more Gateway":   {`parentRefs: [{name: gateway}, {name: public}], rules: [{backendRefs: [{name: podinfo, port: 9898}]}]`, "", "Gateway public"},
+		"another section":    {`parentRefs: [{name: gateway, sectionName: https}], rules: [{backendRefs: [{name: podinfo, port: 9898}]}]`, "", "Gateway gateway/https"},
+		"a mesh":             {`parentRefs: [{group: "", kind: Service, name: podinfo, port: 80}], rules: [{backendRefs: [{name: podinfo, port: 9898}]}]`, "", "Service podinfo port 80"},
+		"the same host":      {gateway + `, hostnames: [app.example.com], rules: [{backendRefs: [{name: podinfo, port: 9898}]}]`, "", ""},
+		"one more host":      {gateway + `, hostnames: [app.example.com, www.example.com], rules: [{backendRefs: [{name: podinfo, port: 9898}]}]`, "", "host www.example.com"},
+		"another backend":    {gateway + `, rules: [{backendRefs: [{name: podinfo, port: 9898}]}, {backendRefs: [{name: login, port: 80}]}]`, "", "backend login"},
+		"another namespace":  {gateway + `, rules: [{backendRefs: [{name: podinfo, namespace: other, port: 9898}]}]`, "", "backend podinfo"},
+		"no Service":         {gateway + `, rules: [{backendRefs: [{name: podinfo, group: example.com, kind: Bucket}]}]`, "", "backend podinfo"},
+		"a redirect":         {gateway + `, rules: [{filters: [{type: RequestRedirect, requestRedirect: {scheme: https}}]}]`, "", "rule 0"},
+		"the copy alone":     {gateway + `, rules: [{backendRefs: [{name: podinfo-primary, port: 9898}]}]`, "", ""},
+		"Flagger was there":  {`parentRefs: [{name: public}], rules: [{backendRefs: [{name: podinfo-primary, port: 9898, weight: 100}, {name: podinfo-canary, port: 9898, weight: 0}]}]`, "", ""},
+		"taken over already": {`parentRefs: [{name: public}], rules: [{backendRefs: [{name: podinfo, port: 9898}]}]`, `{` + router.OriginalAnnotation + `: "{}"}`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if test.annotations == "" {
+				test.annotations = "{}"
+			}
+			c := conformance.Podinfo(conformance.Routable, func(c *v1beta1.Canary) { c.Spec.Service.Hosts = []string{"app.example.com"} })
+			b := conformance.NewBench(t, gatewayapi.New(gatewayapi.Options{}), c)
+			ref := b.Provider.Resources()[0].Of("test", "podinfo")
+			users := conformance.UsersObject(t, c, "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: podinfo, namespace: test, annotations: "+
+				test.annotations+"}\nspec: {"+test.spec+"}")
+			if err := b.Store.Put(ref, users); err != nil {
+				t.Fatal(err)
+			}
+			_, err := b.TryApply(router.Traffic{Primary: 100})
+			if test.lost == "" {
+				if err != nil || len(b.Store.Writes()) != 1 {
+					t.Errorf("Render(): %v, want the route to be taken over", err)
+				}
+				return
+			}
+			var fault *router.FieldError
+			if !errors.As(err, &fault) || !strings.Contains(fault.Message, "serves "+test.lost) || !strings.Contains(fault.Message, "spec.routeRef") {
+				t.Errorf("Render(): %v, want a fault that names %s", err, test.lost)
+			}
+			if writes := b.Store.Writes(); len(writes) > 0 {
+				t.Errorf("writes %v", writes)
+			}
+			// It is none of the Canary's when that goes.
+			outline, err := router.Outline(c, b.Provider, "podinfo", b.Store)
+			if err != nil || len(outline) != 1 {
+				t.Errorf("Outline() = %v, %v", outline, err)
+			}
 		})
 	}
 }
