@@ -87,7 +87,11 @@ func labelsOf() map[string]func(t *testing.T, objects []router.Object, service s
 			return labels{"route": fmt.Sprintf("kube_%s__%s__%s___%s__%s", parts...), "le": "+Inf"}
 		},
 		v1beta1.NGINXProvider: func(t *testing.T, objects []router.Object, service string) labels {
-			labels := labels{"namespace": objects[0].Ref.Namespace, "ingress": strings.TrimSuffix(objects[0].Ref.Name, "-canary")}
+			labels := labels{
+				"namespace": objects[0].Ref.Namespace, "ingress": strings.TrimSuffix(objects[0].Ref.Name, "-canary"),
+				// All requests to a path are under the Service that the user's Ingress has there.
+				"service": service[:strings.LastIndex(service, "-")],
+			}
 			if strings.HasSuffix(service, "-primary") {
 				labels["canary"] = ""
 				return labels
@@ -178,6 +182,41 @@ func TestLabelsOfBuiltInMetricsAreDocumented(t *testing.T) {
 		row := fmt.Sprintf("| `%s` | `%s` | %s |", name, o.requests, strings.Join(slices.Sorted(maps.Keys(named)), ", "))
 		if !strings.Contains(string(page), "\n"+row+"\n") {
 			t.Errorf("docs/troubleshooting.md lacks the row\n%s", row)
+		}
+	}
+}
+
+// Behind one Ingress are several applications. Requests of others are never those of the primary and, where they have canaries there as
+// well, not those of the canary.
+func TestQueriesOfASharedIngress(t *testing.T) {
+	series := func(service, upstream string) labels {
+		return labels{"namespace": "test", "ingress": "edge", "service": service, "canary": upstream}
+	}
+	for _, shared := range []bool{false, true} {
+		c := canary(func(c *v1beta1.Canary) {
+			c.Spec.IngressRef = &v1beta1.LocalObjectReference{Name: "edge"}
+			c.Annotations = map[string]string{v1beta1.OwnPathsAnnotation: fmt.Sprint(shared)}
+		})
+		vars := NewVars(c, v1beta1.CanaryMetric{})
+		for _, primary := range []bool{false, true} {
+			vars.Primary = primary
+			query, err := render(observers()[v1beta1.NGINXProvider].successRate(), builtInFunctions(vars))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, test := range []struct {
+				series labels
+				want   bool
+			}{
+				{series("podinfo", ""), primary},
+				{series("podinfo", "test-podinfo-canary-9898"), !primary},
+				{series("login", ""), false},
+				{series("login", "test-login-canary-80"), !primary && !shared},
+			} {
+				if got := selects(t, query, test.series); got != test.want {
+					t.Errorf("shared %t, primary %t: %s finds %v: %t", shared, primary, query, test.series, got)
+				}
+			}
 		}
 	}
 }

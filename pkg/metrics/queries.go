@@ -125,8 +125,11 @@ func observers() map[string]observer {
 		links = `namespace="{{ namespace }}", deployment=~"{{ target }}", direction="inbound"`
 		pods  = `kubernetes_namespace="{{ namespace }}", kubernetes_pod_name=~"{{ pods }}"`
 		osm   = `destination_namespace="{{ namespace }}", destination_kind="Deployment", destination_name="{{ target }}"`
-		nginx = `namespace="{{ namespace }}", ingress="{{ ingress }}", canary{{ if primary }}={{ else }}!={{ end }}""`
-		skip  = `route=~"kube(ew)?_{{ word namespace }}__{{ word ingress }}_canary(_[0-9])?__.*__{{ word service }}_{{ side }}(_[0-9]+)?"`
+		nginx = `namespace="{{ namespace }}", ingress="{{ ingress }}", canary{{ if primary }}={{ else }}!={{ end }}""` +
+			// An Ingress may lead to other applications, too. A canary has them out of the way unless they have one there as well.
+			`{{ if or primary shared }}, service="{{ service }}"{{ end }}`
+		skip = `route=~"kube(ew)?_{{ word namespace }}__{{ word ingress }}(_{{ word service }})?_canary(_[0-9])?` +
+			`__.*__{{ word service }}_{{ side }}(_[0-9]+)?"`
 		traef = `service=~"{{ namespace }}-{{ service }}-{{ side }}-[0-9a-zA-Z-]+@kubernetescrd"`
 		apix  = `route=~"{{ namespace }}_{{ route }}-{{ service }}-canary_.+"`
 	)

@@ -30,6 +30,8 @@ type Vars struct {
 	TargetKind string
 	// Primary makes a query be about the primary in place of the canary.
 	Primary bool
+	// Shared is whether other Canaries have canaries behind the same Ingress.
+	Shared bool
 }
 
 // aboutPrimary are the same values for a query about the primary.
@@ -59,6 +61,7 @@ func NewVars(c *v1beta1.Canary, m v1beta1.CanaryMetric) Vars {
 		Interval:   promInterval(m.GetMetricInterval()),
 		Variables:  m.TemplateVariables,
 		TargetKind: c.Spec.TargetRef.Kind,
+		Shared:     c.SharesIngress(),
 	}
 	if c.Spec.IngressRef != nil {
 		v.Ingress = c.Spec.IngressRef.Name
@@ -148,12 +151,13 @@ func filledIn(query string) error {
 
 var nonWord = regexp.MustCompile(`\W`)
 
-// builtInFunctions adds what the built-in queries need beyond what users may rely on: primary, word, the form of a name in the
+// builtInFunctions adds what the built-in queries need beyond what users may rely on: primary, shared, word, the form of a name in the
 // route names of Skipper, and pods, the regular expression for the names of the target's pods. Pods of a DaemonSet are
 // <name>-<id>, those of a Deployment <name>-<replica set>-<id>.
 func builtInFunctions(v Vars) template.FuncMap {
 	funcs := functions(v)
 	funcs["primary"] = func() bool { return v.Primary }
+	funcs["shared"] = func() bool { return v.Shared }
 	funcs["word"] = func(s string) string { return nonWord.ReplaceAllString(s, "_") }
 	funcs["pods"] = func() string {
 		if v.TargetKind == "DaemonSet" {

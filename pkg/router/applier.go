@@ -121,9 +121,11 @@ func (a *Applier) diff(c *v1beta1.Canary, o *Object) (*Change, error) {
 	control := ControlOf(c, live)
 	if control == OtherCanary {
 		owner, _ := controllerOf(live)
-		return nil, &FieldError{Field: cmp.Or(o.NamedBy, "spec.service.name"), Message: fmt.Sprintf(
-			"%s belongs to Canary %s: set a name that no other Canary of the namespace uses",
-			o.Ref, owner)}
+		message := fmt.Sprintf("%s belongs to Canary %s: set a name that no other Canary of the namespace uses", o.Ref, owner)
+		if o.OrElse != "" {
+			message += ", " + o.OrElse
+		}
+		return nil, &FieldError{Field: cmp.Or(o.NamedBy, "spec.service.name"), Message: message}
 	}
 	if control == Ours && o.Named {
 		return nil, &FieldError{Field: o.NamedBy, Message: fmt.Sprintf("%s was made for this Canary and goes with it: name a route of your "+

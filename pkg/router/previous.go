@@ -80,7 +80,7 @@ func sameObject(a, b Ref) bool {
 func under(c *v1beta1.Canary, name string) *v1beta1.Canary {
 	return &v1beta1.Canary{
 		TypeMeta:   c.TypeMeta,
-		ObjectMeta: metav1.ObjectMeta{Name: c.Name, Namespace: c.Namespace, UID: c.UID},
+		ObjectMeta: metav1.ObjectMeta{Name: c.Name, Namespace: c.Namespace, UID: c.UID, Annotations: c.Annotations},
 		Spec: v1beta1.CanarySpec{
 			TargetRef:  c.Spec.TargetRef,
 			IngressRef: c.Spec.IngressRef,

@@ -116,6 +116,8 @@ type Object struct {
 	Early bool
 	// NamedBy is the field of the Canary that the name comes from. Default: spec.service.name.
 	NamedBy string
+	// OrElse is what its user can do beside naming another one where another Canary has it, empty if there is nothing.
+	OrElse string
 }
 
 // ExactMetadata lists the keys whose live values survive although nothing wants them.

@@ -34,6 +34,40 @@ func Canary(c *v1beta1.Canary) router.Ref {
 	return Ref(c.Namespace, refName(c)+v1beta1.CanarySuffix)
 }
 
+// OfService names the Ingress that is made where others are made beside that of the user as well.
+func OfService(c *v1beta1.Canary) router.Ref {
+	return Ref(c.Namespace, refName(c)+"-"+router.NamesOf(c).Apex+v1beta1.CanarySuffix)
+}
+
+// Names are those that the Ingress of a Canary may have.
+func Names(c *v1beta1.Canary) []router.Ref {
+	if c.SharesIngress() {
+		return []router.Ref{Canary(c), OfService(c)}
+	}
+	return []router.Ref{Canary(c)}
+}
+
+// Made names the Ingress of a Canary. One that is there keeps its name when the annotation comes or goes: until it was deleted, another
+// one would be a second canary of the same paths.
+func Made(c *v1beta1.Canary, live router.Live) (router.Ref, error) {
+	for _, ref := range []router.Ref{Canary(c), OfService(c)} {
+		o, err := live.Get(ref)
+		if err != nil {
+			return ref, fmt.Errorf("%s: %w", ref, err)
+		}
+		if o != nil && router.ControlOf(c, o) == router.Ours {
+			return ref, nil
+		}
+	}
+	if c.SharesIngress() {
+		return OfService(c), nil
+	}
+	return Canary(c), nil
+}
+
+// Sharing is what a Canary whose Ingress another one has can do.
+const Sharing = "or set the annotation " + v1beta1.OwnPathsAnnotation + ": \"true\" on both, so that each copies its own paths"
+
 func refName(c *v1beta1.Canary) string {
 	if c.Spec.IngressRef == nil {
 		return ""
@@ -87,7 +121,37 @@ func NewCopy(c *v1beta1.Canary, live router.Live) (*Copy, error) {
 	}
 	k := &Copy{Spec: runtime.DeepCopyJSON(spec), Annotations: annotations(c, source), source: source}
 	k.resolveClass()
+	if c.SharesIngress() {
+		keepOwnPaths(k.Spec, router.NamesOf(c).Apex)
+	}
 	return k, nil
+}
+
+// keepOwnPaths leaves nothing in the spec of an Ingress but what leads to one Service.
+func keepOwnPaths(spec map[string]any, name string) {
+	leads := func(backend any) bool { _, ok := Service(backend, name); return ok }
+	if !leads(spec["defaultBackend"]) {
+		delete(spec, "defaultBackend")
+	}
+	var rules []any
+	for _, rule := range objects(spec["rules"]) {
+		http, ok := rule["http"].(map[string]any)
+		if !ok {
+			continue
+		}
+		var paths []any
+		for _, path := range Paths(http) {
+			if leads(path["backend"]) {
+				paths = append(paths, path)
+			}
+		}
+		if http["paths"] = paths; len(paths) > 0 {
+			rules = append(rules, rule)
+		}
+	}
+	if spec["rules"] = rules; len(rules) == 0 {
+		delete(spec, "rules")
+	}
 }
 
 // classAnnotation is the older form of spec.ingressClassName.

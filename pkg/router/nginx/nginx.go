@@ -70,13 +70,20 @@ func canaryKeys() []string {
 
 func (p *Provider) annotation(key string) string { return p.options.AnnotationsPrefix + "/" + key }
 
-// Outline is the canary Ingress.
-func (p *Provider) Outline(c *v1beta1.Canary) []router.Object { return []router.Object{p.outline(c)} }
+// Outline is the canary Ingress, by each name that it may have.
+func (p *Provider) Outline(c *v1beta1.Canary) []router.Object {
+	var all []router.Object
+	for _, ref := range ingress.Names(c) {
+		all = append(all, p.outline(ref))
+	}
+	return all
+}
 
 // outline: an Ingress without canary annotations would stand beside the user's as its equal, so they are never taken away.
-func (p *Provider) outline(c *v1beta1.Canary) router.Object {
+func (p *Provider) outline(ref router.Ref) router.Object {
 	o := router.Object{
-		Ref:          ingress.Canary(c),
+		Ref:          ref,
+		OrElse:       ingress.Sharing,
 		KeepOriginal: true,
 		Unowned:      p.options.Unowned,
 		Released:     map[string]string{p.annotation(canaryKey): "true", p.annotation(weightKey): "0"},
@@ -108,7 +115,11 @@ func (p *Provider) Render(c *v1beta1.Canary, t router.Traffic, sources router.Li
 	for key, value := range shift {
 		o.Annotations[p.annotation(key)] = value
 	}
-	completed, err := o.Complete(sources, p.outline(c), p.options.AnnotationsPrefix)
+	ref, err := ingress.Made(c, sources)
+	if err != nil {
+		return nil, err
+	}
+	completed, err := o.Complete(sources, p.outline(ref), p.options.AnnotationsPrefix)
 	return []router.Object{completed}, err
 }
 
@@ -161,7 +172,10 @@ func (p *Provider) shift(c *v1beta1.Canary, t router.Traffic, users map[string]s
 // Read takes the weights from the annotations. Requests that a rule leads to the canary while the weight is 0 are all that it
 // gets.
 func (p *Provider) Read(c *v1beta1.Canary, live router.Live) (router.Observed, error) {
-	ref := ingress.Canary(c)
+	ref, err := ingress.Made(c, live)
+	if err != nil {
+		return router.Observed{}, err
+	}
 	o, err := router.MustGet(live, ref)
 	if err != nil {
 		return router.Observed{}, err

@@ -90,6 +90,17 @@ func suite(t *testing.T, options nginx.Options) conformance.Case {
 	}
 }
 
+// sharing is for a Canary that is not the only one behind its Ingress.
+func sharing(c *v1beta1.Canary) {
+	c.Annotations = map[string]string{v1beta1.OwnPathsAnnotation: "true"}
+}
+
+func TestConformanceOfASharedIngress(t *testing.T) {
+	c := suite(t, nginx.Options{})
+	c.Shape = func(c *v1beta1.Canary) { shape(c); sharing(c) }
+	conformance.Run(t, c)
+}
+
 func TestConformance(t *testing.T) {
 	conformance.RunEither(t, func(unowned bool) conformance.Case { return suite(t, nginx.Options{Unowned: unowned}) })
 }
@@ -347,5 +358,9 @@ func TestOutlineNeedsNoSource(t *testing.T) {
 	outline, err := router.Outline(c, p, "podinfo", conformance.NewStore(nil))
 	if err != nil || len(outline) != 1 || outline[0].Ref.Name != "edge-canary" {
 		t.Errorf("Outline() = %+v, %v; want edge-canary", outline, err)
+	}
+	outline, err = router.Outline(canary(sharing), p, "podinfo", conformance.NewStore(nil))
+	if err != nil || len(outline) != 2 || outline[1].Ref.Name != "edge-podinfo-canary" {
+		t.Errorf("Outline() = %+v, %v; want edge-podinfo-canary as well", outline, err)
 	}
 }

@@ -7,11 +7,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/router"
+	"flagger.app/flagger/pkg/router/conformance"
 	"flagger.app/flagger/pkg/router/nginx"
 )
 
@@ -231,3 +234,61 @@ func TestAnyRequest(t *testing.T) {
 }
 
 func describe(match []v1beta1.AnalysisMatch) string { return fmt.Sprintf("%+v", match) }
+
+// Two applications behind one Ingress have a rollout each, at the same time. ingress-nginx knows one canary for a host and path, which the
+// model insists on: in Flagger both copies had all paths.
+func TestCanariesShareAnIngress(t *testing.T) {
+	login := func(c *v1beta1.Canary) { c.Name, c.UID, c.Spec.TargetRef.Name = "login", "77", "login" }
+	first := conformance.NewBench(t, nginx.New(nginx.Options{}), canary())
+	first.Put(source(t, first.Canary))
+	second := first.Of(canary(login))
+	first.Apply(router.Traffic{Primary: 100})
+	if _, err := second.TryApply(router.Traffic{Primary: 100}); err == nil || !strings.Contains(err.Error(), v1beta1.OwnPathsAnnotation) {
+		t.Fatalf("Apply() of the second one: %v, want what to do", err)
+	}
+	sharing(first.Canary)
+	sharing(second.Canary)
+	main := &networkingv1.Ingress{}
+	typed := func(o *unstructured.Unstructured, into *networkingv1.Ingress) *networkingv1.Ingress {
+		t.Helper()
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, into); err != nil {
+			t.Fatal(err)
+		}
+		return into
+	}
+	typed(source(t, first.Canary), main)
+	for _, weights := range [][2]int32{{0, 0}, {30, 0}, {30, 60}, {0, 100}} {
+		// The one that was there first keeps its name.
+		one := first.Apply(router.Traffic{Primary: 100 - weights[0], Canary: weights[0]})["Ingress edge-canary"]
+		two := second.Apply(router.Traffic{Primary: 100 - weights[1], Canary: weights[1]})["Ingress edge-login-canary"]
+		k := controller{nginx.DefaultPrefix, []*networkingv1.Ingress{main, typed(one, &networkingv1.Ingress{}), typed(two, &networkingv1.Ingress{})}}
+		got := map[string]int{}
+		for path, host := range map[string]string{"/api/v1": "app.example.com", "/static/x.css": "app.example.com", "/login/now": "www.example.com", "/x": "www.example.com", "/y": "nowhere"} {
+			for i := range 100 {
+				service, _ := k.serves(t, request{host: host, path: path, draw: float64(i)/100 + 0.005})
+				if strings.HasSuffix(service, "-canary") {
+					got[path+" "+service]++
+				}
+			}
+		}
+		want := map[string]int{}
+		for path, n := range map[string]int32{"/api/v1 podinfo-canary": weights[0], "/x podinfo-canary": weights[0], "/login/now login-canary": weights[1]} {
+			if n > 0 {
+				want[path] = int(n)
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("weights %v, of 100 requests (-want +got):\n%s", weights, diff)
+		}
+		for i, b := range []*conformance.Bench{first, second} {
+			if observed, err := b.Provider.Read(b.Canary, b.Store); err != nil || observed.Traffic.Canary != weights[i] {
+				t.Errorf("weights %v: Read() of %s = %+v, %v", weights, b.Canary.Name, observed, err)
+			}
+		}
+	}
+	// Whoever does not ask for it any more has all paths again, under the name that is there.
+	second.Canary.Annotations = nil
+	if o := second.Apply(router.Traffic{Primary: 100})["Ingress edge-login-canary"]; o == nil {
+		t.Error("the Ingress has another name")
+	}
+}

@@ -55,9 +55,19 @@ func (*Provider) Sources(c *v1beta1.Canary) []router.Ref { return ingress.Source
 // Outline is a canary Ingress for each match that there may be, or have been.
 func (p *Provider) Outline(c *v1beta1.Canary) []router.Object {
 	var all []router.Object
-	for _, ref := range refs(c) {
+	for _, first := range ingress.Names(c) {
+		all = append(all, p.outlines(first)...)
+	}
+	return all
+}
+
+// outlines are the Ingresses that begin with this one.
+func (p *Provider) outlines(first router.Ref) []router.Object {
+	var all []router.Object
+	for _, ref := range refs(first) {
 		all = append(all, router.Object{
 			Ref:          ref,
+			OrElse:       ingress.Sharing,
 			Owned:        [][]string{ingress.AnnotationPath(weightsAnnotation), ingress.AnnotationPath(predicateAnnotation)},
 			KeepOriginal: true,
 			Unowned:      p.options.Unowned,
@@ -69,8 +79,8 @@ func (p *Provider) Outline(c *v1beta1.Canary) []router.Object {
 }
 
 // refs are the names of all Ingresses that a Canary may have: the first without a number.
-func refs(c *v1beta1.Canary) []router.Ref {
-	all := []router.Ref{ingress.Canary(c)}
+func refs(first router.Ref) []router.Ref {
+	all := []router.Ref{first}
 	for i := 2; i <= maxMatches; i++ {
 		all = append(all, ingress.Ref(all[0].Namespace, fmt.Sprintf("%s-%d", all[0].Name, i)))
 	}
@@ -92,8 +102,12 @@ func (p *Provider) Render(c *v1beta1.Canary, t router.Traffic, sources router.Li
 	if err != nil {
 		return nil, err
 	}
+	made, err := ingress.Made(c, sources)
+	if err != nil {
+		return nil, err
+	}
 	var objects []router.Object
-	for i, o := range p.Outline(c) {
+	for i, o := range p.outlines(made) {
 		if left, err := sources.Get(o.Ref); err != nil {
 			return nil, fmt.Errorf("%s: %w", o.Ref, err)
 		} else if i > 0 && i >= len(match) && left == nil {
@@ -171,7 +185,11 @@ func whole(weights map[string]float64, names router.Names) float64 {
 
 // Read takes the weights from their annotation. While the route is disabled the Ingress of the user leads all to the primary.
 func (*Provider) Read(c *v1beta1.Canary, live router.Live) (router.Observed, error) {
-	ref, names := ingress.Canary(c), router.NamesOf(c)
+	names := router.NamesOf(c)
+	ref, err := ingress.Made(c, live)
+	if err != nil {
+		return router.Observed{}, err
+	}
 	o, err := router.MustGet(live, ref)
 	if err != nil {
 		return router.Observed{}, err

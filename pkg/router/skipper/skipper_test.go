@@ -302,3 +302,25 @@ func TestUnreadableWeights(t *testing.T) {
 		}
 	}
 }
+
+// Two applications behind one Ingress have a rollout each: no path of one is in the copies of the other, whose routes would compete.
+func TestCanariesShareAnIngress(t *testing.T) {
+	sharing := func(c *v1beta1.Canary) { c.Annotations = map[string]string{v1beta1.OwnPathsAnnotation: "true"} }
+	for name, service := range map[string]string{"edge-podinfo-canary": "podinfo", "edge-assets-a-canary": "assets-a"} {
+		c := canary(sharing, func(c *v1beta1.Canary) { c.Spec.TargetRef.Name = service })
+		o, err := rendered(t, c, router.Traffic{Primary: 70, Canary: 30}, source(t, canary()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.Name != name {
+			t.Errorf("%s has the Ingress %s", service, o.Name)
+		}
+		for _, rule := range o.Spec.Rules {
+			for _, path := range rule.HTTP.Paths {
+				if got := path.Backend.Service.Name; got != service+"-primary" && got != service+"-canary" {
+					t.Errorf("%s: path %s leads to %s", name, path.Path, got)
+				}
+			}
+		}
+	}
+}

@@ -67,6 +67,9 @@ const (
 	// ConfigTrackingAnnotation with a value that begins with "disable" excludes a ConfigMap or
 	// Secret from tracking.
 	ConfigTrackingAnnotation = "flagger.app/config-tracking"
+	// OwnPathsAnnotation on a Canary is "true" where several Canaries share an Ingress: its copy of that has the paths to its own Service
+	// alone, and the name of the Service in its name, so that no host and path is in two copies.
+	OwnPathsAnnotation = "ingress.flagger.app/own-paths"
 	// UrgentAnnotation on a Canary lets one change through that its schedule or the Canaries that it
 	// depends on would keep waiting. Each value lets one through.
 	UrgentAnnotation = "flagger.app/urgent"

@@ -149,6 +149,9 @@ func (c *Canary) IsKnative() bool {
 	return c.Spec.TargetRef.APIVersion == KnativeAPIVersion && c.Spec.TargetRef.Kind == serviceKind
 }
 
+// SharesIngress tells whether other Canaries may have canaries behind the Ingress spec.ingressRef.
+func (c *Canary) SharesIngress() bool { return c.Annotations[OwnPathsAnnotation] == "true" }
+
 // IsCoreService tells whether the target is a Service of Kubernetes itself. A Knative Service of a
 // version that is not served is neither.
 func (c *Canary) IsCoreService() bool {
