@@ -20,7 +20,7 @@ func (op *operator) notifier() notify.Notifier {
 		Global:               globalReceivers(op.options, op.log),
 		Log:                  notify.Log{Logger: zapr.NewLogger(op.log).WithName("alert")},
 		NoCrossNamespaceRefs: op.options.noCrossNamespaceRefs,
-		Providers:            alertProviders{op.factory.Flagger().V1beta1().AlertProviders().Lister()},
+		Providers:            alertProviders{listers.NewAlertProviderLister(op.alertProviders.GetIndexer())},
 		Secrets:              secrets{op.clients.kube},
 		Sender:               &notify.Sender{Transports: outbound.NewTransports(clock.RealClock{}), Threads: notify.NewThreads()},
 	}

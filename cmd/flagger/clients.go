@@ -9,16 +9,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/utils/clock"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
-	"flagger.app/flagger/pkg/client/clientset/versioned"
 	listers "flagger.app/flagger/pkg/client/listers/flagger/v1beta1"
 	"flagger.app/flagger/pkg/controller"
+	"flagger.app/flagger/pkg/kube"
 	"flagger.app/flagger/pkg/router/knative"
 	"flagger.app/flagger/pkg/telemetry"
 	"flagger.app/flagger/pkg/version"
@@ -28,13 +27,13 @@ import (
 type clients struct {
 	// config is that of the main cluster.
 	config  *rest.Config
-	kube    kubernetes.Interface
-	flagger versioned.Interface
+	kube    *kube.Client
+	flagger rest.Interface
 	main    controller.Cluster
 	// mesh is nil when the routing objects are in the main cluster.
 	mesh *controller.Cluster
 	// lease shares neither connections nor limits with anything else.
-	lease kubernetes.Interface
+	lease *kube.Client
 	// separateMesh is whether mesh is another cluster, where owner references would point nowhere.
 	separateMesh bool
 }
@@ -45,11 +44,11 @@ func connect(o *options, recorder *telemetry.Recorder) (*clients, error) {
 		return nil, err
 	}
 	c := &clients{config: cfg}
-	if c.kube, err = kubernetes.NewForConfig(cfg); err != nil {
-		return nil, fmt.Errorf("client for %s: %w", cfg.Host, err)
+	if c.kube, err = kube.NewForConfig(cfg); err != nil {
+		return nil, err
 	}
-	if c.flagger, err = versioned.NewForConfig(cfg); err != nil {
-		return nil, fmt.Errorf("client for %s: %w", cfg.Host, err)
+	if c.flagger, err = flaggerClient(cfg); err != nil {
+		return nil, err
 	}
 	if c.main, err = cluster(cfg, c.kube); err != nil {
 		return nil, err
@@ -68,11 +67,11 @@ func (c *clients) connectMesh(o *options, mainHost string, recorder *telemetry.R
 	if err != nil {
 		return err
 	}
-	kube, err := kubernetes.NewForConfig(cfg)
+	discovery, err := kube.NewForConfig(cfg)
 	if err != nil {
-		return fmt.Errorf("client for %s: %w", cfg.Host, err)
+		return err
 	}
-	mesh, err := cluster(cfg, kube)
+	mesh, err := cluster(cfg, discovery)
 	if err != nil {
 		return err
 	}
@@ -104,7 +103,7 @@ func loadConfig(master, kubeconfig string) (*rest.Config, error) {
 	return clientcmd.BuildConfigFromFlags(master, kubeconfig)
 }
 
-func cluster(cfg *rest.Config, kube kubernetes.Interface) (controller.Cluster, error) {
+func cluster(cfg *rest.Config, discovery kube.Discovery) (controller.Cluster, error) {
 	client, err := dynamic.NewForConfig(cfg)
 	if err != nil {
 		return controller.Cluster{}, fmt.Errorf("client for %s: %w", cfg.Host, err)
@@ -113,20 +112,16 @@ func cluster(cfg *rest.Config, kube kubernetes.Interface) (controller.Cluster, e
 	if err != nil {
 		return controller.Cluster{}, fmt.Errorf("client for %s: %w", cfg.Host, err)
 	}
-	return controller.Cluster{Dynamic: client, Metadata: outlines, Discovery: kube.Discovery()}, nil
+	return controller.Cluster{Dynamic: client, Metadata: outlines, Discovery: discovery}, nil
 }
 
 // leaseClient has its own limits and gives up a call early enough to try again before the lease is lost.
-func leaseClient(cfg *rest.Config, o *options) (kubernetes.Interface, error) {
+func leaseClient(cfg *rest.Config, o *options) (*kube.Client, error) {
 	own := rest.CopyConfig(cfg)
 	own.QPS, own.RateLimiter = -1, nil
 	own.Timeout = o.election.renewDeadline / 2
 	own.UserAgent += "/leader-election"
-	client, err := kubernetes.NewForConfig(own)
-	if err != nil {
-		return nil, fmt.Errorf("client for %s: %w", own.Host, err)
-	}
-	return client, nil
+	return kube.NewForConfig(own)
 }
 
 // templates finds MetricTemplates in the cache.
@@ -140,11 +135,11 @@ func (t templates) MetricTemplate(namespace, name string) (*v1beta1.MetricTempla
 
 // secrets reads Secrets when they are needed: their contents are not kept.
 type secrets struct {
-	client kubernetes.Interface
+	client *kube.Client
 }
 
 func (s secrets) SecretData(ctx context.Context, namespace, name string) (map[string][]byte, error) {
-	secret, err := s.client.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+	secret, err := s.client.Secret(ctx, namespace, name)
 	if err != nil {
 		return nil, err
 	}

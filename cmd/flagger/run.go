@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -18,7 +16,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
-	"flagger.app/flagger/pkg/client/informers/externalversions"
+	listers "flagger.app/flagger/pkg/client/listers/flagger/v1beta1"
 	"flagger.app/flagger/pkg/controller"
 	"flagger.app/flagger/pkg/controller/sharding"
 	"flagger.app/flagger/pkg/hook"
@@ -43,10 +41,10 @@ type operator struct {
 	log        *zap.Logger
 	recorder   *telemetry.Recorder
 	tracer     *tracing.Tracer
-	factory    externalversions.SharedInformerFactory
-	lists      map[string]cache.InformerSynced
 	evaluator  *metrics.Evaluator
 	controller *controller.Controller
+	// templates and alertProviders are the caches of what Canaries refer to.
+	templates, alertProviders cache.SharedIndexInformer
 }
 
 // run is the life of the operator. It returns nil when ctx ends, and an error when it can't go on.
@@ -65,7 +63,7 @@ func run(ctx context.Context, o *options, log *zap.Logger) error {
 	if _, err := providers.Provider(o.meshProvider); err != nil {
 		return fmt.Errorf("flag -mesh-provider: %w", err)
 	}
-	if err := controller.CheckServer(ctx, c.kube.Discovery(), c.main.Dynamic, o.namespace); err != nil {
+	if err := controller.CheckServer(ctx, c.kube, c.main.Dynamic, o.namespace); err != nil {
 		return err
 	}
 	tracer, err := tracing.FromEnvironment(ctx, os.LookupEnv, version.Version, clock.RealClock{})
@@ -98,13 +96,9 @@ func newOperator(o *options, c *clients, log *zap.Logger, recorder *telemetry.Re
 		log:      log,
 		recorder: recorder,
 		tracer:   tracer,
-		factory:  externalversions.NewSharedInformerFactoryWithOptions(c.flagger, 0, externalversions.WithNamespace(o.namespace)),
 	}
-	found := op.factory.Flagger().V1beta1().MetricTemplates()
-	op.lists = map[string]cache.InformerSynced{
-		"metrictemplates": found.Informer().HasSynced,
-		"alertproviders":  op.factory.Flagger().V1beta1().AlertProviders().Informer().HasSynced,
-	}
+	op.templates = informer(c.flagger, "metrictemplates", o.namespace, &v1beta1.MetricTemplate{})
+	op.alertProviders = informer(c.flagger, "alertproviders", o.namespace, &v1beta1.AlertProvider{})
 	metricsServer, err := o.metrics.server()
 	if err != nil {
 		return nil, err
@@ -120,7 +114,7 @@ func newOperator(o *options, c *clients, log *zap.Logger, recorder *telemetry.Re
 		MinInterval:          o.minAnalysisInterval,
 		PerServer:            o.metrics.atOnce,
 		Limit:                o.metrics.queryTimeout,
-		Templates:            templates{found.Lister()},
+		Templates:            templates{listers.NewMetricTemplateLister(op.templates.GetIndexer())},
 		Secrets:              secrets{c.kube},
 		Knative:              knativeServices{c.main.Dynamic},
 		Registry:             metrics.NewRegistry(clock.RealClock{}, metrics.Cluster{Config: c.config, Dynamic: c.main.Dynamic}),
@@ -137,7 +131,8 @@ func newOperator(o *options, c *clients, log *zap.Logger, recorder *telemetry.Re
 func (op *operator) run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	var wait sync.WaitGroup
-	op.factory.StartWithContext(ctx)
+	wait.Go(func() { op.templates.RunWithContext(ctx) })
+	wait.Go(func() { op.alertProviders.RunWithContext(ctx) })
 	wait.Go(func() { op.controller.Watch(ctx) })
 	wait.Go(func() { checkMetricsServer(ctx, op.evaluator, op.log) })
 	wait.Go(func() {
@@ -154,12 +149,11 @@ func (op *operator) run(ctx context.Context) error {
 		})
 	}
 	var err error
-	if cache.WaitForCacheSync(ctx.Done(), slices.Collect(maps.Values(op.lists))...) {
+	if cache.WaitForCacheSync(ctx.Done(), op.templates.HasSynced, op.alertProviders.HasSynced) {
 		err = op.lead(ctx)
 	}
 	stop(err)
 	wait.Wait()
-	op.factory.Shutdown()
 	if err == nil && !errors.Is(context.Cause(ctx), context.Canceled) {
 		err = context.Cause(ctx)
 	}
@@ -222,7 +216,7 @@ func (op *operator) lead(ctx context.Context) error {
 		return err
 	}
 	lease := controller.Lease{
-		Client:        op.clients.lease.CoordinationV1(),
+		Client:        op.clients.lease,
 		Namespace:     cmp.Or(op.options.namespace, election.namespace),
 		Identity:      id,
 		Duration:      election.leaseDuration,
@@ -256,7 +250,7 @@ func (op *operator) share(ctx context.Context) error {
 		return err
 	}
 	group := sharding.Group{
-		Client:        op.clients.lease.CoordinationV1(),
+		Client:        op.clients.lease,
 		Namespace:     cmp.Or(op.options.namespace, election.namespace),
 		Name:          controller.LeaseName,
 		Identity:      id,
@@ -276,8 +270,8 @@ func (op *operator) share(ctx context.Context) error {
 
 // ready is whether the caches are filled. A process that waits for the lease is ready, too.
 func (op *operator) ready() error {
-	for name, read := range op.lists {
-		if !read() {
+	for name, list := range map[string]cache.SharedIndexInformer{"metrictemplates": op.templates, "alertproviders": op.alertProviders} {
+		if !list.HasSynced() {
 			return fmt.Errorf("the list of %s.flagger.app is not read yet", name)
 		}
 	}

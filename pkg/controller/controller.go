@@ -10,9 +10,7 @@ import (
 	"go.uber.org/zap"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
@@ -22,6 +20,7 @@ import (
 	"flagger.app/flagger/pkg/controller/cache"
 	"flagger.app/flagger/pkg/controller/outbox"
 	"flagger.app/flagger/pkg/controller/workqueue"
+	"flagger.app/flagger/pkg/kube"
 	"flagger.app/flagger/pkg/notify"
 	"flagger.app/flagger/pkg/rollout"
 	"flagger.app/flagger/pkg/router"
@@ -46,7 +45,7 @@ type Cluster struct {
 	Dynamic dynamic.Interface
 	// Metadata is for what need not be read whole. Without it everything is.
 	Metadata  metadata.Interface
-	Discovery discovery.DiscoveryInterface
+	Discovery kube.Discovery
 }
 
 // Config is what a Controller is made of. All fields but those with a default are required.
@@ -54,7 +53,7 @@ type Config struct {
 	// Main is the cluster of the Canaries, their workloads and Services; Kube creates events in it. Mesh is the one of the
 	// routing objects, by default Main.
 	Main Cluster
-	Kube kubernetes.Interface
+	Kube kube.Events
 	Mesh *Cluster
 
 	Providers Providers

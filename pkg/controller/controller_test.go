@@ -33,6 +33,7 @@ import (
 	"flagger.app/flagger/pkg/fingerprint"
 	"flagger.app/flagger/pkg/hook"
 	"flagger.app/flagger/pkg/hook/hooktest"
+	"flagger.app/flagger/pkg/kube/kubetest"
 	"flagger.app/flagger/pkg/notify"
 	"flagger.app/flagger/pkg/rollout"
 	"flagger.app/flagger/pkg/router/registry"
@@ -152,7 +153,7 @@ func newLoop(t *testing.T, a *api, workers int, edits ...func(*Config)) *loop {
 		stopped: make(chan struct{}),
 	}
 	cfg := Config{
-		Main: a.cluster(), Kube: l.kube,
+		Main: a.cluster(), Kube: kubetest.Client{Interface: l.kube},
 		Providers: registry.New(registry.Config{}), Metrics: l.metrics, Hooks: l.hooks, Notifier: l.notifier,
 		Telemetry: telemetry.New("test", "kubernetes"), Clock: l.clock, Log: zap.New(core),
 		DefaultProvider: "kubernetes", Workers: workers,
@@ -806,7 +807,7 @@ func testNextProcessTellsTheRestOnce(t *testing.T) {
 
 	second := newLoop(t, a, 1)
 	second.kube = first.kube
-	second.publisher.Events.Client = first.kube
+	second.publisher.Events.Client = kubetest.Client{Interface: first.kube}
 	second.start()
 	second.atRest("podinfo")
 	if got := second.notifier.sent(); !slices.Contains(got, "New Deployment detected, initialization completed.") {

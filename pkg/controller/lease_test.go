@@ -8,17 +8,23 @@ import (
 	"testing/synctest"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	kubefake "k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/utils/clock"
+
+	"flagger.app/flagger/pkg/kube/kubetest"
 )
 
 // newLease returns a lease that a busy machine does not lose.
 func newLease(client *kubefake.Clientset, identity string) *Lease {
 	return &Lease{
-		Client: client.CoordinationV1(), Namespace: "flagger-system", Identity: identity,
+		Client: kubetest.Client{Interface: client}, Namespace: "flagger-system", Identity: identity,
 		Duration: 2 * time.Minute, RenewDeadline: time.Minute, RetryPeriod: 50 * time.Millisecond,
 		Clock: clock.RealClock{},
 	}
@@ -158,4 +164,100 @@ func testWorkThatFailsIsReported(t *testing.T) {
 	if err := newLease(client, "a").Hold(context.Background(), func(context.Context) error { return broken }); !errors.Is(err, broken) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// A process that is gone without a word leaves a lease that nobody renews.
+func TestLeaseThatIsNotRenewedIsTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, began := kubefake.NewClientset(), time.Now()
+		gone := &election{Lease: newLease(client, "gone")}
+		if err := gone.try(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		next := newLease(client, "b")
+		next.RetryPeriod = 5 * time.Second
+		err := next.Hold(context.Background(), func(context.Context) error {
+			if waited := time.Since(began); waited < 2*time.Minute || waited > 3*time.Minute {
+				t.Errorf("the lease was taken after %s", waited)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A write of somebody else, as of an annotation, is no reason to lose the lease.
+func TestLeaseOutlivesForeignWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := kubefake.NewClientset()
+		var conflicts atomic.Int32
+		client.PrependReactor("update", "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
+			return conflicts.Add(-1) >= 0, nil, apierrors.NewConflict(coordinationv1.Resource("leases"), LeaseName, nil)
+		})
+		lease := newLease(client, "a")
+		lease.Duration, lease.RenewDeadline = 2*time.Second, 500*time.Millisecond
+		err := lease.Hold(context.Background(), func(ctx context.Context) error {
+			conflicts.Store(1)
+			time.Sleep(5 * time.Second)
+			return ctx.Err()
+		})
+		if err != nil || conflicts.Load() >= 0 {
+			t.Errorf("%v, conflicts left %d", err, conflicts.Load())
+		}
+	})
+}
+
+// Flagger uses the election of client-go on the same Lease. During a migration both may run.
+func TestLeaseIsThatOfFlagger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := kubefake.NewClientset()
+		var leads atomic.Bool
+		flagger := func(ctx context.Context) {
+			leaderelection.RunOrDie(ctx, leaderelection.LeaderElectionConfig{
+				Lock: &resourcelock.LeaseLock{
+					LeaseMeta: metav1.ObjectMeta{Name: LeaseName, Namespace: "flagger-system"},
+					Client:    client.CoordinationV1(), LockConfig: resourcelock.ResourceLockConfig{Identity: "flagger"},
+				},
+				LeaseDuration: time.Minute, RenewDeadline: 15 * time.Second, RetryPeriod: 5 * time.Second, ReleaseOnCancel: true,
+				Callbacks: leaderelection.LeaderCallbacks{
+					OnStartedLeading: func(ctx context.Context) {
+						leads.Store(true)
+						<-ctx.Done()
+						leads.Store(false)
+					},
+					OnStoppedLeading: func() {},
+				},
+			})
+		}
+		first, stopFirst := context.WithCancel(context.Background())
+		go flagger(first)
+		for !leads.Load() {
+			time.Sleep(time.Second)
+		}
+		time.AfterFunc(2*time.Minute, stopFirst)
+		ours := newLease(client, "ours")
+		ours.Duration, ours.RenewDeadline, ours.RetryPeriod = time.Minute, 15*time.Second, 5*time.Second
+		err := ours.Hold(context.Background(), func(ctx context.Context) error {
+			second, stop := context.WithTimeout(context.Background(), 2*time.Minute)
+			defer stop()
+			go flagger(second)
+			<-second.Done()
+			if leads.Load() {
+				t.Error("both act")
+			}
+			return ctx.Err()
+		})
+		if err != nil || first.Err() == nil {
+			t.Errorf("the lease of ours: %v; that of Flagger: %v", err, first.Err())
+		}
+		third, stop := context.WithCancel(context.Background())
+		go flagger(third)
+		for !leads.Load() {
+			time.Sleep(time.Second)
+		}
+		stop()
+		synctest.Wait()
+	})
 }

@@ -7,10 +7,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/version"
-	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/kube"
 )
 
 // Versions of Kubernetes that are served: from the first with the status subresource of CRDs on, before a next major one.
@@ -21,7 +21,7 @@ var (
 
 // CheckServer makes sure that the cluster is one the operator can run in: a supported version, with our CRDs, which we may
 // read. The error says what to do.
-func CheckServer(ctx context.Context, d discovery.ServerVersionInterface, client dynamic.Interface, namespace string) error {
+func CheckServer(ctx context.Context, d kube.Versioned, client dynamic.Interface, namespace string) error {
 	for _, kind := range []struct{ name, resource string }{
 		{"Canary", "canaries"},
 		{"MetricTemplate", "metrictemplates"},

@@ -3,11 +3,11 @@ package cache
 import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/metadata"
 	"k8s.io/utils/clock"
 
+	"flagger.app/flagger/pkg/kube"
 	"flagger.app/flagger/pkg/router"
 )
 
@@ -16,7 +16,7 @@ type Config struct {
 	Client dynamic.Interface
 	// Metadata reads what Secrets there are without their contents. Without it all Secrets are read whole.
 	Metadata  metadata.Interface
-	Discovery discovery.DiscoveryInterface
+	Discovery kube.Discovery
 	Clock     clock.Clock
 	// Namespace restricts what is watched to one namespace. Empty means all.
 	Namespace string

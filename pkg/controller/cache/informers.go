@@ -14,13 +14,13 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/metadata"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/kube"
 	"flagger.app/flagger/pkg/workload"
 )
 
@@ -49,7 +49,7 @@ type informers struct {
 	client dynamic.Interface
 	// outlines reads the metadata of objects alone; nil reads them whole.
 	outlines  metadata.Interface
-	discovery discovery.DiscoveryInterface
+	discovery kube.Discovery
 	clock     clock.Clock
 	namespace string
 	// onEvent is told of every change, with old nil for an addition and current nil for a deletion.

@@ -12,10 +12,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/clock"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/kube"
 )
 
 const (
@@ -50,14 +50,14 @@ type Event struct {
 
 // Events creates the events of Canaries.
 type Events struct {
-	Client kubernetes.Interface
+	Client kube.Events
 	Clock  clock.PassiveClock
 }
 
 // Create creates an event. One that exists already was told before; nobody sees it twice.
 func (e *Events) Create(ctx context.Context, c *v1beta1.Canary, what Event) error {
 	now := metav1.NewTime(e.Clock.Now())
-	_, err := e.Client.CoreV1().Events(c.Namespace).Create(ctx, &corev1.Event{
+	err := e.Client.CreateEvent(ctx, &corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:        eventName(c, what),
 			Namespace:   c.Namespace,
@@ -78,7 +78,7 @@ func (e *Events) Create(ctx context.Context, c *v1beta1.Canary, what Event) erro
 		FirstTimestamp: now,
 		LastTimestamp:  now,
 		Count:          1,
-	}, metav1.CreateOptions{})
+	})
 	switch {
 	case err == nil, apierrors.IsAlreadyExists(err):
 		return nil

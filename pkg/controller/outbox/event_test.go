@@ -18,6 +18,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/kube/kubetest"
 )
 
 func eventOwner(name string) *v1beta1.Canary {
@@ -27,7 +28,7 @@ func eventOwner(name string) *v1beta1.Canary {
 // B-24: no message is folded or dropped, however alike and however many.
 func TestB24_EveryEventIsThere(t *testing.T) {
 	client := kubefake.NewClientset()
-	e := Events{Client: client, Clock: clocktesting.NewFakeClock(time.Unix(0, 0))}
+	e := Events{Client: kubetest.Client{Interface: client}, Clock: clocktesting.NewFakeClock(time.Unix(0, 0))}
 	for i := range int64(60) {
 		if err := e.Create(context.Background(), eventOwner("podinfo"), Event{Type: "Normal", Message: "again", Sequence: i}); err != nil {
 			t.Fatal(err)
@@ -41,7 +42,7 @@ func TestB24_EveryEventIsThere(t *testing.T) {
 
 func TestEventToldTwiceIsOneEvent(t *testing.T) {
 	client := kubefake.NewClientset()
-	e := Events{Client: client, Clock: clocktesting.NewFakeClock(time.Unix(0, 0))}
+	e := Events{Client: kubetest.Client{Interface: client}, Clock: clocktesting.NewFakeClock(time.Unix(0, 0))}
 	for range 2 {
 		if err := e.Create(context.Background(), eventOwner("podinfo"), Event{Type: "Normal", Message: "once", Sequence: 7}); err != nil {
 			t.Fatal(err)
@@ -56,7 +57,7 @@ func TestEventToldTwiceIsOneEvent(t *testing.T) {
 // What decided a check can be read from its event, without a look at the metrics server.
 func TestEventHasTheVerdict(t *testing.T) {
 	client := kubefake.NewClientset()
-	e := Events{Client: client, Clock: clocktesting.NewFakeClock(time.Unix(0, 0))}
+	e := Events{Client: kubetest.Client{Interface: client}, Clock: clocktesting.NewFakeClock(time.Unix(0, 0))}
 	verdict := &v1beta1.MetricVerdict{Name: "errors", Outcome: "fail", Value: "7", Bound: "<= 5", Query: "sum(x)"}
 	if err := e.Create(context.Background(), eventOwner("podinfo"), Event{Type: "Warning", Message: "Halt", Rule: "analysis", Verdict: verdict}); err != nil {
 		t.Fatal(err)
@@ -79,7 +80,7 @@ func TestEventsOfANamespaceThatIsGoneAreNoFailure(t *testing.T) {
 	client.PrependReactor("create", "events", func(clienttesting.Action) (bool, runtime.Object, error) {
 		return true, nil, apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, "test")
 	})
-	e := Events{Client: client, Clock: clocktesting.NewFakeClock(time.Unix(0, 0))}
+	e := Events{Client: kubetest.Client{Interface: client}, Clock: clocktesting.NewFakeClock(time.Unix(0, 0))}
 	if err := e.Create(t.Context(), eventOwner("podinfo"), Event{Message: "last words"}); err != nil {
 		t.Error(err)
 	}

@@ -9,12 +9,12 @@ import (
 
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/clock"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/controller/workqueue"
 	"flagger.app/flagger/pkg/hook"
+	"flagger.app/flagger/pkg/kube"
 	"flagger.app/flagger/pkg/notify"
 	"flagger.app/flagger/pkg/telemetry"
 )
@@ -39,7 +39,7 @@ type Hooks interface {
 
 // Config is what a Publisher is made of. All fields are required but EventWebhook and ClusterName.
 type Config struct {
-	Kube     kubernetes.Interface
+	Kube     kube.Events
 	Hooks    Hooks
 	Notifier notify.Notifier
 	Clock    clock.WithDelayedExecution

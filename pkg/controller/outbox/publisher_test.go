@@ -18,6 +18,7 @@ import (
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/fingerprint"
 	"flagger.app/flagger/pkg/hook/hooktest"
+	"flagger.app/flagger/pkg/kube/kubetest"
 	"flagger.app/flagger/pkg/notify"
 	"flagger.app/flagger/pkg/telemetry"
 )
@@ -49,7 +50,7 @@ func newTeller(t *testing.T, eventWebhook string) *teller {
 	t.Helper()
 	tell := &teller{kube: kubefake.NewClientset(), notifier: &alerts{}, calls: &hooktest.Recorder{}, delivered: make(chan struct{}, 100)}
 	tell.Publisher = New(Config{
-		Kube: tell.kube, Hooks: tell.calls, Notifier: tell.notifier, Log: zap.NewNop(), EventWebhook: eventWebhook, Telemetry: telemetry.New("test", "istio"),
+		Kube: kubetest.Client{Interface: tell.kube}, Hooks: tell.calls, Notifier: tell.notifier, Log: zap.NewNop(), EventWebhook: eventWebhook, Telemetry: telemetry.New("test", "istio"),
 		Clock:     clocktesting.NewFakeClock(time.Unix(1_000_000, 0)),
 		Delivered: func(string) { tell.delivered <- struct{}{} },
 	})

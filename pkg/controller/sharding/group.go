@@ -13,8 +13,9 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	typedcoordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/utils/clock"
+
+	"flagger.app/flagger/pkg/kube"
 )
 
 // maxTries is how often a write is tried that others come before. More often than there are members needs nobody.
@@ -26,7 +27,7 @@ var ErrLost = errors.New("the shards were lost")
 // Group is the part of one process in the sharing of shards. It must not be copied after use. All fields are required.
 type Group struct {
 	// Client must not share a rate limiter with anything else, and gives up a call well before RenewDeadline.
-	Client typedcoordinationv1.LeasesGetter
+	Client kube.Leases
 	// Namespace and Name are those of the Lease.
 	Namespace, Name string
 	// Identity is this process's.
@@ -253,8 +254,7 @@ var errHeld = errors.New("the lease is held by others")
 
 // write reads the Lease and writes it anew. It returns this process as it stands there, nil if it is gone.
 func (g *Group) write(ctx context.Context, ending bool) (*member, error) {
-	leases := g.Client.Leases(g.Namespace)
-	lease, err := leases.Get(ctx, g.Name, metav1.GetOptions{})
+	lease, err := g.Client.GetLease(ctx, g.Namespace, g.Name)
 	missing := apierrors.IsNotFound(err)
 	if err != nil && !missing {
 		return nil, fmt.Errorf("lease %s/%s: %w", g.Namespace, g.Name, err)
@@ -274,9 +274,9 @@ func (g *Group) write(ctx context.Context, ending bool) (*member, error) {
 		return nil, err
 	}
 	if missing {
-		_, err = leases.Create(ctx, lease, metav1.CreateOptions{})
+		_, err = g.Client.CreateLease(ctx, lease)
 	} else {
-		_, err = leases.Update(ctx, lease, metav1.UpdateOptions{})
+		_, err = g.Client.UpdateLease(ctx, lease)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lease %s/%s: %w", g.Namespace, g.Name, err)

@@ -20,6 +20,8 @@ import (
 	kubefake "k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/utils/clock"
+
+	"flagger.app/flagger/pkg/kube/kubetest"
 )
 
 const (
@@ -106,7 +108,7 @@ func (w *world) run(id string, n int, lingering time.Duration) *process {
 	ctx, stop := context.WithCancel(context.Background())
 	p := &process{id: id, stop: stop, lingering: lingering, ended: make(chan struct{})}
 	g := &Group{
-		Client: w.client(id).CoordinationV1(), Namespace: namespace, Name: leaseName, Identity: id, Shards: n,
+		Client: kubetest.Client{Interface: w.client(id)}, Namespace: namespace, Name: leaseName, Identity: id, Shards: n,
 		Duration: duration, RenewDeadline: deadline, RetryPeriod: period, Clock: clock.RealClock{}, Log: zap.NewNop(),
 	}
 	go func() {
@@ -349,7 +351,7 @@ func TestUnreadableRecord(t *testing.T) {
 func TestWorkThatEndsIsReported(t *testing.T) {
 	inTime(t, func(t *testing.T, w *world) {
 		g := &Group{
-			Client: w.client("a").CoordinationV1(), Namespace: namespace, Name: leaseName, Identity: "a", Shards: 2,
+			Client: kubetest.Client{Interface: w.client("a")}, Namespace: namespace, Name: leaseName, Identity: "a", Shards: 2,
 			Duration: duration, RenewDeadline: deadline, RetryPeriod: period, Clock: clock.RealClock{}, Log: zap.NewNop(),
 		}
 		broken := errors.New("broken")
