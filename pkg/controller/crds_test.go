@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -59,8 +60,9 @@ func testProviderIsInstalledLater(t *testing.T, name string, p router.Provider) 
 	l := newLoop(t, a, 1).start()
 	l.until("a condition", func() bool { return l.healthy("podinfo").Reason == string(reasonRouterCRDMissing) })
 	missing := p.Resources()[0].Resource
-	if got := l.healthy("podinfo").Message; !strings.Contains(got, missing.Resource) || !strings.Contains(got, "install") {
-		t.Errorf("message %q, want one that names %s and what to do", got, missing.Resource)
+	exactly := fmt.Sprintf("the resource %s (%s)", missing.GroupResource(), missing.Version)
+	if got := l.healthy("podinfo").Message; !strings.Contains(got, exactly) || !strings.Contains(got, "install what provides it") {
+		t.Errorf("message %q, want one that names %s and what to do", got, exactly)
 	}
 	if got := replicasOf(a, "podinfo"); got != 2 {
 		t.Errorf("the target was scaled to %d", got)
