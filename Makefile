@@ -142,7 +142,7 @@ e2e-clusters: bin/e2e.test ## Keep the routing objects in a second cluster, and 
 	$(API_SUITE) -test.run '$(CLUSTERS)'
 
 # Alone in their testbed, which has none of the operator's CRDs at first. FLAGGER_CRDS is a folder with those of meshes that are no Go modules.
-e2e-install: bin/e2e.test ## Play the conformance kit of each provider on a real API server, under its role
+e2e-install: bin/e2e.test ## Install by chart and Kustomize, upgrade from Flagger and back, and play the conformance kit under each role
 	$(TESTBED) run --with prometheus --images hack/testbed/demo/images.yaml \
 	  --image 'flagger/flagger:*=$(CURDIR)/bin/flagger-race' --image 'prom/prometheus:*=@prometheus' -- \
 	  env FLAGGER=$(CURDIR)/bin/flagger-race ROOT=$(CURDIR) INSTALL=1 bin/e2e.test -test.v -test.timeout $(TIMEOUT) \

@@ -161,12 +161,16 @@ func shares(o *Object, live *unstructured.Unstructured, control Control) (wanted
 	return wanted, actual
 }
 
-// newBody is the object to create.
+// newBody is the object to create. Flux leaves it alone from then on, also where the provider asks for no such annotations: on objects that
+// Flagger has made without them they would be a write at the takeover.
 func newBody(c *v1beta1.Canary, o *Object) map[string]any {
 	body := o.Wanted.DeepCopy()
 	body.SetGroupVersionKind(o.Ref.GroupVersionKind())
 	body.SetNamespace(o.Ref.Namespace)
 	body.SetName(o.Ref.Name)
+	for name, value := range ToolkitAnnotations() {
+		setPath(body.Object, []string{"metadata", "annotations", name}, value)
+	}
 	if o.Unowned {
 		setPath(body.Object, []string{"metadata", "annotations", OwnerAnnotation}, OwnerMark(c, o.Ref.Namespace))
 	} else {

@@ -56,7 +56,7 @@ func PathPrefix(c *v1beta1.Canary) string {
 	return "/"
 }
 
-// ToolkitAnnotations are on every object that the operator writes: they keep Flux from reverting it.
+// ToolkitAnnotations are on every object that the operator makes: they keep Flux from reverting it.
 func ToolkitAnnotations() map[string]string {
 	return map[string]string{KustomizeReconcileAnnotation: disabled, HelmDriftAnnotation: disabled}
 }

@@ -44,6 +44,8 @@ import (
 
 const (
 	v1, v2, v3 = "stefanprodan/podinfo:6.9.2", "stefanprodan/podinfo:6.9.3", "stefanprodan/podinfo:6.9.3-again"
+	// nodeAddress is where the tests are, as pods of the testbed see it.
+	nodeAddress = "10.244.255.1"
 	// patience bounds every wait, on a busy machine too.
 	patience = 10 * time.Minute
 )
@@ -122,12 +124,18 @@ func (b *bed) install(ctx context.Context, file string) error {
 		if _, err := crds.Create(ctx, u, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 			return err
 		}
-		lw := watchOf(ctx, crds, u.GetName())
-		if _, err := watchtools.UntilWithSync(ctx, lw, &unstructured.Unstructured{}, nil, established); err != nil {
+		if err := b.served(ctx, u.GetName()); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// served waits until a CRD is.
+func (b *bed) served(ctx context.Context, crd string) error {
+	lw := watchOf(ctx, b.dynamic.Resource(apiextensionsv1.SchemeGroupVersion.WithResource("customresourcedefinitions")), crd)
+	_, err := watchtools.UntilWithSync(ctx, lw, &unstructured.Unstructured{}, nil, established)
+	return err
 }
 
 func established(e watch.Event) (bool, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -475,13 +476,18 @@ func TestTakeoverOfAFailedPromotion(tt *testing.T) {
 	}
 }
 
-// gate is the URL of a webhook that refuses until it is open.
+// gate is the URL of a webhook that refuses until it is open. Pods reach it, too.
 func (t *team) gate(open *atomic.Bool) string {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if !open.Load() {
 			w.WriteHeader(http.StatusForbidden)
 		}
 	}))
+	listener, err := net.Listen("tcp", nodeAddress+":0")
+	t.must(err)
+	t.must(server.Listener.Close())
+	server.Listener = listener
+	server.Start()
 	t.Cleanup(server.Close)
 	return server.URL
 }

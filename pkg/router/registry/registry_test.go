@@ -103,6 +103,37 @@ func TestConfigReachesProviders(t *testing.T) {
 	}
 }
 
+// Flux neither reverts what the operator makes nor takes it for drift, whichever of its tools has sent the user's objects.
+func TestFluxLeavesRoutesAlone(t *testing.T) {
+	r := registry.New(registry.Config{})
+	for _, name := range r.Names() {
+		provider, err := r.Provider(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The Service of Knative is the user's.
+		if name == "knative" {
+			continue
+		}
+		store := storeFor(t, provider)
+		objects := rendered(t, provider)
+		if err := router.NewApplier(store, store).Apply(t.Context(), podinfo(), objects); err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range objects {
+			made, err := store.Get(o.Ref)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for key, value := range router.ToolkitAnnotations() {
+				if got := made.GetAnnotations()[key]; got != value {
+					t.Errorf("%s: %s has the annotation %s: %q, want %q", name, o.Ref, key, got, value)
+				}
+			}
+		}
+	}
+}
+
 // podinfo is a Canary with what any provider needs.
 func podinfo() *v1beta1.Canary { return conformance.Podinfo(conformance.Routable) }
 
