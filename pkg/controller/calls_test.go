@@ -25,12 +25,12 @@ func testCallsOfACanary(t *testing.T) {
 		want map[string]int
 	}{
 		{v1beta1.CanaryPhaseInitialized, map[string]int{
-			"create configmaps": 1, "create controllerrevisions": 1, "create deployments": 1, "create events": 2, "create services": 3,
-			"get configmaps": 1, "get deployments": 1, "list controllerrevisions": 1, "patch deployments": 1, "update canaries/status": 6,
+			"create configmaps": 1, "create controllerrevisions": 1, "create deployments": 1, "create events": 1, "create services": 3,
+			"get configmaps": 1, "patch deployments": 1, "update canaries/status": 4,
 		}},
 		{v1beta1.CanaryPhaseSucceeded, map[string]int{
-			"create controllerrevisions": 1, "create events": 11, "get deployments": 1, "list controllerrevisions": 1,
-			"patch deployments": 2, "update canaries/status": 14, "update deployments": 1,
+			"create controllerrevisions": 1, "create events": 9, "get deployments": 1, "patch deployments": 2,
+			"update canaries/status": 11, "update deployments": 1,
 		}},
 	} {
 		l.untilPhase("podinfo", stage.end)

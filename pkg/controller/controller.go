@@ -103,6 +103,8 @@ type memory struct {
 	canary *v1beta1.Canary
 	// words are the errors that were told of it.
 	words wordings
+	// sight is that of the last decision.
+	sight rollout.Sight
 	// applyError is what the last pass failed to carry out.
 	applyError string
 	// kept are the unused copies of configs that may not be deleted.

@@ -63,6 +63,7 @@ func (c *Controller) observe(key string) (*view, error) {
 		Settings:   c.Settings,
 		Delivered:  c.publisher.DeliveredTo(key, canary.UID),
 		ApplyError: m.applyError,
+		Sight:      m.sight,
 	}
 	if !rollout.UnderWay(canary.Status.Phase) {
 		c.limit.withdraw(key, v.started)

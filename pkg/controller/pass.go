@@ -33,6 +33,7 @@ func (c *Controller) pass(ctx context.Context, key string) (time.Time, error) {
 	answers, since := c.inquiries.Answers(key)
 	v.facts.Unanswered = c.unanswered(key)
 	decision := rollout.Resolve(&v.facts, answers)
+	v.memory.sight = decision.Sight
 	wake := decision.Wake
 	if v.seen.RecheckAt.After(v.facts.Now) {
 		wake = until(wake, v.seen.RecheckAt)

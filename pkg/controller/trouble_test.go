@@ -85,7 +85,9 @@ func testPanicInEverOtherWordsBacksOff(t *testing.T) {
 	var r restless
 	l.metrics.set(func(*v1beta1.Canary) error { panic("no such thing\ngoroutine of " + r.text()) })
 	l.start()
-	l.until("a condition", func() bool { return l.healthy("bad").Reason == string(rollout.ReasonInternalError) })
+	l.until("a condition", func() bool {
+		return l.healthy("bad").Reason == string(rollout.ReasonInternalError) && l.phase("bad") == v1beta1.CanaryPhaseInitialized
+	})
 	if passes := l.passMinute(); passes > 20 {
 		t.Errorf("%d passes in a minute of panics", passes)
 	}

@@ -14,10 +14,13 @@ func bootstrap(p *pass) bool {
 		p.beginBootstrap()
 	}
 	p.checkProviders()
-	if !p.primaryMade() {
-		return true
+	made := p.primaryMade()
+	if p.providersAnswer && !p.holdsGoodNews() {
+		p.tellProviders()
 	}
-	p.leadToPrimary()
+	if made {
+		p.leadToPrimary()
+	}
 	return true
 }
 
@@ -78,11 +81,24 @@ func (p *pass) askProviders() {
 		p.fail(ReasonMetrics, "Error checking metric providers: %s", check.Error)
 		p.standing = append(p.standing, question.ID())
 		p.wakeAtNextCheck()
+	case p.next.Phase == v1beta1.CanaryPhaseInitializing:
+		p.providersAnswer = true
+		p.standing = append(p.standing, question.ID())
 	default:
-		p.keepHealth = false
-		p.normal("all the metrics providers are available!")
-		p.st.NextCheckAt = nil
+		p.tellProviders()
 	}
+}
+
+func (p *pass) tellProviders() {
+	p.keepHealth = false
+	p.normal("all the metrics providers are available!")
+	p.st.NextCheckAt = nil
+}
+
+// holdsGoodNews is whether nobody waits to hear that the metric providers answer. It is told with what comes next, which is that the
+// primary is ready, or that it is not.
+func (p *pass) holdsGoodNews() bool {
+	return p.st.Stage == stageCopying && p.problem == nil && p.f.ApplyError == "" && p.healthReason() == ReasonHealthy
 }
 
 // primaryMade brings the primary up and reports whether it has been seen ready. Until then the target may change: it still
@@ -113,7 +129,9 @@ func (p *pass) primaryMade() bool {
 		return false
 	}
 	if p.f.Primary.Health.State != Ready {
-		p.fail(ReasonPrimaryNotReady, "%s", p.primaryUnready(p.f.Primary.Health.Reason))
+		if p.f.Primary.Health.State == Stuck || p.st.Stage != stageCopying || !p.justBegun(ReasonPrimaryNotReady) {
+			p.fail(ReasonPrimaryNotReady, "%s", p.primaryUnready(p.f.Primary.Health.Reason))
+		}
 		if p.f.Primary.Replicas == 0 {
 			p.ensureScaler()
 		}

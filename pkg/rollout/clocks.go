@@ -96,3 +96,21 @@ func (p *pass) settleClocks() {
 		p.st.UnreadySince = nil
 	}
 }
+
+// startGrace is how long nobody is told that pods are not ready which were just asked for. Most are by then.
+const startGrace = 10 * time.Second
+
+// justBegun is whether the stage is so young that what it waits for may well be there in a moment. If so, it arranges to be called when it
+// is not. What was told already goes on to be true, and what can't be done is told at once.
+func (p *pass) justBegun(told ProblemReason) bool {
+	if p.healthReason() == told || p.f.ApplyError != "" || p.st.StageStartedAt == nil {
+		return false
+	}
+	until := p.st.StageStartedAt.Add(min(startGrace, p.interval()/2, p.deadline()/4))
+	if !p.f.Now.Before(until) {
+		return false
+	}
+	p.wakeAt(until)
+	p.young = true
+	return true
+}

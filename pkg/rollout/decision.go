@@ -20,6 +20,8 @@ type Decision struct {
 	Status v1beta1.CanaryStatus
 	// Actions bring the world in line with Status, in this order, after Status was written.
 	Actions []Action
+	// Sight is for the facts of the next pass.
+	Sight Sight
 	// Outcomes are observations for the metrics.
 	Outcomes []Outcome
 	// Wake is when to look again if nothing happens before. Zero means never.

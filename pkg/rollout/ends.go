@@ -165,7 +165,9 @@ func (p *pass) primaryCameUp() bool {
 		p.failPromotion("primary not ready: " + h.Reason)
 		return false
 	}
-	p.fail(ReasonPrimaryNotReady, "%s", p.primaryUnready(h.Reason))
+	if !p.justBegun(ReasonPrimaryNotReady) {
+		p.fail(ReasonPrimaryNotReady, "%s", p.primaryUnready(h.Reason))
+	}
 	p.wakeAt(deadline)
 	return false
 }

@@ -58,6 +58,8 @@ type Facts struct {
 	// Contended tells of an object of ours that somebody else keeps changing, nil if there is none. Its repair is put off, and
 	// what it stands for is not to be relied on.
 	Contended *Problem
+	// Sight is that of the last decision of this process about the Canary, zero if there is none.
+	Sight Sight
 	// Delivered is the highest sequence number of the outbox that this process has published.
 	Delivered int64
 	// ApplyError is what the last pass failed to carry out, empty after a success.

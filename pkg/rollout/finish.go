@@ -45,12 +45,13 @@ func (p *pass) finish(rule string) Decision {
 	p.settleFound()
 	p.settleDrain()
 	p.settleQuestions()
+	sight := p.settleSight()
 	p.settleOutbox(rule)
 	if p.c.Status.Rollout == nil && Alike(p.st, &v1beta1.RolloutStatus{}) {
 		p.next.Rollout = nil
 	}
 	return Decision{
-		Rule: rule, Needs: p.needs, Standing: p.standing, Status: *p.next, Actions: p.actions, Outcomes: p.outcomes, Wake: p.wake,
+		Rule: rule, Needs: p.needs, Standing: p.standing, Status: *p.next, Sight: sight, Actions: p.actions, Outcomes: p.outcomes, Wake: p.wake,
 	}
 }
 
@@ -68,14 +69,14 @@ func (p *pass) repair() {
 			fix = append(fix, EnsureApexService{})
 		} else if p.problem == nil && p.f.Port.State == PortMissing {
 			p.failPort()
-		} else if p.problem == nil {
+		} else if p.problem == nil && !p.young {
 			p.fail(ReasonNoReadyCapacity, "the Service of %s stays as it is: %s, which it is to lead to, has no ready pods", p.canaryName(), p.primaryName())
 		}
 	}
 	if p.f.Provider.Routes && (!p.f.Routes.InPlace || Traffic(p.a, p.next) != Traffic(p.a, &p.c.Status)) {
 		if p.hasCapacity() {
 			fix = append(fix, EnsureRoutes{})
-		} else if p.problem == nil {
+		} else if p.problem == nil && !p.young {
 			p.fail(ReasonNoReadyCapacity, "routes of %s stay as they are: the side that is to get more traffic has no ready pods", p.canaryName())
 		}
 	}

@@ -15,11 +15,13 @@ func TestAnalysisStepsAreCounted(t *testing.T) {
 		return func(f *Facts) { f.Checks.Metrics = &analysis.Verdict{Outcome: o} }
 	}
 	notDue := status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = micro(now.Add(1e9)) })
+	due := status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = micro(now) })
 	for name, c := range map[string]struct {
 		edits []edit
 		want  []Outcome
 	}{
-		"first step":             {[]edit{running(0), stage("")}, []Outcome{OutcomeAnalyzed}},
+		"first step":             {[]edit{running(0), stage(""), due}, []Outcome{OutcomeAnalyzed}},
+		"not found by proxies":   {[]edit{running(0), stage("")}, nil},
 		"pre-rollout hook fails": {[]edit{running(0), stage(""), hook(v1beta1.PreRolloutHook), answer(v1beta1.PreRolloutHook, false)}, []Outcome{OutcomeAnalyzed}},
 		"closed gate before the first": {[]edit{running(0), hook(v1beta1.ConfirmTrafficIncreaseHook), answer(v1beta1.ConfirmTrafficIncreaseHook, false)},
 			[]Outcome{OutcomeAnalyzed}},

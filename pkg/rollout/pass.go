@@ -70,6 +70,10 @@ type pass struct {
 	// unfoundCanary is set when the target has ready pods that its Service does not lead to. What they were sent before they may still
 	// be at work on.
 	unfoundCanary bool
+	// providersAnswer is set when the metric providers answer, which is not told yet.
+	providersAnswer bool
+	// young is set when pods that are missing were asked for a moment ago. Nobody is told what is missing for want of them.
+	young bool
 	// frozen stops the repair of drifted objects.
 	frozen bool
 	// kept leaves Flagger's fields of the status as they are.
@@ -86,6 +90,7 @@ func newPass(f *Facts) *pass {
 		p.next.Rollout = &v1beta1.RolloutStatus{}
 	}
 	p.st = p.next.Rollout
+	p.recall()
 	p.rename()
 	if at := p.st.StageStartedAt; at != nil && at.After(f.Now) && !p.resting() {
 		// The clock was set back, or is that of another process. What the stage waits for must not wait for the difference.

@@ -520,6 +520,12 @@ func TestDecideRunning(t *testing.T) {
 		}
 	}
 	later := now.Add(30 * time.Second)
+	foundNow := func(f *Facts) {
+		f.Sight = Sight{Run: f.Canary.Status.Rollout.Run, Phase: progressing, NextCheckAt: micro(now)}
+	}
+	begunSince := func(d time.Duration) edit {
+		return status(func(s *v1beta1.CanaryStatus) { s.Rollout.StageStartedAt = micro(now.Add(-d)) })
+	}
 	cases := map[string]struct {
 		facts Facts
 		want  want
@@ -536,13 +542,13 @@ func TestDecideRunning(t *testing.T) {
 				says: []string{"canary deployment podinfo.test not ready: waiting for rollout to finish"}}},
 		"a target that lost its scaling up gets it again": {
 			facts(progressing, running(0), stage(""), func(f *Facts) { unready(&f.Target, Waiting, 0); f.Target.Replicas = 0 }),
-			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, actions: []Action{ScaleTargetUp{}}, says: []string{"not ready"}}},
+			want{rule: "canary-not-ready", actions: []Action{ScaleTargetUp{}}, wake: now.Add(10 * time.Second)}},
 		"C-09 when the pods of before are seen to be gone": {
 			facts(progressing, running(0), stage(""), stopsSince(59*time.Second)),
 			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, says: []string{"not ready"}, wake: now.Add(time.Second)}},
 		"C-09 or after a tenth of the deadline": {
 			facts(progressing, running(0), stage(""), stopsSince(time.Minute)),
-			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, actions: []Action{ScaleTargetUp{}}, says: []string{"not ready"}}},
+			want{rule: "canary-not-ready", actions: []Action{ScaleTargetUp{}}, wake: now.Add(10 * time.Second)}},
 		"the deadline counts from the start of the revision": {
 			facts(progressing, running(0), stage(""), func(f *Facts) {
 				unready(&f.Target, Waiting, 0)
@@ -685,7 +691,19 @@ func TestDecideRunning(t *testing.T) {
 				unready(&f.Target, Waiting, 0)
 				f.Canary.Status.Rollout.StageStartedAt = micro(now.Add(-time.Hour))
 			}),
-			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, wake: now.Add(10 * time.Minute), says: []string{"not ready"}}},
+			want{rule: "canary-not-ready", wake: now.Add(10 * time.Second)}},
+		"pods that were asked for a moment ago are nothing to tell of": {
+			facts(progressing, running(0), stage(""), begunSince(9*time.Second), func(f *Facts) { unready(&f.Target, Waiting, 0) }),
+			want{rule: "canary-not-ready", wake: now.Add(time.Second)}},
+		"those that are late are": {
+			facts(progressing, running(0), stage(""), begunSince(10*time.Second), func(f *Facts) { unready(&f.Target, Waiting, 0) }),
+			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, says: []string{"not ready"}}},
+		"what was told of them is not taken back": {
+			facts(progressing, running(0), stage(""), begunSince(time.Second), health(ReasonCanaryNotReady, "x", now), func(f *Facts) { unready(&f.Target, Waiting, 0) }),
+			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, says: []string{"not ready"}}},
+		"nor is it kept that they can't be asked for": {
+			facts(progressing, running(0), stage(""), begunSince(time.Second), func(f *Facts) { unready(&f.Target, Waiting, 0); f.ApplyError = "denied" }),
+			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, says: []string{"not ready"}}},
 		"not due": {
 			facts(progressing, running(10), health(ReasonCheckFailed, "x", now), status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = micro(later) })),
 			want{rule: "not-due", weight: 10, reason: ReasonCheckFailed, wake: later}},
@@ -792,39 +810,46 @@ func TestDecideRunning(t *testing.T) {
 			}), func(f *Facts) { f.Provider.Mirror = false }),
 			want{rule: "advance", says: []string{"Advance podinfo.test canary iteration 1/2"}, wake: later}},
 		"A-11 what is left out is told at the start of a run": {
-			facts(progressing, running(0), stage(""), spec(func(s *v1beta1.CanarySpec) {
+			facts(progressing, running(0), stage(""), foundNow, spec(func(s *v1beta1.CanarySpec) {
 				s.Analysis.Mirror, s.Analysis.SessionAffinity = true, &v1beta1.SessionAffinity{CookieName: "a"}
 			}), func(f *Facts) { f.Provider = ProviderFact{Name: "traefik", Weights: true, Routes: true} }),
-			want{rule: "pre-rollout", reason: ReasonUnsupportedFields, says: []string{"Starting canary analysis",
+			want{rule: "advance", weight: 10, actions: []Action{EnsureRoutes{}}, reason: ReasonUnsupportedFields, says: []string{"Starting canary analysis",
 				"spec.analysis.mirror is ignored, because provider traefik can't mirror traffic: set it to false, or set another spec.provider",
-				"spec.analysis.sessionAffinity is ignored, because provider traefik has no session affinity: remove it, or set another spec.provider"},
-				wake: now.Add(3 * time.Second)}},
+				"spec.analysis.sessionAffinity is ignored, because provider traefik has no session affinity: remove it, or set another spec.provider", "Advance podinfo.test canary weight 10"}}},
 		"A-11 what is left out of what can be done is told as well": {
-			facts(progressing, running(0), stage(""), spec(func(s *v1beta1.CanarySpec) {
+			facts(progressing, running(0), stage(""), foundNow, spec(func(s *v1beta1.CanarySpec) {
 				s.Analysis.Mirror, s.Analysis.MirrorWeight = true, 10
 				s.Analysis.SessionAffinity = &v1beta1.SessionAffinity{CookieName: "a", PrimaryCookieName: "b"}
 			}), func(f *Facts) { f.Provider.MirrorWeight, f.Provider.PrimaryCookie = false, false }),
-			want{rule: "pre-rollout", reason: ReasonUnsupportedFields, says: []string{"Starting canary analysis",
-				"spec.analysis.mirrorWeight is ignored", "spec.analysis.sessionAffinity.primaryCookieName is ignored"}}},
+			want{rule: "advance", actions: []Action{EnsureRoutes{}}, reason: ReasonUnsupportedFields, says: []string{"Starting canary analysis",
+				"spec.analysis.mirrorWeight is ignored", "spec.analysis.sessionAffinity.primaryCookieName is ignored", "Advance podinfo.test canary weight 0"}}},
 		"B-11 a metric that passes with any value is told once in a run": {
-			facts(progressing, running(0), stage(""), spec(func(s *v1beta1.CanarySpec) {
+			facts(progressing, running(0), stage(""), foundNow, spec(func(s *v1beta1.CanarySpec) {
 				s.Analysis.Metrics = []v1beta1.CanaryMetric{{Name: v1beta1.MetricRequestSuccessRate}}
 			})),
-			want{rule: "pre-rollout", says: []string{"Starting canary analysis",
-				"spec.analysis.metrics[0] (request-success-rate) has no thresholdRange"}, wake: now.Add(3 * time.Second)}},
+			want{rule: "advance", weight: 10, actions: []Action{EnsureRoutes{}}, says: []string{"Starting canary analysis",
+				"spec.analysis.metrics[0] (request-success-rate) has no thresholdRange", "Advance podinfo.test canary weight 10"}}},
 		"a webhook that leads to a chat service is told once in a run": {
-			facts(progressing, running(0), stage(""), spec(func(s *v1beta1.CanarySpec) {
+			facts(progressing, running(0), stage(""), foundNow, spec(func(s *v1beta1.CanarySpec) {
 				s.Analysis.Webhooks = []v1beta1.CanaryWebhook{
 					{Name: "sink", Type: v1beta1.EventHook, URL: "http://sink"},
 					{Name: "chat", Type: v1beta1.EventHook, URL: "https://acme.webhook.office.com/webhookb2/1"},
 				}
 			})),
-			want{rule: "pre-rollout", says: []string{"Starting canary analysis",
-				"webhook 1 (chat) of the analysis leads to a chat service, which refuses the payload of webhooks: make an AlertProvider of type msteams"},
-				wake: now.Add(3 * time.Second)}},
+			want{rule: "advance", weight: 10, actions: []Action{EnsureRoutes{}}, says: []string{"Starting canary analysis",
+				"webhook 1 (chat) of the analysis leads to a chat service, which refuses the payload of webhooks: make an AlertProvider of type msteams", "Advance podinfo.test canary weight 10"}}},
 		"B3 no request goes to pods that proxies may not know yet": {
 			facts(progressing, running(0), stage("")),
+			want{rule: "pre-rollout", wake: now.Add(3 * time.Second)}},
+		"B3 nobody is asked before either": {
+			facts(progressing, running(0), stage(""), hook(v1beta1.ConfirmTrafficIncreaseHook)),
 			want{rule: "pre-rollout", says: []string{"Starting canary analysis"}, wake: now.Add(3 * time.Second)}},
+		"B3 the start is told with the first request": {
+			facts(progressing, running(0), stage(""), foundNow),
+			want{rule: "advance", weight: 10, actions: []Action{EnsureRoutes{}}, says: []string{"Starting canary analysis", "Advance podinfo.test canary weight 10"}}},
+		"B3 pods that are lost meanwhile are found anew": {
+			facts(progressing, running(0), stage(""), foundNow, begunSince(time.Minute), func(f *Facts) { unready(&f.Target, Waiting, 0) }),
+			want{rule: "canary-not-ready", reason: ReasonCanaryNotReady, says: []string{"not ready"}}},
 		"B3 nor before the proxies have had the time": {
 			facts(progressing, running(0), stage(stagePreRollout), status(func(s *v1beta1.CanaryStatus) { s.Rollout.NextCheckAt = micro(now.Add(time.Second)) })),
 			want{rule: "not-due", wake: now.Add(time.Second)}},

@@ -25,6 +25,9 @@ func preRollout(p *pass) bool {
 	if !p.running() || p.st.Stage != "" && p.st.Stage != stagePreRollout {
 		return false
 	}
+	if p.st.Stage == "" && p.findsUnasked() {
+		return true
+	}
 	p.analyzed()
 	if p.st.Stage == "" {
 		p.normal("Starting canary analysis for %s", p.targetName())
@@ -32,7 +35,7 @@ func preRollout(p *pass) bool {
 			p.warning("%s", w)
 		}
 		p.st.Stage = stagePreRollout
-		if !p.canaryServes() && p.letProxiesFind() || p.planPreRollout() {
+		if p.asksFirst() && (!p.canaryServes() && p.letProxiesFind() || p.planPreRollout()) {
 			return true
 		}
 	}
@@ -61,6 +64,17 @@ func preRollout(p *pass) bool {
 		return true
 	}
 	return false
+}
+
+// asksFirst is whether somebody is asked before the first request goes to the canary. What is asked has a number that stays the same
+// after a crash, so it is planned on record.
+func (p *pass) asksFirst() bool {
+	return p.hooks(v1beta1.PreRolloutHook) || p.hooks(v1beta1.ConfirmTrafficIncreaseHook)
+}
+
+// findsUnasked is whether the start waits for the proxies. It is told together with the first step then.
+func (p *pass) findsUnasked() bool {
+	return !p.asksFirst() && !p.canaryServes() && p.st.NextCheckAt == nil && p.letProxiesFind()
 }
 
 // letProxiesFind is whether requests have to wait for the proxies, which hear of pods that just became ready as late as of

@@ -195,7 +195,7 @@ func canaryNotReady(p *pass) bool {
 		p.stop(&p.clocks().Canary)
 		return back && p.toBeFoundAnew() && p.letProxiesFind()
 	}
-	if p.toBeFoundAnew() {
+	if p.st.Stage == "" || p.toBeFoundAnew() {
 		p.st.NextCheckAt = nil
 	}
 	stopping := p.stopping()
@@ -217,7 +217,9 @@ func canaryNotReady(p *pass) bool {
 		case p.lostScaleUp() && !stopping:
 			p.do(ScaleTargetUp{})
 		}
-		p.fail(ReasonCanaryNotReady, "%s", message)
+		if p.st.Stage != "" || !p.justBegun(ReasonCanaryNotReady) {
+			p.fail(ReasonCanaryNotReady, "%s", message)
+		}
 		p.wakeAt(deadline)
 		if p.leaveDeadCanary() {
 			if p.takenDown() {

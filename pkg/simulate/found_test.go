@@ -39,7 +39,7 @@ func TestBootstrapWaitsUntilProxiesFindThePrimary(t *testing.T) {
 func TestBootstrapFindsAPrimaryThatComesBack(t *testing.T) {
 	w := New(Options{Canary: podinfo(), Provider: mesh(), Template: "v1", Replicas: 2})
 	until(t, w, "a ready primary", time.Minute, func() bool {
-		return w.Status().Rollout != nil && w.Status().Rollout.PrimaryReadySince != nil
+		return w.sight.PrimaryReadySince != nil
 	})
 	w.now = w.now.Add(2 * time.Second)
 	w.primary.lose(w.now.Add(10 * time.Second))

@@ -54,6 +54,7 @@ func (w *World) observe() rollout.Facts {
 		Previous:   w.previousFacts(),
 		Scaler:     w.scaler.fact(w.wantedFloor()),
 		Delivered:  w.delivered,
+		Sight:      w.sight,
 		Reverted:   w.reverted(),
 		ApplyError: w.applyError,
 	}
@@ -67,7 +68,7 @@ func (w *World) observe() rollout.Facts {
 // status that could not be written is a sight that is lost.
 func (w *World) trackPrimary(f *rollout.Facts) {
 	record := w.canary.Status.Rollout
-	lost := f.Problem != nil || record != nil && record.PrimaryReadySince != nil
+	lost := f.Problem != nil || record != nil && record.PrimaryReadySince != nil || w.sight.PrimaryReadySince != nil
 	if serves := f.Primary.Available > 0 && f.Services.BackendsInPlace; !serves && !lost {
 		w.primarySince = time.Time{}
 	} else if serves && w.primarySince.IsZero() {
@@ -105,7 +106,7 @@ func (w *World) Pass() bool {
 	d := rollout.Resolve(&f, w.answers())
 	w.checkAnswers(&f)
 	w.lastRule = d.Rule
-	w.wake = d.Wake
+	w.wake, w.sight = d.Wake, d.Sight
 	w.checkDecision(&f, &d)
 	told := w.delivered
 	wrote, err := w.carryOut(&f, &d)

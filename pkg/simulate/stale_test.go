@@ -62,7 +62,7 @@ func TestCanaryThatComesBackIsFoundAnew(t *testing.T) {
 	const away = 10 * time.Second
 	w := ready(t, podinfo())
 	w.Ship("v2")
-	until(t, w, "an analysis", time.Minute, func() bool { return w.Status().Rollout.Stage == "pre-rollout" })
+	seeReady(w)
 	lost := w.Now()
 	w.target.lose(w.now.Add(away))
 	until(t, w, "requests for the canary", time.Hour, func() bool { return w.routed.CanaryWeight > 0 })
@@ -71,4 +71,35 @@ func TestCanaryThatComesBackIsFoundAnew(t *testing.T) {
 	}
 	rest(t, w, succeeded)
 	sound(t, w)
+}
+
+// Nor does a process that takes over lead requests to pods that it has not seen for long enough, although nothing is written of the wait.
+func TestTheWaitForProxiesBeginsAnewWithTheProcess(t *testing.T) {
+	w := ready(t, podinfo())
+	w.Ship("v2")
+	seeReady(w)
+	writes := w.writes
+	w.now = w.now.Add(Settings().PropagationDelay - time.Second)
+	w.Pass()
+	if w.writes != writes {
+		t.Errorf("%d writes while proxies find the pods", w.writes-writes)
+	}
+	killed := w.Now()
+	w.Kill()
+	until(t, w, "requests for the canary", time.Hour, func() bool { return w.routed.CanaryWeight > 0 })
+	if after := w.Now() - killed; after != Settings().PropagationDelay {
+		t.Errorf("requests %s after the kill", after)
+	}
+	rest(t, w, succeeded)
+	sound(t, w)
+}
+
+// seeReady runs until the pods of the canary were seen ready, and no longer.
+func seeReady(w *World) {
+	for w.sight.NextCheckAt == nil {
+		if !w.Pass() && w.sight.NextCheckAt == nil {
+			w.now = w.nextEvent()
+			w.settleCluster()
+		}
+	}
 }

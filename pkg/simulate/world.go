@@ -94,7 +94,9 @@ type World struct {
 	problem    *rollout.Problem
 	applyError string
 	delivered  int64
-	seen       map[int64]bool
+	// sight is what the process keeps in mind.
+	sight rollout.Sight
+	seen  map[int64]bool
 
 	// writes counts status writes and actions; a kill is due after the number in killAfter, an error at failAt.
 	writes    int
@@ -289,7 +291,7 @@ func (w *World) DriftRoutes(weight int32) {
 func (w *World) KillAfter(n int) { w.killAfter[w.writes+n] = true }
 
 // Kill kills the process between two passes, with all that it has asked. A fresh one takes over.
-func (w *World) Kill() { w.delivered, w.applyError, w.questions = 0, "", nil }
+func (w *World) Kill() { w.delivered, w.applyError, w.questions, w.sight = 0, "", nil, rollout.Sight{} }
 
 // FailAt makes the nth write fail, counted from now.
 func (w *World) FailAt(n int) { w.failAt[w.writes+n] = true }

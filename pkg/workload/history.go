@@ -93,55 +93,57 @@ func (h history) load(ctx context.Context, c *v1beta1.Canary) (past, error) {
 	return p, err
 }
 
-// target returns the target as it was at a revision, nil if that is not stored.
-func (p past) target(c *v1beta1.Canary, revision rollout.Revision) *unstructured.Unstructured {
-	name := revisionName(c, revision)
-	for i := range p.list {
-		if p.list[i].GetName() == name {
-			return targetIn(&p.list[i], c)
+// storeRevision stores what the primary is about to be made from. What is stored is read only where some of it may have to go, and where
+// this revision is there already: each run has stored one at the most.
+func (h history) storeRevision(ctx context.Context, c *v1beta1.Canary, src source) error {
+	limit := max(intAt(src.target.Object, defaultHistory, "spec", "revisionHistoryLimit"), 1)
+	run, known := runOf(c)
+	if known && run <= limit {
+		if err := h.create(ctx, c, src, run+1); !apierrors.IsAlreadyExists(err) {
+			return err
 		}
 	}
-	return nil
-}
-
-// storeRevision stores what the primary is about to be made from.
-func (h history) storeRevision(ctx context.Context, c *v1beta1.Canary, src source) error {
 	p, err := h.load(ctx, c)
-	if err != nil {
+	if err != nil || p.forbidden {
 		return err
 	}
-	return h.storeAfter(ctx, c, src, p)
-}
-
-// storeAfter is storeRevision where it is known what is stored.
-func (h history) storeAfter(ctx context.Context, c *v1beta1.Canary, src source, p past) error {
-	if p.forbidden {
-		return nil
-	}
-	list, name := p.list, revisionName(c, src.revision)
-	number := int64(1)
+	list, name, number := p.list, revisionName(c, src.revision), run+1
 	if len(list) > 0 {
 		newest := list[len(list)-1]
 		if newest.GetName() == name {
 			return nil
 		}
-		number = intAt(newest.Object, 0, "revision") + 1
+		number = max(number, intAt(newest.Object, 0, "revision")+1)
 	}
 	isThis := func(r unstructured.Unstructured) bool { return r.GetName() == name }
 	if slices.ContainsFunc(list, isThis) {
 		return h.renumber(ctx, c, name, number)
 	}
+	if err := h.create(ctx, c, src, number); err != nil {
+		return err
+	}
+	return h.pruneRevisions(ctx, c, list, limit)
+}
+
+// runOf counts the rollouts of a Canary, if there is a record of them.
+func runOf(c *v1beta1.Canary) (run int64, known bool) {
+	if c.Status.Rollout == nil {
+		return 0, false
+	}
+	return c.Status.Rollout.Run, true
+}
+
+// create stores a revision where it is allowed.
+func (h history) create(ctx context.Context, c *v1beta1.Canary, src source, number int64) error {
+	name := revisionName(c, src.revision)
 	err := permitted(func() error {
 		_, err := h.revisions(c).Create(ctx, newRevision(c, src, name, number), metav1.CreateOptions{})
 		return err
 	})
-	if apierrors.IsForbidden(err) {
+	if err == nil || apierrors.IsForbidden(err) {
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("controllerrevision %s.%s create error: %w", name, c.Namespace, err)
-	}
-	return h.pruneRevisions(ctx, c, list, intAt(src.target.Object, defaultHistory, "spec", "revisionHistoryLimit"))
+	return fmt.Errorf("controllerrevision %s.%s create error: %w", name, c.Namespace, err)
 }
 
 // permitted does again what was forbidden. An authorizer or an admission webhook that fails for a moment forbids what a role
@@ -167,12 +169,19 @@ func (h history) renumber(ctx context.Context, c *v1beta1.Canary, name string, n
 	return nil
 }
 
-// pruneRevisions deletes the oldest of the revisions that were stored before the present one. The newest of them stays
-// whatever the limit: the primary runs it until the copy is done.
+// pruneRevisions deletes the oldest of the revisions that were stored before the present one. That which was promoted last stays
+// whatever its number: the primary runs it until the copy is done.
 func (h history) pruneRevisions(ctx context.Context, c *v1beta1.Canary, old []unstructured.Unstructured, limit int64) error {
-	for excess := len(old) - int(max(limit, 1)); excess > 0; excess-- {
+	kept := ""
+	if promoted := promotedOf(c); promoted != nil {
+		kept = revisionName(c, rollout.Revision{Fingerprint: promoted.Fingerprint, Configs: promoted.Configs})
+	}
+	for excess := len(old) - int(limit); excess > 0; excess-- {
 		name := old[0].GetName()
 		old = old[1:]
+		if name == kept {
+			continue
+		}
 		err := h.revisions(c).Delete(ctx, name, metav1.DeleteOptions{})
 		if apierrors.IsForbidden(err) {
 			return nil
@@ -192,7 +201,8 @@ func (h history) listRevisions(ctx context.Context, c *v1beta1.Canary) ([]unstru
 		return nil, fmt.Errorf("controllerrevisions of canary %s.%s list error: %w", c.Name, c.Namespace, err)
 	}
 	slices.SortFunc(list.Items, func(a, b unstructured.Unstructured) int {
-		return cmp.Compare(intAt(a.Object, 0, "revision"), intAt(b.Object, 0, "revision"))
+		return cmp.Or(cmp.Compare(intAt(a.Object, 0, "revision"), intAt(b.Object, 0, "revision")),
+			a.GetCreationTimestamp().Compare(b.GetCreationTimestamp().Time))
 	})
 	return list.Items, nil
 }

@@ -3,6 +3,7 @@ package workload
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -120,6 +121,52 @@ func TestHistoryIsLimited(t *testing.T) {
 	}
 	if stored, err := d.history().storedRevision(t.Context(), canary(), last); err != nil || stored == nil {
 		t.Errorf("the revision before = %v, %v", stored, err)
+	}
+}
+
+// A promotion stores its revision by one call as long as no other can have to go. The numbers go on where the status was lost, and what the
+// primary runs stays.
+func TestHistoryIsReadOnlyWhereItIsFull(t *testing.T) {
+	client, d := cluster(target(t))
+	c := canary()
+	c.Status.Rollout = &v1beta1.RolloutStatus{}
+	promote := func(image string) []string {
+		t.Helper()
+		next := set(t, withImage(t, target(t), image), int64(2), "spec", "revisionHistoryLimit")
+		put(t, client, next)
+		before := len(client.Actions())
+		revision := revisionOf(t, next)
+		if err := d.EnsurePrimary(t.Context(), c, revision); err != nil {
+			t.Fatal(err)
+		}
+		c.Status.Rollout.Promoted = &v1beta1.RevisionRef{Fingerprint: revision.Fingerprint, Configs: revision.Configs}
+		c.Status.Rollout.Run++
+		var verbs []string
+		for _, a := range client.Actions()[before:] {
+			if a.GetResource() == revisionsResource() {
+				verbs = append(verbs, a.GetVerb())
+			}
+		}
+		return verbs
+	}
+	for i, want := range [][]string{{"create"}, {"create"}, {"create"}, {"list", "create", "delete"}} {
+		if got := promote(fmt.Sprintf("podinfo:%d", i)); !cmp.Equal(got, want) {
+			t.Errorf("promotion %d: %v, want %v", i, got, want)
+		}
+	}
+	if got, want := promote("podinfo:2"), []string{"list", "get", "update"}; !cmp.Equal(got, want) {
+		t.Errorf("back to an earlier one: %v, want %v", got, want)
+	}
+	if got, want := storedImages(t, d), []string{"podinfo:1", "podinfo:3", "podinfo:2"}; !cmp.Equal(got, want) {
+		t.Errorf("stored = %v, want %v", got, want)
+	}
+	// Somebody takes the status away. What runs is stored with a low number then.
+	c.Status.Rollout = &v1beta1.RolloutStatus{}
+	promote("podinfo:4")
+	c.Status.Rollout.Run = 7
+	promote("podinfo:5")
+	if got := storedImages(t, d); !slices.Contains(got, "podinfo:4") || got[len(got)-1] != "podinfo:5" {
+		t.Errorf("stored = %v, want what was promoted last among them", got)
 	}
 }
 

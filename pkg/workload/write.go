@@ -23,7 +23,8 @@ import (
 const writeAttempts = 5
 
 // EnsurePrimary implements Target. The primary is taken from the cache at first: a write that builds on an old state is refused, and
-// that there is nothing to write is believed to the server alone. The target, which is not written, always comes from the server.
+// that there is nothing to write is believed to the server alone. The target comes from the server: it is not written, and its analysis
+// may have been about a newer revision. Only a bootstrap, whose primary follows the target until it serves, takes that from the cache, too.
 func (d *deployment) EnsurePrimary(ctx context.Context, c *v1beta1.Canary, revision rollout.Revision) error {
 	if d.live != nil {
 		wrote, err := d.ensurePrimary(ctx, c, revision, d.cached)
@@ -51,7 +52,11 @@ func (d *deployment) ensurePrimary(ctx context.Context, c *v1beta1.Canary, revis
 	if revision.Fingerprint == "" {
 		return false, fmt.Errorf("%s %s.%s: no revision to copy", d.noun(), PrimaryName(c), c.Namespace)
 	}
-	target, err := d.get(ctx, c.Namespace, c.Spec.TargetRef.Name)
+	readTarget := d.get
+	if c.Status.Phase == v1beta1.CanaryPhaseInitializing {
+		readTarget = read
+	}
+	target, err := readTarget(ctx, c.Namespace, c.Spec.TargetRef.Name)
 	if err != nil {
 		return false, err
 	}
@@ -73,12 +78,11 @@ func (d *deployment) ensurePrimary(ctx context.Context, c *v1beta1.Canary, revis
 
 func (d *deployment) createPrimary(ctx context.Context, c *v1beta1.Canary, target *unstructured.Unstructured,
 	revision rollout.Revision) error {
-	past, err := d.history().load(ctx, c)
-	if err != nil {
-		return fmt.Errorf("createPrimary%s failed: %w", d.kind, err)
-	}
-	stored := past.target(c, revision)
 	src, err := d.sourceOf(c, target, revision)
+	stored, unread := d.storedFor(ctx, c, target, revision, err)
+	if unread != nil {
+		return fmt.Errorf("createPrimary%s failed: %w", d.kind, unread)
+	}
 	switch {
 	case errors.Is(err, ErrMoved) && stored != nil:
 		if src, err = d.sourceOf(c, stored, revision); err == nil {
@@ -112,8 +116,10 @@ func (d *deployment) createPrimary(ctx context.Context, c *v1beta1.Canary, targe
 	if err != nil {
 		return fmt.Errorf("createPrimary%s failed: CreatePrimaryConfigs failed: %w", d.kind, err)
 	}
-	if err := d.history().storeAfter(ctx, c, src, past); err != nil {
-		return fmt.Errorf("createPrimary%s failed: %w", d.kind, err)
+	if stored == nil {
+		if err := d.history().storeRevision(ctx, c, src); err != nil {
+			return fmt.Errorf("createPrimary%s failed: %w", d.kind, err)
+		}
 	}
 	wanted, err := d.newPrimary(c, src)
 	if err != nil {
@@ -124,6 +130,17 @@ func (d *deployment) createPrimary(ctx context.Context, c *v1beta1.Canary, targe
 		return fmt.Errorf("createPrimary%s failed: %s create error: %w", d.kind, described(wanted), err)
 	}
 	return d.confirmRecord(ctx, c, created)
+}
+
+// storedFor reads what is stored of a revision where a primary that is made of it depends on that: where it had one before, and where
+// the target does not tell all of it.
+func (d *deployment) storedFor(ctx context.Context, c *v1beta1.Canary, target *unstructured.Unstructured, revision rollout.Revision,
+	sourced error) (*unstructured.Unstructured, error) {
+	tells := sourced == nil && intAt(target.Object, 1, "spec", "replicas") > 0 && c.Spec.AutoscalerRef == nil
+	if tells && !wasPromoted(c, revision) {
+		return nil, nil
+	}
+	return d.history().storedRevision(ctx, c, revision)
 }
 
 func lostRevision(c *v1beta1.Canary, target *unstructured.Unstructured, revision rollout.Revision) error {

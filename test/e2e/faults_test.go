@@ -37,6 +37,7 @@ func faultPlan() map[string]place {
 		"patch deployments":               {mesh, "rollback"},
 		"create events":                   {mesh, "rollback"},
 		"update configmaps":               {mesh, "config"},
+		"get controllerrevisions":         {plain, "bootstrap"},
 		"list controllerrevisions":        {mesh, "config"},
 		"patch horizontalpodautoscalers":  {mesh, "scale"},
 		"delete virtualservices":          {mesh, "deletion"},
