@@ -8,11 +8,11 @@ import (
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
 
-// Short waits begin with something that a pass has seen, and end with a change that is written anyway. A write for the sight alone
-// would double what such a wait costs, and keep nothing of worth: whoever takes over has to see for himself, and then waits again. So
-// the process keeps the sight in mind, and the status gets it along with whatever else changes.
+// Short waits begin with what a pass has seen, and end with a change that is written anyway. A write for the sight alone, and another one
+// when it is over, would keep nothing of worth: whoever takes over has to see for himself, and then waits anew. So the process keeps it in
+// mind.
 
-// maxUnwritten is the longest wait that is not written down for its own sake. It is about as long as another process takes to get the lease
+// maxUnwritten is the longest wait that is not written down. It is about as long as another process takes to get the lease
 // of one that was killed.
 const maxUnwritten = 15 * time.Second
 
@@ -27,16 +27,19 @@ type Sight struct {
 	CanaryDrainedAt, PrimaryReadySince, NextCheckAt *metav1.MicroTime
 }
 
-// sights are the times of the record that may be kept in mind, each with its place in a Sight.
-func sights(st *v1beta1.RolloutStatus, s *Sight, announced bool) [][2]**metav1.MicroTime {
-	pairs := [][2]**metav1.MicroTime{{&st.CanaryDrainedAt, &s.CanaryDrainedAt}, {&st.PrimaryReadySince, &s.PrimaryReadySince}}
-	if !announced {
-		pairs = append(pairs, [2]**metav1.MicroTime{&st.NextCheckAt, &s.NextCheckAt})
+// sights are the times of the record that may be kept in mind, each with its place in a Sight. A NextCheckAt that was announced is more than
+// the wait for proxies.
+func sights(st *v1beta1.RolloutStatus, s *Sight, announced bool) [3][2]**metav1.MicroTime {
+	pairs := [3][2]**metav1.MicroTime{
+		{&st.CanaryDrainedAt, &s.CanaryDrainedAt}, {&st.PrimaryReadySince, &s.PrimaryReadySince}, {&st.NextCheckAt, &s.NextCheckAt},
+	}
+	if announced {
+		pairs[2] = pairs[0]
 	}
 	return pairs
 }
 
-// announced is whether NextCheckAt is more than the wait for proxies that nobody was told of.
+// announced is whether the start of the run is told, if it is one.
 func (p *pass) announced() bool {
 	return p.next.Phase != v1beta1.CanaryPhaseProgressing || p.st.Stage != ""
 }
@@ -54,31 +57,31 @@ func (p *pass) recall() {
 	}
 }
 
-// settleSight takes out of the next status what is to be kept in mind, if nothing else is to be written, and returns it. What was
-// written and holds no longer is no sight: it has to be taken back.
+// settleSight takes out of the next status what is to be kept in mind, and returns it. What was written and holds no longer is no sight: it
+// has to be taken back.
 func (p *pass) settleSight() Sight {
 	s := Sight{Run: p.st.Run, Phase: p.next.Phase, Stage: p.st.Stage}
 	stored := p.c.Status.Rollout
 	if stored == nil {
 		stored = &v1beta1.RolloutStatus{}
 	}
-	pairs, was, any := sights(p.st, &s, p.announced()), sights(stored, &Sight{}, p.announced()), false
-	for i, pair := range pairs {
-		if *pair[0] != nil && *was[i][0] == nil {
-			*pair[1], *pair[0], any = *pair[0], nil, true
+	seen, was := sights(p.st, &s, p.announced()), sights(stored, &Sight{}, p.announced())
+	for i, pair := range seen {
+		if *was[i][0] == nil {
+			*pair[1] = (*pair[0]).DeepCopy()
 		}
 	}
-	if any && (len(p.notices) > 0 || p.longWait(&s) || p.differs()) {
-		for _, pair := range pairs {
+	if !p.longWait(&s) {
+		for _, pair := range seen {
 			if *pair[1] != nil {
-				*pair[0] = (*pair[1]).DeepCopy()
+				*pair[0] = nil
 			}
 		}
 	}
 	return s
 }
 
-// longWait is whether what was seen is worth a write of its own.
+// longWait is whether what was seen is worth a write.
 func (p *pass) longWait(s *Sight) bool {
 	found := s.PrimaryReadySince != nil || s.NextCheckAt != nil
 	return found && p.f.Settings.PropagationDelay > maxUnwritten || s.CanaryDrainedAt != nil && p.canaryDrainTime() > maxUnwritten
