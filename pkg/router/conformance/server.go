@@ -106,7 +106,7 @@ func (s *server) serve(t *testing.T, from *CRDs, p router.Provider) {
 func (s *server) observe(t *testing.T, p router.Provider) {
 	t.Helper()
 	for _, ref := range p.Resources() {
-		var client dynamic.ResourceInterface = s.operator.Resource(ref.Resource).Namespace("test")
+		client := s.operator.Resource(ref.Resource).Namespace("test")
 		if ofCluster(ref) {
 			client = s.operator.Resource(ref.Resource)
 		}
