@@ -95,6 +95,16 @@ func (l *loaded) record() {
 	l.must(os.WriteFile(filepath.Join(dir, l.plane.name+"-"+name+".txt"), []byte(all.String()), 0o644))
 }
 
+// bodyOf is the body of a page.
+func bodyOf(url string) ([]byte, error) {
+	response, err := http.Get(url)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	return io.ReadAll(response.Body)
+}
+
 // exported is what the data plane has exported, as text.
 func (l *loaded) exported() string {
 	l.Helper()
@@ -103,10 +113,7 @@ func (l *loaded) exported() string {
 		query := fmt.Sprintf("last_over_time({__name__=~%q, namespace=%q}[1h])", l.plane.metrics, l.ns)
 		from = "http://prometheus.monitoring:9090/api/v1/query?query=" + url.QueryEscape(query)
 	}
-	response, err := http.Get(from)
-	l.must(err)
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
+	body, err := bodyOf(from)
 	l.must(err)
 	if l.plane.stats != "" {
 		return string(body)

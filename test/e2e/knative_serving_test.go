@@ -3,8 +3,11 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	watchtools "k8s.io/client-go/tools/watch"
 
@@ -28,7 +32,14 @@ func knativeImage(version string) string { return "dev.local/podinfo:" + version
 
 // serving is an application that Knative serves, with its real controllers. The test does the part of those that implement its
 // ingresses, which is to have Contour route as they say.
-type serving struct{ *team }
+type serving struct {
+	*team
+	// backends are those that Contour was told of so far, by name. It tells Envoy of routes and of what is behind them independently: one
+	// that is new gets requests when Envoy has found its pods, and none is taken away. Implementations of ingresses see to that.
+	backends map[string]map[string]any
+	// weights are those that it was told last.
+	weights map[string]any
+}
 
 func newServing(tt *testing.T) *serving {
 	tt.Helper()
@@ -36,7 +47,7 @@ func newServing(tt *testing.T) *serving {
 	if _, err := os.Stat(filepath.Join(os.Getenv("TESTBED_STATE"), "programs", "knative-controller")); err != nil {
 		tt.Skip("Knative does not run here: run make e2e-knative")
 	}
-	s := &serving{newTeam(tt)}
+	s := &serving{team: newTeam(tt), backends: map[string]map[string]any{}}
 	s.routeByContour()
 	s.apply(fmt.Sprintf(`
 apiVersion: serving.knative.dev/v1
@@ -114,29 +125,69 @@ func (s *serving) implement(ctx context.Context, ingress *unstructured.Unstructu
 	paths, _, _ := unstructured.NestedSlice(rules[0].(map[string]any), "http", "paths")
 	// A path with a header condition is for those who ask for a revision by its tag.
 	splits, _, _ := unstructured.NestedSlice(paths[len(paths)-1].(map[string]any), "splits")
-	var backends []any
+	weights := map[string]any{}
+	var added []string
 	for _, item := range splits {
 		split := item.(map[string]any)
+		name := split["serviceName"].(string)
 		var headers []any
 		appended, _, _ := unstructured.NestedStringMap(split, "appendHeaders")
-		for name, value := range appended {
-			headers = append(headers, map[string]any{"name": name, "value": value})
+		for header, value := range appended {
+			headers = append(headers, map[string]any{"name": header, "value": value})
 		}
-		backends = append(backends, map[string]any{
-			"name": split["serviceName"], "port": split["servicePort"], "weight": split["percent"],
-			"requestHeadersPolicy": map[string]any{"set": headers},
-		})
+		if s.backends[name] == nil {
+			added = append(added, name)
+		}
+		s.backends[name] = map[string]any{"name": name, "port": split["servicePort"], "requestHeadersPolicy": map[string]any{"set": headers}}
+		weights[name] = split["percent"]
 	}
-	route := map[string]any{"conditions": []any{map[string]any{"prefix": "/"}}, "services": backends}
+	if len(added) > 0 && len(added) < len(s.backends) {
+		if err := s.lead(ctx, s.weights); err != nil {
+			return err
+		}
+		if err := s.found(ctx, added); err != nil {
+			return err
+		}
+	}
+	if err := s.lead(ctx, weights); err != nil {
+		return err
+	}
+	s.weights = weights
+	return s.report(ctx, ingress)
+}
+
+// lead has Contour share the requests out by weights. The other backends stay, without requests.
+func (s *serving) lead(ctx context.Context, weights map[string]any) error {
+	var services []any
+	for _, name := range slices.Sorted(maps.Keys(s.backends)) {
+		service := maps.Clone(s.backends[name])
+		if service["weight"] = weights[name]; service["weight"] == nil {
+			service["weight"] = int64(0)
+		}
+		services = append(services, service)
+	}
+	route := map[string]any{"conditions": []any{map[string]any{"prefix": "/"}}, "services": services}
 	proxy := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "projectcontour.io/v1", "kind": "HTTPProxy", "metadata": map[string]any{"name": "podinfo"},
 		"spec": map[string]any{"virtualhost": map[string]any{"fqdn": s.host()}, "routes": []any{route}},
 	}}
-	proxies := s.dynamic.Resource(contourPlane().route.Resource).Namespace(s.ns)
-	if _, err := proxies.Apply(ctx, "podinfo", proxy, metav1.ApplyOptions{FieldManager: "ingress", Force: true}); err != nil {
-		return err
-	}
-	return s.report(ctx, ingress)
+	_, err := s.dynamic.Resource(contourPlane().route.Resource).Namespace(s.ns).Apply(ctx, "podinfo", proxy,
+		metav1.ApplyOptions{FieldManager: "ingress", Force: true})
+	return err
+}
+
+// found waits until Envoy has healthy pods for each of these backends.
+func (s *serving) found(ctx context.Context, names []string) error {
+	return wait.PollUntilContextTimeout(ctx, pace, patience, true, func(ctx context.Context) (bool, error) {
+		stats, err := bodyOf("http://" + contourPlane().stats)
+		if err != nil {
+			return false, nil
+		}
+		return !slices.ContainsFunc(names, func(name string) bool {
+			healthy := regexp.MustCompile(`(?m)^envoy_cluster_membership_healthy\{envoy_cluster_name="` + s.ns + "_" + name + `_[^"]*"\} [1-9]`)
+			return !healthy.Match(stats)
+		}), nil
+	})
 }
 
 // report says that an ingress is in force.
