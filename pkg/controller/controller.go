@@ -277,6 +277,7 @@ func (c *Controller) forget(key string) {
 	c.publisher.Forget(key)
 	c.limit.forget(key, c.Clock.Now())
 	if m != nil {
+		c.workloads.Forget(m.canary.UID)
 		c.Telemetry.Forget(m.canary.Namespace, m.canary.Name)
 		c.Tracer.Forget(m.canary.Namespace, m.canary.Name)
 	}

@@ -16,6 +16,9 @@ func (c *Controller) onCanary(old, current *unstructured.Unstructured) {
 		present = old
 	}
 	key := cache.Key(present)
+	if current == nil {
+		c.workloads.Forget(old.GetUID())
+	}
 	c.limit.onCanary(old, current, c.Clock.Now())
 	c.wakeDependents(old, current)
 	if old != nil && current != nil && sameWishes(old, current) {

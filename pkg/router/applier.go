@@ -132,9 +132,14 @@ func (a *Applier) diff(c *v1beta1.Canary, o *Object) (*Change, error) {
 			"own, or remove its owner reference to make it that", o.Ref)}
 	}
 	wanted, actual := shares(o, live, control)
-	patch, undone := map[string]any{}, 0
-	if !a.answers.accepts(o.Ref, live.GetUID(), wanted, actual) {
-		patch, undone = mergePatch(actual, wanted), a.answers.writtenAs(o.Ref, wanted)
+	patch, undone := mergePatch(actual, wanted), 0
+	// What is as wanted, as almost all is almost always, need not be as the server left it.
+	if len(patch) > 0 {
+		if a.answers.accepts(o.Ref, live.GetUID(), wanted, actual) {
+			patch = map[string]any{}
+		} else {
+			undone = a.answers.writtenAs(o.Ref, wanted)
+		}
 	}
 	refreshOwner(patch, c, o, live, control)
 	if len(patch) == 0 {

@@ -33,9 +33,10 @@ type usedCopy struct {
 }
 
 // usedCopies lists the copies that are recorded on a primary. A primary that somebody changed reads what somebody chose.
-func usedCopies(c *v1beta1.Canary, primary *unstructured.Unstructured) ([]usedCopy, error) {
-	hash, err := templateFingerprint(primary)
-	if err != nil || recordedCopy(primary, hash) == "" {
+func (d *deployment) usedCopies(c *v1beta1.Canary, primary *unstructured.Unstructured) ([]usedCopy, error) {
+	known := d.templates.of(c, primary)
+	hash, err := known.fingerprint(primary)
+	if err != nil || known.recordedCopy(primary, hash) == "" {
 		return nil, err
 	}
 	configs := recordedConfigs(primary)
@@ -56,7 +57,7 @@ func (d *deployment) ChangedCopies(c *v1beta1.Canary, live router.Live) ([]Chang
 	if err != nil || primary == nil {
 		return nil, err
 	}
-	used, err := usedCopies(c, primary)
+	used, err := d.usedCopies(c, primary)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +117,7 @@ func (d *deployment) RestoreCopies(ctx context.Context, c *v1beta1.Canary) error
 	if err != nil || primary == nil {
 		return err
 	}
-	used, err := usedCopies(c, primary)
+	used, err := d.usedCopies(c, primary)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -15,10 +16,11 @@ import (
 
 // Kinds knows every kind of target.
 type Kinds struct {
-	client  dynamic.Interface
-	live    router.Live
-	options Options
-	kinds   []kind
+	client    dynamic.Interface
+	live      router.Live
+	options   Options
+	kinds     []kind
+	templates *knownTemplates
 }
 
 // kind is one entry of the registry.
@@ -40,7 +42,12 @@ func NewKinds(client dynamic.Interface, live router.Live, options Options) *Kind
 	if len(options.SelectorLabels) == 0 {
 		options.SelectorLabels = []string{"app", "name", "app.kubernetes.io/name"}
 	}
-	return &Kinds{client: client, live: live, options: options, kinds: kinds()}
+	return &Kinds{client: client, live: live, options: options, kinds: kinds(), templates: newKnownTemplates()}
+}
+
+// Forget drops what is kept of the workloads of a Canary that is gone.
+func (k *Kinds) Forget(c types.UID) {
+	k.templates.forget(c)
 }
 
 func kinds() []kind {
@@ -49,13 +56,13 @@ func kinds() []kind {
 		{
 			name: "Deployment", matches: anyVersion, common: true, resources: []router.Ref{deploymentKind().ref("", "")},
 			build: func(k *Kinds, o Options) Target {
-				return &deployment{podKind: deploymentKind(), client: k.client, live: k.live, options: o}
+				return &deployment{podKind: deploymentKind(), client: k.client, live: k.live, options: o, templates: k.templates}
 			},
 		},
 		{
 			name: "DaemonSet", matches: anyVersion, resources: []router.Ref{daemonSetKind().ref("", "")},
 			build: func(k *Kinds, o Options) Target {
-				return &daemonSet{&deployment{podKind: daemonSetKind(), client: k.client, live: k.live, options: o}}
+				return &daemonSet{&deployment{podKind: daemonSetKind(), client: k.client, live: k.live, options: o, templates: k.templates}}
 			},
 		},
 		{

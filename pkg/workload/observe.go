@@ -25,6 +25,8 @@ type deployment struct {
 	// live is a cache of what client reads, nil for none. What is taken from it is either written under a condition or read again.
 	live    router.Live
 	options Options
+	// templates are what is known of templates from earlier passes, nil for nothing.
+	templates *knownTemplates
 }
 
 // Observe implements Target.
@@ -44,7 +46,7 @@ func (d *deployment) Observe(c *v1beta1.Canary, live router.Live, now time.Time)
 	var first problems
 	var problem *rollout.Problem
 	if primary != nil {
-		first.add(o.observe(d.podKind, &o.Primary, primary, primaryLimits(c), now))
+		first.add(o.observe(d.podKind, d.templates.of(c, primary), &o.Primary, primary, primaryLimits(c), now))
 		o.Primary.Orphaned = !c.HasOwnPrimary() && orphaned(c, primary)
 		if c.HasOwnPrimary() {
 			o.PrimaryPodLabels = podLabels(primary)
@@ -57,9 +59,9 @@ func (d *deployment) Observe(c *v1beta1.Canary, live router.Live, now time.Time)
 	if primary == nil && c.HasOwnPrimary() {
 		first.add(missingPrimary(c))
 	}
-	first.add(o.observe(d.podKind, &o.Target, target, targetLimits(c), now))
+	first.add(o.observe(d.podKind, d.templates.of(c, target), &o.Target, target, targetLimits(c), now))
 	o.Primary.StopsFirst = primary != nil && d.stopsFirst(c, target, primary)
-	o.Target.Revision.FlaggerHash = hashForFlagger(d.flaggerHash(target.Object))
+	o.Target.Revision.FlaggerHash = d.templates.of(c, target).flaggerHash(d.podKind, target)
 	if d.options.TrackConfigs {
 		o.Target.Revision.Configs, o.Target.Revision.FlaggerConfigs, problem = observeConfigs(c.Namespace, mapAt(target.Object, podSpecPath()...), live)
 		first.add(problem)
@@ -85,7 +87,7 @@ func (d *deployment) observeCopy(c *v1beta1.Canary, o *Observation, target, prim
 	configs := o.Target.Revision.Configs
 	names := namesIn(c, mapAt(primary.Object, podSpecPath()...), configs)
 	o.Primary.Copy = d.copyOf(c, target, primary, *o, names)
-	recorded := recordedCopy(primary, o.Primary.Revision.Fingerprint) != ""
+	recorded := d.templates.of(c, primary).recordedCopy(primary, o.Primary.Revision.Fingerprint) != ""
 	o.Primary.CopyRecorded = recorded
 	o.Primary.Edited = edited(primary, o.Primary.Copy)
 	if !d.options.TrackConfigs || o.Primary.Copy == "" {
@@ -125,7 +127,7 @@ func (k podKind) absent(namespace, name string) rollout.Workload {
 }
 
 // observe fills in what is known of one of the two workloads.
-func (o *Observation) observe(k podKind, w *rollout.Workload, d *unstructured.Unstructured, limits healthLimits,
+func (o *Observation) observe(k podKind, known *knownTemplate, w *rollout.Workload, d *unstructured.Unstructured, limits healthLimits,
 	now time.Time) *rollout.Problem {
 	health, recheck := k.health(d, limits, now)
 	if !recheck.IsZero() && (o.RecheckAt.IsZero() || recheck.Before(o.RecheckAt)) {
@@ -142,7 +144,7 @@ func (o *Observation) observe(k podKind, w *rollout.Workload, d *unstructured.Un
 		Available: int32(intAt(d.Object, 0, "status", k.available)),
 		Health:    health,
 	}
-	hash, err := templateFingerprint(d)
+	hash, err := known.fingerprint(d)
 	if err != nil {
 		return &rollout.Problem{Reason: rollout.ReasonReadFailed, Message: err.Error(), Unknown: true}
 	}

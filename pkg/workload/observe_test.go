@@ -8,7 +8,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -484,5 +486,40 @@ func TestIncidentB8_RecordsLeaveMarksOut(t *testing.T) {
 	o, problem := d.Observe(canary(), live{"podinfo": withImage(t, target(t), "podinfo:next"), "podinfo-primary": primary}, now)
 	if want := revisionOf(t, target(t)).Fingerprint; problem != nil || o.Primary.Copy != want || !o.Primary.CopyRecorded || o.Primary.Edited {
 		t.Errorf("primary %+v, problem %+v", o.Primary, problem)
+	}
+}
+
+// What is kept of a template is of one version of one workload.
+func TestKnownTemplatesAreOfOneVersion(t *testing.T) {
+	d, c := newKnownTemplates(), &v1beta1.Canary{ObjectMeta: metav1.ObjectMeta{UID: "canary"}}
+	workload := func(uid, version, image string) *unstructured.Unstructured {
+		u := target(t)
+		u.SetUID(types.UID(uid))
+		u.SetResourceVersion(version)
+		set(t, u, image, "spec", "template", "metadata", "annotations", "image")
+		return u
+	}
+	for name, u := range map[string]*unstructured.Unstructured{
+		"another version":  workload("a", "2", "two"),
+		"another workload": workload("b", "1", "three"),
+		"no version":       workload("a", "", "four"),
+	} {
+		first := workload("a", "1", "one")
+		if _, err := d.of(c, first).fingerprint(first); err != nil {
+			t.Fatal(err)
+		}
+		want, err := templateFingerprint(u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := d.of(c, u).fingerprint(u); err != nil || got != want {
+			t.Errorf("%s: %s, %v; want %s", name, got, err, want)
+		}
+	}
+	if d.forget(c.UID); len(d.seen) != 0 {
+		t.Errorf("kept of a Canary that is gone: %v", d.seen)
+	}
+	if k, old := workload("a", "1", "one"), d; old.of(c, k) != old.of(c, k) {
+		t.Error("the same version is computed again")
 	}
 }

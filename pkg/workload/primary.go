@@ -73,7 +73,7 @@ func idOf(template map[string]any) string {
 // copyOf finds the revision of the target that the primary was made from: the recorded one, or the present one if the
 // primary equals what would be made of it, as it does when Flagger made it. Empty when it is neither.
 func (d *deployment) copyOf(c *v1beta1.Canary, target, primary *unstructured.Unstructured, o Observation, names map[string]string) string {
-	if recorded := recordedCopy(primary, o.Primary.Revision.Fingerprint); recorded != "" {
+	if recorded := d.templates.of(c, primary).recordedCopy(primary, o.Primary.Revision.Fingerprint); recorded != "" {
 		return recorded
 	}
 	if d.sameTemplate(c, target, primary, o.selectorOfPrimary(), names) {
@@ -85,13 +85,18 @@ func (d *deployment) copyOf(c *v1beta1.Canary, target, primary *unstructured.Uns
 // recordedCopy returns what is recorded on the primary about the revision that it was made from, if its template is still
 // the one that was written then.
 func recordedCopy(primary *unstructured.Unstructured, templateFingerprint string) string {
+	return recordedAs(primary, templateFingerprint, func() ([]string, error) { return fingerprint.Copy(primary.Object) })
+}
+
+// recordedAs is recordedCopy with the forms in which the template may be recorded.
+func recordedAs(primary *unstructured.Unstructured, templateFingerprint string, forms func() ([]string, error)) string {
 	annotations := primary.GetAnnotations()
 	written := annotations[primaryTemplateAnnotation]
 	if templateFingerprint == "" || written == "" {
 		return ""
 	}
-	forms, err := fingerprint.Copy(primary.Object)
-	if err != nil || !slices.Contains(forms, written) {
+	known, err := forms()
+	if err != nil || !slices.Contains(known, written) {
 		return ""
 	}
 	return annotations[promotedRevisionAnnotation]

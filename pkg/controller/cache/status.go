@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -47,7 +48,8 @@ func (s *Canaries) WriteStatus(ctx context.Context, u *unstructured.Unstructured
 	if err != nil {
 		return fmt.Errorf("canary %s/%s: encoding the status: %w", u.GetNamespace(), u.GetName(), err)
 	}
-	next := u.DeepCopy()
+	// Sent and not changed, so what is not replaced need not be copied.
+	next := &unstructured.Unstructured{Object: maps.Clone(u.Object)}
 	next.Object["status"] = fields
 	if s.outdated.Load() {
 		// Whether the CRD was updated meanwhile is found out without a write, or each attempt would be one.
@@ -74,7 +76,8 @@ func (s *Canaries) updateStatus(ctx context.Context, client dynamic.Interface, u
 
 // recordIn returns the names of the fields of status.rollout that have a value.
 func recordIn(u *unstructured.Unstructured) []string {
-	record, _, _ := unstructured.NestedMap(u.Object, "status", "rollout")
+	value, _, _ := unstructured.NestedFieldNoCopy(u.Object, "status", "rollout")
+	record, _ := value.(map[string]any)
 	var names []string
 	for name, value := range record {
 		if value != nil {

@@ -1,0 +1,89 @@
+package workload
+
+import (
+	"sync"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/fingerprint"
+)
+
+// knownTemplates keeps what was computed of the templates of workloads from one pass to the next, by Canary and name. Most passes come of
+// other objects, and what these take is most of the time that observing a workload takes.
+type knownTemplates struct {
+	mu   sync.Mutex
+	seen map[types.UID]map[string]*knownTemplate
+}
+
+// knownTemplate is what is known of one version of a workload. What was not asked for is empty.
+type knownTemplate struct {
+	uid               types.UID
+	version           string
+	template, flagger string
+	copies            []string
+}
+
+func newKnownTemplates() *knownTemplates {
+	return &knownTemplates{seen: map[types.UID]map[string]*knownTemplate{}}
+}
+
+// of returns what is known of a workload, nothing where it was last seen at another version, or has none. One Canary has one pass at
+// a time, so nobody else uses it meanwhile.
+func (d *knownTemplates) of(c *v1beta1.Canary, u *unstructured.Unstructured) *knownTemplate {
+	uid, version := u.GetUID(), u.GetResourceVersion()
+	if d == nil || uid == "" || version == "" || c.UID == "" {
+		return &knownTemplate{}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	known, ok := d.seen[c.UID]
+	if !ok {
+		known = map[string]*knownTemplate{}
+		d.seen[c.UID] = known
+	}
+	last, ok := known[u.GetName()]
+	if ok && last.uid == uid && last.version == version {
+		return last
+	}
+	if !ok && len(known) > 1 {
+		// There are two, target and primary: others are of names that the Canary had before.
+		clear(known)
+	}
+	known[u.GetName()] = &knownTemplate{uid: uid, version: version}
+	return known[u.GetName()]
+}
+
+func (d *knownTemplates) forget(canary types.UID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.seen, canary)
+}
+
+// fingerprint is templateFingerprint of the workload that it is about, as are the two others.
+func (d *knownTemplate) fingerprint(u *unstructured.Unstructured) (hash string, err error) {
+	if d.template == "" {
+		d.template, err = templateFingerprint(u)
+	}
+	return d.template, err
+}
+
+func (d *knownTemplate) flaggerHash(k podKind, u *unstructured.Unstructured) string {
+	if d.flagger == "" {
+		d.flagger = hashForFlagger(k.flaggerHash(u.Object))
+	}
+	return d.flagger
+}
+
+// recordedCopy is recordedCopy with the forms of the template that are known.
+func (d *knownTemplate) recordedCopy(primary *unstructured.Unstructured, templateFingerprint string) string {
+	return recordedAs(primary, templateFingerprint, func() ([]string, error) {
+		if d.copies != nil {
+			return d.copies, nil
+		}
+		forms, err := fingerprint.Copy(primary.Object)
+		d.copies = forms
+		return forms, err
+	})
+}
