@@ -113,10 +113,10 @@ func (b *bench) onboard(ctx context.Context, name string) error {
 	return err
 }
 
-// ship gives an application a new revision.
-func (b *bench) ship(ctx context.Context, name string) error {
+// ship gives an application a new revision, by number.
+func (b *bench) ship(ctx context.Context, name string, revision int) error {
 	patch, err := json.Marshal(map[string]any{"spec": map[string]any{"template": map[string]any{"spec": map[string]any{
-		"containers": []any{map[string]any{"name": "app", "image": "example.com/app:2"}},
+		"containers": []any{map[string]any{"name": "app", "image": fmt.Sprintf("example.com/app:%d", revision)}},
 	}}}})
 	if err != nil {
 		return err

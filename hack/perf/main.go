@@ -30,13 +30,17 @@ import (
 const (
 	// interval is that of the analyses.
 	interval = 10 * time.Second
-	// patience bounds every wait.
-	patience = 30 * time.Minute
+	// patience bounds every wait, with what each Canary adds: controllers of Kubernetes make pods at a pace of their own.
+	patience          = 10 * time.Minute
+	patienceForCanary = 500 * time.Millisecond
 )
 
 // settings are the flags.
 type settings struct {
-	n                 int
+	n, roll           int
+	restart           bool
+	soak              time.Duration
+	plot              string
 	operator          string
 	counts, out, dir  string
 	profiles          string
@@ -47,6 +51,10 @@ type settings struct {
 func main() {
 	var s settings
 	flag.IntVar(&s.n, "n", 20, "Number of Canaries.")
+	flag.IntVar(&s.roll, "roll", 0, "Number of Canaries that get a new revision. Default: all.")
+	flag.BoolVar(&s.restart, "restart", false, "At the end, start the operator anew on the Canaries that have settled.")
+	flag.DurationVar(&s.soak, "soak", 0, "Roll out again and again for this long, instead of the stages rollout and idle, and note what grows. Default: not at all.")
+	flag.StringVar(&s.plot, "plot", "bin/soak", "Files for what was noted meanwhile: with .csv the samples, with .svg a plot of them.")
 	flag.StringVar(&s.operator, "operator", "bin/flagger", "Program of the operator. What follows the flags are flags for it.")
 	flag.StringVar(&s.counts, "counts", "", "File with the most calls that a Canary may take; more fail.")
 	flag.BoolVar(&s.updateFile, "update", false, "Write what was counted into that file.")
@@ -56,6 +64,9 @@ func main() {
 	flag.DurationVar(&s.idle, "idle", time.Minute, "How long to look on once all is done.")
 	flag.BoolVar(&s.trace, "trace", false, "List the calls about the first application.")
 	flag.Parse()
+	if s.roll <= 0 || s.roll > s.n {
+		s.roll = s.n
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := run(ctx, &s); err != nil {
@@ -64,6 +75,8 @@ func main() {
 		os.Exit(1)
 	}
 }
+
+func (s *settings) patience() time.Duration { return patience + time.Duration(s.n)*patienceForCanary }
 
 // bench is a benchmark under way.
 type bench struct {
@@ -76,7 +89,7 @@ type bench struct {
 }
 
 func run(ctx context.Context, s *settings) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*patience)
+	ctx, cancel := context.WithTimeout(ctx, 4*s.patience()+s.soak)
 	defer cancel()
 	b, err := newBench(s)
 	if err != nil {
@@ -93,16 +106,22 @@ func run(ctx context.Context, s *settings) error {
 		return err
 	}
 	args := flag.Args()
-	if s.profiles != "" {
+	if s.profiles != "" || s.soak > 0 {
 		args = append(args, "-pprof-address", "127.0.0.1:"+profilePort)
 	}
-	o, err := operate(ctx, s.operator, s.dir, metrics, args)
+	start := func() (*operator, error) { return operate(ctx, s.operator, s.dir, metrics, args) }
+	o, err := start()
 	if err != nil {
 		return err
 	}
 	r, err := b.measure(ctx, o)
 	if err = errors.Join(err, o.end()); err != nil {
 		return err
+	}
+	if s.restart {
+		if r.Stages["start"], err = b.again(ctx, start); err != nil {
+			return fmt.Errorf("start with settled Canaries: %w", err)
+		}
 	}
 	if err := write(r, s.out); err != nil {
 		return err

@@ -18,13 +18,24 @@ const quiet = 12 * time.Second
 func (b *bench) measure(ctx context.Context, o *operator) (*report, error) {
 	r := &report{N: b.n, Load: []float64{load()}, Stages: map[string]*stage{}}
 	bootstrap, err := b.profiled(ctx, "bootstrap", func() (*stage, error) {
-		return b.stage(ctx, o, v1beta1.CanaryPhaseInitialized, func(name string) error { return b.onboard(ctx, name) })
+		return b.stage(ctx, o, b.n, v1beta1.CanaryPhaseInitialized, func(name string) error { return b.onboard(ctx, name) })
 	})
 	if err != nil {
 		return nil, fmt.Errorf("bootstrap: %w", err)
 	}
+	bootstrap.count(b.n)
+	r.Stages["bootstrap"] = bootstrap
+	if b.soak > 0 {
+		r.Stages["soak"], err = b.soakFor(ctx, o)
+		if err != nil {
+			return nil, fmt.Errorf("soak: %w", err)
+		}
+		r.ResidentMiB, err = o.resident()
+		r.Load = append(r.Load, load())
+		return r, err
+	}
 	rollout, err := b.profiled(ctx, "rollout", func() (*stage, error) {
-		return b.stage(ctx, o, v1beta1.CanaryPhaseSucceeded, func(name string) error { return b.ship(ctx, name) })
+		return b.stage(ctx, o, b.roll, v1beta1.CanaryPhaseSucceeded, func(name string) error { return b.ship(ctx, name, 2) })
 	})
 	if err != nil {
 		return nil, fmt.Errorf("rollout: %w", err)
@@ -37,10 +48,9 @@ func (b *bench) measure(ctx context.Context, o *operator) (*report, error) {
 		return nil, fmt.Errorf("idle: %w", err)
 	}
 	r.Load = append(r.Load, load())
-	for name, s := range map[string]*stage{"bootstrap": bootstrap, "rollout": rollout, "idle": idle} {
-		s.count(b.n)
-		r.Stages[name] = s
-	}
+	rollout.count(b.roll)
+	idle.count(b.n)
+	r.Stages["rollout"], r.Stages["idle"] = rollout, idle
 	r.FirstAction, r.Lateness = firstActions(rollout.calls, rollout.changed), lateness(rollout.calls)
 	if b.trace {
 		bootstrap.trace(os.Stderr, appName(0))
@@ -49,14 +59,14 @@ func (b *bench) measure(ctx context.Context, o *operator) (*report, error) {
 	return r, nil
 }
 
-// stage does something to all applications and waits until all Canaries are in a phase and no more calls come of it.
-func (b *bench) stage(ctx context.Context, o *operator, end v1beta1.CanaryPhase, do func(name string) error) (*stage, error) {
+// stage does something to the first n applications and waits until n Canaries are in a phase and no more calls come of it.
+func (b *bench) stage(ctx context.Context, o *operator, n int, end v1beta1.CanaryPhase, do func(name string) error) (*stage, error) {
 	before, err := o.cpu()
 	if err != nil {
 		return nil, err
 	}
 	s, begin := newStage(), b.clock.Now()
-	err = each(b.n, func(name string) error {
+	err = each(n, func(name string) error {
 		if err := do(name); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
@@ -66,11 +76,11 @@ func (b *bench) stage(ctx context.Context, o *operator, end v1beta1.CanaryPhase,
 	if err != nil {
 		return nil, err
 	}
-	if err := b.phases.all(ctx, b.n, end, false); err != nil {
+	if err := b.phases.all(ctx, n, end, false, b.patience()); err != nil {
 		return nil, err
 	}
 	s.Seconds = b.clock.Since(begin).Seconds()
-	if err := b.phases.all(ctx, b.n, end, true); err != nil {
+	if err := b.phases.all(ctx, n, end, true, b.patience()); err != nil {
 		return nil, err
 	}
 	after, err := o.cpu()
@@ -79,6 +89,31 @@ func (b *bench) stage(ctx context.Context, o *operator, end v1beta1.CanaryPhase,
 	}
 	s.CPUSeconds = after - before
 	s.calls, err = b.untilQuiet(ctx, begin)
+	return s, err
+}
+
+// again starts an operator on Canaries that have settled. The stage takes as long as that needs to get ready, and has the writes until
+// long after that.
+func (b *bench) again(ctx context.Context, start func() (*operator, error)) (*stage, error) {
+	s, begin := newStage(), b.clock.Now()
+	o, err := start()
+	if err != nil {
+		return nil, err
+	}
+	s.Seconds = b.clock.Since(begin).Seconds()
+	err = b.pause(ctx, quiet)
+	used, cpuErr := o.cpu()
+	if err := errors.Join(err, cpuErr, o.end()); err != nil {
+		return nil, err
+	}
+	s.CPUSeconds = used
+	calls, err := b.calls(begin)
+	for i := range calls {
+		if verb := calls[i].Verb; verb != "get" && verb != "list" {
+			s.calls = append(s.calls, calls[i])
+		}
+	}
+	s.count(b.n)
 	return s, err
 }
 
@@ -103,7 +138,7 @@ func (b *bench) rest(ctx context.Context, o *operator) (*stage, error) {
 
 // untilQuiet waits until the operator calls no more, and returns its calls since a time.
 func (b *bench) untilQuiet(ctx context.Context, begin time.Time) ([]audit.Call, error) {
-	for end := b.clock.Now().Add(patience); ; {
+	for end := b.clock.Now().Add(b.patience()); ; {
 		calls, err := b.calls(begin)
 		if err != nil {
 			return nil, err
