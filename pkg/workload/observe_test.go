@@ -519,7 +519,8 @@ func TestKnownTemplatesAreOfOneVersion(t *testing.T) {
 	if d.forget(c.UID); len(d.seen) != 0 {
 		t.Errorf("kept of a Canary that is gone: %v", d.seen)
 	}
-	if k, old := workload("a", "1", "one"), d; old.of(c, k) != old.of(c, k) {
+	u := workload("a", "1", "one")
+	if first := d.of(c, u); d.of(c, u) != first {
 		t.Error("the same version is computed again")
 	}
 }
