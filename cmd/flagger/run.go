@@ -223,6 +223,7 @@ func (op *operator) lead(ctx context.Context) error {
 		RenewDeadline: election.renewDeadline,
 		RetryPeriod:   election.period,
 		Clock:         clock.RealClock{},
+		Failed:        func(err error) { op.log.Error("leader election", zap.Error(err)) },
 	}
 	return lease.Hold(ctx, func(ctx context.Context) error {
 		op.log.Info("acting as elected leader", zap.String("identity", lease.Identity))

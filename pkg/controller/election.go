@@ -24,6 +24,8 @@ type election struct {
 	// renewed is when the last write began that succeeded, and own what it left there, nil where that is not known.
 	renewed time.Time
 	own     *coordinationv1.Lease
+	// said is what Failed was told of last.
+	said string
 }
 
 // errOther is why a lease can't be had.
@@ -33,9 +35,11 @@ var errOther = errors.New("another process has the lease")
 func (e *election) acquire(ctx context.Context) bool {
 	for {
 		// What stands in the way changes by itself: another process has it, or the API server is away.
-		if e.try(ctx) == nil {
+		err := e.try(ctx)
+		if err == nil {
 			return true
 		}
+		e.complain(err)
 		// Processes that began together don't try together.
 		timer := e.Clock.NewTimer(e.RetryPeriod + rand.N(e.RetryPeriod))
 		select {
@@ -60,10 +64,22 @@ func (e *election) keep(ctx context.Context, ended <-chan error) (err error, hel
 		within, cancel := context.WithTimeout(ctx, max(0, e.left()))
 		err := e.try(within)
 		cancel()
+		e.complain(err)
 		if errors.Is(err, errOther) || err != nil && e.left() <= 0 {
 			return nil, false
 		}
 	}
+}
+
+// complain tells of a try that failed.
+func (e *election) complain(err error) {
+	said := ""
+	if err != nil && !errors.Is(err, errOther) {
+		if said = err.Error(); said != e.said {
+			e.Failed(err)
+		}
+	}
+	e.said = said
 }
 
 // left is how long this process may work without another renewal.

@@ -29,6 +29,9 @@ type Lease struct {
 	// up, RetryPeriod the pause between two tries.
 	Duration, RenewDeadline, RetryPeriod time.Duration
 	Clock                                clock.Clock
+	// Failed is told why the lease can be neither had nor renewed, once as long as the reason is the same. That another process has it is
+	// none.
+	Failed func(error)
 }
 
 // Hold waits for the lease and calls lead while it is held. The context of lead ends when ctx ends or the lease is lost.

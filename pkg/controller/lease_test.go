@@ -26,8 +26,27 @@ func newLease(client *kubefake.Clientset, identity string) *Lease {
 	return &Lease{
 		Client: kubetest.Client{Interface: client}, Namespace: "flagger-system", Identity: identity,
 		Duration: 2 * time.Minute, RenewDeadline: time.Minute, RetryPeriod: 50 * time.Millisecond,
-		Clock: clock.RealClock{},
+		Clock: clock.RealClock{}, Failed: func(error) {},
 	}
+}
+
+// Whoever may not read the lease waits, and says why, once.
+func TestLeaseThatCannotBeHadIsToldOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, began := kubefake.NewClientset(), time.Now()
+		client.PrependReactor("get", "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
+			return time.Since(began) < time.Minute, nil, apierrors.NewForbidden(coordinationv1.Resource("leases"), LeaseName, errors.New("no role"))
+		})
+		lease := newLease(client, "a")
+		var told []error
+		lease.Failed = func(err error) { told = append(told, err) }
+		if err := lease.Hold(t.Context(), func(context.Context) error { return nil }); err != nil {
+			t.Error(err)
+		}
+		if len(told) != 1 || !apierrors.IsForbidden(told[0]) {
+			t.Errorf("told of %v, want once that it is forbidden", told)
+		}
+	})
 }
 
 func holder(t *testing.T, client *kubefake.Clientset) string {
