@@ -78,7 +78,8 @@ type RolloutStatus struct {
 
 	// CanaryDrainedAt is since when the target has been seen to get no traffic. Nothing is
 	// scaled down before the propagation delay has passed since then, and what served not
-	// before an interval of the analysis has, unless the provider reports its proxies.
+	// before an interval of the analysis has, unless the provider reports its proxies. A wait of
+	// at most 15 seconds is kept in mind and not written.
 	// +optional
 	CanaryDrainedAt *metav1.MicroTime `json:"canaryDrainedAt,omitempty"`
 
@@ -93,7 +94,8 @@ type RolloutStatus struct {
 
 	// PrimaryReadySince is since when a primary that is about to get its first requests has been
 	// seen ready behind its Service. It gets them when the propagation delay has passed since then:
-	// proxies hear of pods as late as of routes.
+	// proxies hear of pods as late as of routes. A wait of at most 15 seconds is kept in mind and
+	// not written.
 	// +optional
 	PrimaryReadySince *metav1.MicroTime `json:"primaryReadySince,omitempty"`
 

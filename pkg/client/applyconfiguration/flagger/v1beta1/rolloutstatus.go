@@ -45,7 +45,8 @@ type RolloutStatusApplyConfiguration struct {
 	ToldHook *flaggerv1beta1.HookType `json:"toldHook,omitempty"`
 	// CanaryDrainedAt is since when the target has been seen to get no traffic. Nothing is
 	// scaled down before the propagation delay has passed since then, and what served not
-	// before an interval of the analysis has, unless the provider reports its proxies.
+	// before an interval of the analysis has, unless the provider reports its proxies. A wait of
+	// at most 15 seconds is kept in mind and not written.
 	CanaryDrainedAt *v1.MicroTime `json:"canaryDrainedAt,omitempty"`
 	// StrayPodsSince is since when a target at rest has had pods that no rollout gave it. They
 	// go after an interval of the analysis.
@@ -54,7 +55,8 @@ type RolloutStatusApplyConfiguration struct {
 	CanaryIdle *bool `json:"canaryIdle,omitempty"`
 	// PrimaryReadySince is since when a primary that is about to get its first requests has been
 	// seen ready behind its Service. It gets them when the propagation delay has passed since then:
-	// proxies hear of pods as late as of routes.
+	// proxies hear of pods as late as of routes. A wait of at most 15 seconds is kept in mind and
+	// not written.
 	PrimaryReadySince *v1.MicroTime `json:"primaryReadySince,omitempty"`
 	// Mirror says that requests are to be copied to the canary.
 	Mirror *bool `json:"mirror,omitempty"`
