@@ -179,11 +179,9 @@ func (s *serving) lead(ctx context.Context, weights map[string]any) error {
 // found waits until Envoy has healthy pods for each of these backends.
 func (s *serving) found(ctx context.Context, names []string) error {
 	return wait.PollUntilContextTimeout(ctx, pace, patience, true, func(ctx context.Context) (bool, error) {
+		// What can't be had says nothing of any backend, and is asked for again.
 		stats, err := bodyOf("http://" + contourPlane().stats)
-		if err != nil {
-			return false, nil
-		}
-		return !slices.ContainsFunc(names, func(name string) bool {
+		return err == nil && !slices.ContainsFunc(names, func(name string) bool {
 			healthy := regexp.MustCompile(`(?m)^envoy_cluster_membership_healthy\{envoy_cluster_name="` + s.ns + "_" + name + `_[^"]*"\} [1-9]`)
 			return !healthy.Match(stats)
 		}), nil
