@@ -19,8 +19,10 @@ type knownTemplates struct {
 
 // knownTemplate is what is known of one version of a workload. What was not asked for is empty.
 type knownTemplate struct {
-	uid               types.UID
-	version           string
+	uid     types.UID
+	version string
+	// mu guards the rest: passes of Canaries that depend on this one observe its workloads too.
+	mu                sync.Mutex
 	template, flagger string
 	copies            []string
 }
@@ -29,8 +31,7 @@ func newKnownTemplates() *knownTemplates {
 	return &knownTemplates{seen: map[types.UID]map[string]*knownTemplate{}}
 }
 
-// of returns what is known of a workload, nothing where it was last seen at another version, or has none. One Canary has one pass at
-// a time, so nobody else uses it meanwhile.
+// of returns what is known of a workload, nothing where it was last seen at another version, or has none.
 func (d *knownTemplates) of(c *v1beta1.Canary, u *unstructured.Unstructured) *knownTemplate {
 	uid, version := u.GetUID(), u.GetResourceVersion()
 	if d == nil || uid == "" || version == "" || c.UID == "" {
@@ -63,6 +64,8 @@ func (d *knownTemplates) forget(canary types.UID) {
 
 // fingerprint is templateFingerprint of the workload that it is about, as are the two others.
 func (d *knownTemplate) fingerprint(u *unstructured.Unstructured) (hash string, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.template == "" {
 		d.template, err = templateFingerprint(u)
 	}
@@ -70,6 +73,8 @@ func (d *knownTemplate) fingerprint(u *unstructured.Unstructured) (hash string, 
 }
 
 func (d *knownTemplate) flaggerHash(k podKind, u *unstructured.Unstructured) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.flagger == "" {
 		d.flagger = hashForFlagger(k.flaggerHash(u.Object))
 	}
@@ -79,6 +84,8 @@ func (d *knownTemplate) flaggerHash(k podKind, u *unstructured.Unstructured) str
 // recordedCopy is recordedCopy with the forms of the template that are known.
 func (d *knownTemplate) recordedCopy(primary *unstructured.Unstructured, templateFingerprint string) string {
 	return recordedAs(primary, templateFingerprint, func() ([]string, error) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
 		if d.copies != nil {
 			return d.copies, nil
 		}
