@@ -29,6 +29,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
@@ -131,11 +132,21 @@ func (b *bed) install(ctx context.Context, file string) error {
 	return nil
 }
 
-// served waits until a CRD is.
+// served waits until a CRD is, and until whoever asks what is served hears of it, which is later.
 func (b *bed) served(ctx context.Context, crd string) error {
 	lw := watchOf(ctx, b.dynamic.Resource(apiextensionsv1.SchemeGroupVersion.WithResource("customresourcedefinitions")), crd)
-	_, err := watchtools.UntilWithSync(ctx, lw, &unstructured.Unstructured{}, nil, established)
-	return err
+	if _, err := watchtools.UntilWithSync(ctx, lw, &unstructured.Unstructured{}, nil, established); err != nil {
+		return err
+	}
+	plural, group, _ := strings.Cut(crd, ".")
+	return wait.PollUntilContextTimeout(ctx, pace, patience, true, func(context.Context) (bool, error) {
+		// Groups that can't be had now are no concern.
+		_, lists, _ := b.kube.Discovery().ServerGroupsAndResources()
+		return slices.ContainsFunc(lists, func(l *metav1.APIResourceList) bool {
+			return strings.HasPrefix(l.GroupVersion, group+"/") &&
+				slices.ContainsFunc(l.APIResources, func(r metav1.APIResource) bool { return r.Name == plural })
+		}), nil
+	})
 }
 
 func established(e watch.Event) (bool, error) {

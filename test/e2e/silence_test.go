@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -64,9 +65,12 @@ func (l *loaded) unready() {
 	for _, pod := range l.podsOf("podinfo") {
 		err := l.kube.CoreV1().RESTClient().Post().Namespace(l.ns).Resource("pods").Name(pod + ":9898").SubResource("proxy").
 			Suffix("readyz/disable").Do(l.Context()).Error()
-		// One of the revision before may just have gone.
-		if !apierrors.IsNotFound(err) {
+		// One of the revision before may just go, or have gone.
+		live, gone := l.kube.CoreV1().Pods(l.ns).Get(l.Context(), pod, metav1.GetOptions{})
+		if gone == nil && live.DeletionTimestamp == nil {
 			l.must(err)
+		} else if !apierrors.IsNotFound(gone) {
+			l.must(gone)
 		}
 	}
 }

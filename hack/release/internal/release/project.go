@@ -59,6 +59,9 @@ func (p *Project) chosen() ([]platform, error) {
 		}
 		chosen = append(chosen, platform{os, arch})
 	}
+	if !slices.ContainsFunc(chosen, func(on platform) bool { return on.os == "linux" }) {
+		return nil, fmt.Errorf("PLATFORMS has %v: add one of linux, since images are made of it", chosen)
+	}
 	return chosen, nil
 }
 

@@ -209,9 +209,11 @@ func TestPlatforms(t *testing.T) {
 	if got, err := p.chosen(); err != nil || len(got) != 1 || got[0] != (platform{"linux", "arm64"}) {
 		t.Errorf("got %v, %v", got, err)
 	}
-	p.Platforms = []string{"linux"}
-	if _, err := p.chosen(); err == nil || !strings.Contains(err.Error(), "linux") {
-		t.Errorf("got %v", err)
+	for _, refused := range []string{"linux", "darwin/amd64"} {
+		p.Platforms = []string{refused}
+		if _, err := p.chosen(); err == nil || !strings.Contains(err.Error(), "linux") {
+			t.Errorf("%s: got %v", refused, err)
+		}
 	}
 }
 
