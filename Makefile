@@ -141,11 +141,18 @@ test-lives: bin/e2e.test ## Run the longest tests of that suite: takeovers, faul
 e2e-clusters: bin/e2e.test ## Keep the routing objects in a second cluster, and take either of the two away for a while
 	$(API_SUITE) -test.run '$(CLUSTERS)'
 
+bin/helm: FORCE
+	$(SHARED) go -C test/charts build -o $(CURDIR)/$@ helm.sh/helm/v4/cmd/helm
+
+# As in the image of the load tester.
+bin/helm3: FORCE
+	$(SHARED) go -C hack/release/tools build -o $(CURDIR)/$@ helm.sh/helm/v3/cmd/helm
+
 # Alone in their testbed, which has none of the operator's CRDs at first. FLAGGER_CRDS is a folder with those of meshes that are no Go modules.
-e2e-install: bin/e2e.test ## Install by chart and Kustomize, upgrade from Flagger and back, and play the conformance kit under each role
+e2e-install: bin/e2e.test bin/helm bin/helm3 ## Install by Helm and Kustomize, upgrade from Flagger and back, and play the conformance kit under each role
 	$(TESTBED) run --with prometheus --images hack/testbed/demo/images.yaml \
 	  --image 'flagger/flagger:*=$(CURDIR)/bin/flagger-race' --image 'prom/prometheus:*=@prometheus' -- \
-	  env FLAGGER=$(CURDIR)/bin/flagger-race ROOT=$(CURDIR) INSTALL=1 bin/e2e.test -test.v -test.timeout $(TIMEOUT) \
+	  env FLAGGER=$(CURDIR)/bin/flagger-race ROOT=$(CURDIR) INSTALL=1 HELM=$(CURDIR)/bin/helm HELM3=$(CURDIR)/bin/helm3 bin/e2e.test -test.v -test.timeout $(TIMEOUT) \
 	  -test.run 'TestInstall_|TestKitUnderTheRoles'
 
 e2e-keda: bin/e2e.test ## Roll out what the operator of KEDA scales. The first time it is built, which takes 8 minutes

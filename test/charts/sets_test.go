@@ -1,53 +1,11 @@
 package charts
 
-// flaggerContract are all values of Flagger's own chart, with the values that its users give them.
-const flaggerContract = `
-image: {repository: ghcr.io/fluxcd/flagger, tag: 1.44.0, pullPolicy: IfNotPresent, pullSecret: registry}
-annotations: {team: delivery}
-deploymentLabels: {tier: control}
-podAnnotations: {prometheus.io/scrape: "true", linkerd.io/inject: disabled}
-podLabels: {sidecar: none}
-podPriorityClassName: system-cluster-critical
-logLevel: debug
-metricsServer: http://prometheus.monitoring:9090
-meshProvider: istio
-namespace: ""
-selectorLabels: app,service
-configTracking: {enabled: true}
-ingressAnnotationsPrefix: custom.ingress.kubernetes.io
-ingressClass: contour
-includeLabelPrefix: app.kubernetes.io
-threadiness: 4
-eventWebhook: https://events.example.com/flagger
-clusterName: production
-noCrossNamespaceRefs: true
-kubeconfigQPS: "200"
-kubeconfigBurst: 400
-slack: {user: ship, channel: releases, url: https://hooks.slack.com/services/1, proxy: null, proxyUrl: http://proxy:3128}
-msteams: {url: https://example.webhook.office.com/1, proxyUrl: http://proxy:3128}
-env:
-- name: SLACK_URL
-  valueFrom: {secretKeyRef: {name: slack, key: url}}
-leaderElection: {enabled: true, replicaCount: 2}
-serviceAccount: {create: true, name: delivery, annotations: {iam.gke.io/gcp-service-account: delivery@example.com}}
-rbac: {create: true, pspEnabled: false}
-crd: {create: false}
-linkerdAuthPolicy: {create: true, namespace: linkerd-viz}
-securityContext: {enabled: true, context: {readOnlyRootFilesystem: true, runAsUser: 10001}}
-resources: {limits: {memory: 1Gi, cpu: 1}, requests: {memory: 64Mi, cpu: 10m}}
-nodeSelector: {kubernetes.io/os: linux}
-tolerations: [{key: control, operator: Exists}]
-affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: []}}
-serviceMonitor: {enabled: true, honorLabels: true, namespace: monitoring, labels: {release: prometheus}}
-podMonitor: {enabled: true, namespace: monitoring, interval: 30s, additionalLabels: {release: prometheus}, honorLabels: true}
-podDisruptionBudget: {enabled: true, minAvailable: 1}
-prometheus: {install: false, image: "docker.io/prom/prometheus:v2.41.0", pullSecret: null, retention: 2h, securityContext: {enabled: false, context: {runAsUser: 10001}}}
-controlplane: {kubeconfig: {secretName: mesh, key: kubeconfig}}
-additionalVolumes: [{name: ca, configMap: {name: ca}}]
-additionalVolumeMounts: [{name: ca, mountPath: /etc/ca}]
-nameOverride: ""
-fullnameOverride: ""
-`
+import _ "embed"
+
+// flaggerContract are all values of Flagger's own chart, with the values that its users give them. A test of the operator installs with them, too.
+//
+//go:embed testdata/flagger-values.yaml
+var flaggerContract string
 
 // flaggerSets are values whose renders are in testdata, from where a test of the operator sends them to a real API server.
 var flaggerSets = map[string]string{
@@ -99,22 +57,6 @@ additionalArgs: [-min-analysis-interval=500ms, -route-propagation-delay=500ms]
 namespace: shop
 meshProvider: gatewayapi:v1
 leaderElection: {replicaCount: 2}
-metricsServer: http://prometheus.monitoring:9090
-additionalArgs: [-min-analysis-interval=500ms, -route-propagation-delay=500ms]
-`,
-	// These are run as well, where nobody else has an operator: they watch all namespaces.
-	"wide-contour": `
-meshProvider: contour
-metricsServer: http://prometheus.monitoring:9090
-additionalArgs: [-min-analysis-interval=500ms, -route-propagation-delay=500ms]
-`,
-	"wide-gatewayapi": `
-meshProvider: gatewayapi:v1
-metricsServer: http://prometheus.monitoring:9090
-additionalArgs: [-min-analysis-interval=500ms, -route-propagation-delay=500ms]
-`,
-	"wide-istio": `
-meshProvider: istio
 metricsServer: http://prometheus.monitoring:9090
 additionalArgs: [-min-analysis-interval=500ms, -route-propagation-delay=500ms]
 `,

@@ -245,8 +245,7 @@ func TestChartRuns(tt *testing.T) {
 			t.install(p.render)
 			t.apply(podinfo(1))
 			t.lives(p, "1s")
-			t.deleteCanary()
-			t.gone(v1beta1.SchemeGroupVersion.WithResource("canaries"), "podinfo")
+			t.canaryGoes()
 			logs := t.logsOf(t.ns)
 			if leaders := strings.Count(strings.Join(logs, ""), "acting as elected leader"); len(logs) != 2 || leaders != 1 {
 				t.Errorf("%d leaders among %d pods", leaders, len(logs))
@@ -284,8 +283,8 @@ spec:
 // podProvider is a provider that pods of the chart, or of an overlay, roll out with.
 type podProvider struct {
 	name string
-	// render and wide are those of the chart for one namespace and for all, overlay that of Kustomize.
-	render, wide, overlay string
+	// render is that of the chart for one namespace, overlay that of Kustomize.
+	render, overlay string
 	// namespace is the one of the overlay.
 	namespace string
 	// serve has the API server know what the provider writes.
@@ -296,11 +295,11 @@ type podProvider struct {
 func podProviders() []podProvider {
 	return []podProvider{
 		{
-			name: "istio", render: "flagger/pod", wide: "flagger/wide-istio", overlay: "istio", namespace: "istio-system",
+			name: "istio", render: "flagger/pod", overlay: "istio", namespace: "istio-system",
 			serve: func(*team) {},
 		},
 		{
-			name: "contour", render: "flagger/pod-contour", wide: "flagger/wide-contour", overlay: "contour", namespace: "projectcontour",
+			name: "contour", render: "flagger/pod-contour", overlay: "contour", namespace: "projectcontour",
 			serve: func(t *team) {
 				file, err := downloadedFile("github.com/projectcontour/contour@v1.33.8", "examples/contour/01-crds.yaml")
 				if err != nil {
@@ -310,7 +309,7 @@ func podProviders() []podProvider {
 			},
 		},
 		{
-			name: "gatewayapi:v1", render: "flagger/pod-gatewayapi", wide: "flagger/wide-gatewayapi", overlay: "gatewayapi", namespace: "flagger-system",
+			name: "gatewayapi:v1", render: "flagger/pod-gatewayapi", overlay: "gatewayapi", namespace: "flagger-system",
 			serve: func(t *team) {
 				file, err := moduleFile("sigs.k8s.io/gateway-api", "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml")
 				t.must(err)
@@ -352,7 +351,7 @@ func (t *team) logsOf(namespace string) (logs []string) {
 	t.must(err)
 	for i := range pods.Items {
 		pod := &pods.Items[i]
-		if pod.Spec.ServiceAccountName != "flagger" {
+		if pod.Spec.Containers[0].Name != "flagger" {
 			continue
 		}
 		log, err := t.kube.CoreV1().Pods(namespace).GetLogs(pod.Name, &corev1.PodLogOptions{}).DoRaw(t.Context())

@@ -3,13 +3,11 @@ package e2e
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/yaml"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
@@ -35,20 +33,6 @@ func (t *team) namespace(name string) {
 	t.must(err)
 }
 
-// rendered writes a render of the chart into a file, for kubectl.
-func (t *team) rendered(render string) string {
-	t.Helper()
-	var all []string
-	for _, u := range t.installed("flagger/*.yaml")[render] {
-		raw, err := yaml.Marshal(u.Object)
-		t.must(err)
-		all = append(all, string(raw))
-	}
-	file := filepath.Join(t.TempDir(), "render.yaml")
-	t.must(os.WriteFile(file, []byte(strings.Join(all, "---\n")), 0o600))
-	return file
-}
-
 // applyCRDs does what docs/install.md says about upgrades of the chart's CRDs.
 func (t *team) applyCRDs(path string) {
 	t.Helper()
@@ -58,24 +42,8 @@ func (t *team) applyCRDs(path string) {
 	}
 }
 
-// TestInstall_Chart has the chart watch all namespaces, for each of these providers: a promotion and a rollback, under its own account.
-func TestInstall_Chart(tt *testing.T) {
-	needsOwnBed(tt)
-	for _, p := range podProviders() {
-		tt.Run(p.name, func(tt *testing.T) {
-			t := newTeam(tt)
-			p.serve(t)
-			t.namespace("flagger-system")
-			t.applyCRDs("charts/flagger/crds")
-			render := t.rendered(p.wide)
-			t.kubectl("apply", "-f", render)
-			t.Cleanup(func() { t.uninstall("-f", render) })
-			t.installedOperatorRuns(p, "flagger-system", "1s")
-		})
-	}
-}
-
-// TestInstall_Kustomize does the same by kubectl apply -k, as it stands in docs/install.md.
+// TestInstall_Kustomize installs overlays by kubectl apply -k, as it stands in docs/install.md: a promotion and a rollback, under their own
+// account.
 func TestInstall_Kustomize(tt *testing.T) {
 	needsOwnBed(tt)
 	for _, p := range podProviders() {
@@ -88,19 +56,20 @@ func TestInstall_Kustomize(tt *testing.T) {
 			}
 			t.kubectl("apply", "-k", "kustomize/"+p.overlay)
 			t.Cleanup(func() { t.uninstall("-k", "kustomize/"+p.overlay) })
-			t.installedOperatorRuns(p, p.namespace, "10s")
+			t.kubectl("-n", p.namespace, "rollout", "status", "deployment/flagger", "--timeout=10m")
+			t.apply(podinfo(1))
+			t.lives(p, "10s")
+			t.canaryGoes()
+			t.logsOf(p.namespace)
 		})
 	}
 }
 
-func (t *team) installedOperatorRuns(p podProvider, namespace, interval string) {
+// canaryGoes deletes the Canary while an operator runs, which gives its target back.
+func (t *team) canaryGoes() {
 	t.Helper()
-	t.kubectl("-n", namespace, "rollout", "status", "deployment/flagger", "--timeout=10m")
-	t.apply(podinfo(1))
-	t.lives(p, interval)
 	t.deleteCanary()
 	t.gone(v1beta1.SchemeGroupVersion.WithResource("canaries"), "podinfo")
-	t.logsOf(namespace)
 }
 
 // uninstall runs when the context of the test is over.

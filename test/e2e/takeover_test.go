@@ -478,11 +478,17 @@ func TestTakeoverOfAFailedPromotion(tt *testing.T) {
 
 // gate is the URL of a webhook that refuses until it is open. Pods reach it, too.
 func (t *team) gate(open *atomic.Bool) string {
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	return t.reachable(func(w http.ResponseWriter, _ *http.Request) {
 		if !open.Load() {
 			w.WriteHeader(http.StatusForbidden)
 		}
-	}))
+	})
+}
+
+// reachable is the URL of a server that pods reach.
+func (t *team) reachable(handler http.HandlerFunc) string {
+	t.Helper()
+	server := httptest.NewUnstartedServer(handler)
 	listener, err := net.Listen("tcp", nodeAddress+":0")
 	t.must(err)
 	t.must(server.Listener.Close())

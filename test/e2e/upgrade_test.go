@@ -78,9 +78,8 @@ func TestInstall_FromFlaggerAndBack(tt *testing.T) {
 	generations := t.generations()
 
 	t.applyCRDs("charts/flagger/crds")
-	render := t.rendered("flagger/wide-istio")
-	t.kubectl("apply", "-f", render)
-	t.Cleanup(func() { t.uninstall("-f", render) })
+	h := t.helmOf("4", "flagger-system")
+	h.install(valuesFor("istio")...)
 	t.untilTakenOver(apps)
 	watched()
 	for _, name := range []string{"waiting", "waitingpromotion"} {
@@ -104,13 +103,13 @@ func TestInstall_FromFlaggerAndBack(tt *testing.T) {
 
 	t.settleSome()
 	t.logsOf("flagger-system")
-	t.uninstall("-f", render)
+	h.uninstall()
 	t.backToFlagger(apps)
 
 	// And here again.
 	phases := t.phases()
 	t.applyCRDs("charts/flagger/crds")
-	t.kubectl("apply", "-f", render)
+	h.install(valuesFor("istio")...)
 	t.untilTakenOver(apps)
 	watched()
 	if diff := cmp.Diff(phases, t.phases()); diff != "" {
