@@ -44,21 +44,32 @@ func (b *bench) profiled(ctx context.Context, name string, play func() (*stage, 
 
 // saveProfile writes a profile of the operator into a file.
 func saveProfile(ctx context.Context, query, file string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+profilePort+"/debug/pprof/"+query, http.NoBody)
+	body, err := get(ctx, "http://127.0.0.1:"+profilePort+"/debug/pprof/"+query)
 	if err != nil {
 		return err
+	}
+	defer body.Close()
+	raw, err := io.ReadAll(body)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, raw, 0o644)
+}
+
+// get returns a page of the operator, which is to be closed.
+func get(ctx context.Context, url string) (io.ReadCloser, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return nil, err
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer response.Body.Close()
-	raw, err := io.ReadAll(response.Body)
-	switch {
-	case err != nil:
-		return err
-	case response.StatusCode != http.StatusOK:
-		return fmt.Errorf("profile %s: %s: %s", query, response.Status, raw)
+	if response.StatusCode != http.StatusOK {
+		defer response.Body.Close()
+		said, err := io.ReadAll(response.Body)
+		return nil, errors.Join(fmt.Errorf("%s: %s: %s", url, response.Status, said), err)
 	}
-	return os.WriteFile(file, raw, 0o644)
+	return response.Body, nil
 }
