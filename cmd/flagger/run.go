@@ -34,6 +34,9 @@ import (
 // lastTraces is how long the process waits at its end for a collector of traces. Kubernetes gives it 30 seconds for everything.
 const lastTraces = 5 * time.Second
 
+// passesOfThread is how many passes there are for each of -threadiness. A pass waits for the API server most of the time.
+const passesOfThread = 8
+
 // operator is everything that runs.
 type operator struct {
 	options    *options
@@ -180,7 +183,7 @@ func config(o *options, c *clients, log *zap.Logger, providers controller.Provid
 		DefaultProvider:      o.meshProvider,
 		EventWebhook:         o.eventWebhook,
 		NoCrossNamespaceRefs: o.noCrossNamespaceRefs,
-		Workers:              o.threadiness,
+		Workers:              o.threadiness * passesOfThread,
 		Shards:               o.election.shards,
 		Workload: workload.Options{
 			SelectorLabels:     list(o.selectorLabels),

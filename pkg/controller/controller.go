@@ -79,7 +79,7 @@ type Config struct {
 	Schedule Schedule
 	// NoCrossNamespaceRefs refuses references to other namespaces.
 	NoCrossNamespaceRefs bool
-	// Workers is how many passes run at a time. None of them waits for a webhook or a metric.
+	// Workers is how many passes run at a time. What they wait for is the API server, and never a webhook or a metric.
 	Workers int
 	// Shards is the number of parts that the Canaries are in, of which RunShard acts on one. 0 is for Run, which acts on all.
 	Shards int
@@ -256,7 +256,7 @@ func (c *Controller) memoryOf(key string, canary *v1beta1.Canary) *memory {
 }
 
 // lastSeen is a Canary as the last pass has seen it, nil before the first.
-func (c *Controller) lastSeen(key string) *v1beta1.Canary {
+func (c *crew) lastSeen(key string) *v1beta1.Canary {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if m, ok := c.known[key]; ok {

@@ -96,6 +96,13 @@ func (c *Controller) wake(key string) {
 	}
 }
 
+// hurry is wake for what people wait for, and for what they said.
+func (c *Controller) hurry(key string) {
+	if crew := c.crewOf(key); crew != nil {
+		crew.queue.Hurry(key)
+	}
+}
+
 func (c *Controller) remind(key string) {
 	if crew := c.crewOf(key); crew != nil {
 		crew.queue.Remind(key)

@@ -2,10 +2,13 @@ package controller
 
 import (
 	"reflect"
+	"slices"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/controller/cache"
 )
 
@@ -28,7 +31,12 @@ func (c *Controller) onCanary(old, current *unstructured.Unstructured) {
 		c.remind(key)
 		return
 	}
-	c.wake(key)
+	if old == nil {
+		// All Canaries are new to a process that starts.
+		c.wake(key)
+	} else {
+		c.hurry(key)
+	}
 	if old == nil || current == nil || !sameField(old, current, "spec") || !sameField(old, current, "metadata", "deletionTimestamp") {
 		// Whoever wanted the same workload may go on now, or has to stop.
 		c.wakeRivals(present)
@@ -54,9 +62,45 @@ func (c *Controller) onObject(resource schema.GroupVersionResource, old, current
 	if current == nil {
 		present = old
 	}
+	news := isNews(resource, old, current)
 	for _, key := range c.index.Lookup(cache.ReadAs(resource, present)) {
-		c.wake(key)
+		if news && c.isSource(key, resource, present) {
+			c.hurry(key)
+		} else {
+			c.wake(key)
+		}
 	}
+}
+
+// isNews is whether an object has become one of another revision.
+func isNews(resource schema.GroupVersionResource, old, current *unstructured.Unstructured) bool {
+	switch {
+	case old == nil || current == nil:
+		return false
+	case isConfig(resource):
+		// Its informer tells of changes of the contents, and of hardly any others.
+		return true
+	case old.GetGeneration() == current.GetGeneration():
+		return false
+	}
+	return !sameField(old, current, "spec", "template")
+}
+
+func isConfig(resource schema.GroupVersionResource) bool {
+	return resource.Group == "" && (resource.Resource == "configmaps" || resource.Resource == "secrets")
+}
+
+// isSource is whether a revision of a Canary comes from an object, and not the other way round.
+func (c *Controller) isSource(key string, resource schema.GroupVersionResource, u *unstructured.Unstructured) bool {
+	if isConfig(resource) {
+		return !slices.ContainsFunc(u.GetOwnerReferences(), func(r metav1.OwnerReference) bool { return r.Kind == v1beta1.CanaryKind })
+	}
+	crew := c.crewOf(key)
+	if crew == nil {
+		return false
+	}
+	canary := crew.lastSeen(key)
+	return canary != nil && canary.Spec.TargetRef.Name == u.GetName()
 }
 
 // onResource is called when a resource became readable, or stopped being so.

@@ -106,7 +106,7 @@ func (p *pass) justBegun(told ProblemReason) bool {
 	if p.healthReason() == told || p.f.ApplyError != "" || p.st.StageStartedAt == nil {
 		return false
 	}
-	until := p.st.StageStartedAt.Add(min(startGrace, p.interval()/2, p.deadline()/4))
+	until := p.st.StageStartedAt.Add(min(startGrace, p.interval(), p.deadline()/4))
 	if !p.f.Now.Before(until) {
 		return false
 	}

@@ -32,8 +32,9 @@ type Queue struct {
 	// jitter lengthens pauses after failures, spread those until the next step.
 	jitter, spread func(time.Duration) time.Duration
 	ready          workqueue.TypedInterface[string]
-	// open is how many keys were handed to ready and are not done with.
-	open *pending
+	// open is how many keys were handed to ready and are not done with, lanes which of them comes next.
+	open  *pending
+	lanes *lanes
 
 	mu       sync.Mutex
 	wakes    map[string]clock.Timer
@@ -66,13 +67,15 @@ func (unmeasured) Retried()            {}
 
 // NewMeasuredQueue returns an empty queue that reports to a Meter.
 func NewMeasuredQueue(c clock.WithDelayedExecution, meter Meter) *Queue {
-	open := &pending{Queue: workqueue.DefaultQueue[string](), meter: meter}
+	lanes := newLanes()
+	open := &pending{Queue: lanes, meter: meter}
 	return &Queue{
 		clock:    c,
 		jitter:   addTenth,
 		spread:   addLittle,
 		ready:    workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[string]{Queue: open}),
 		open:     open,
+		lanes:    lanes,
 		wakes:    map[string]clock.Timer{},
 		failures: map[string]int{},
 		meter:    meter,
@@ -97,6 +100,12 @@ func (q *Queue) Add(key string) { q.addAt(key, q.clock.Now()) }
 func (q *Queue) addAt(key string, now time.Time) {
 	q.since.LoadOrStore(key, now)
 	q.ready.Add(key)
+}
+
+// Hurry asks for a pass like Add, ahead of the keys that do not hurry.
+func (q *Queue) Hurry(key string) {
+	q.lanes.hurry(key)
+	q.Add(key)
 }
 
 // Remind asks for a pass like Add, but leaves a key that failed to its pause. It is for what the passes themselves bring
