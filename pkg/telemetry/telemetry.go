@@ -31,6 +31,8 @@ type Recorder struct {
 	mu sync.Mutex
 	// targets are the Canaries that exist, with the names of their workloads.
 	targets map[object]workloads
+	// standings are what is shown of how targets stand, by namespace and name.
+	standings map[object]standing
 	// metrics are the names of the metrics that Canaries had in their last analysis step.
 	metrics map[object][]string
 	// totals are the numbers of Canaries by namespace.
@@ -44,6 +46,14 @@ type object struct{ namespace, name string }
 // workloads are the target and the primary of a Canary.
 type workloads struct{ target, primary string }
 
+// standing is what the series say whose labels change with how a target stands. The one before is deleted by its labels: to look for it
+// takes a look at the series of all Canaries.
+type standing struct {
+	phase   v1beta1.CanaryPhase
+	reason  string
+	healthy bool
+}
+
 // New returns a Recorder with a registry of its own.
 func New(version, meshProvider string) *Recorder {
 	registry := prometheus.NewRegistry()
@@ -52,12 +62,13 @@ func New(version, meshProvider string) *Recorder {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	r := &Recorder{
-		registry: registry,
-		vectors:  register(registry),
-		targets:  map[object]workloads{},
-		metrics:  map[object][]string{},
-		totals:   map[string]int{},
-		moments:  map[object]moment{},
+		registry:  registry,
+		vectors:   register(registry),
+		targets:   map[object]workloads{},
+		standings: map[object]standing{},
+		metrics:   map[object][]string{},
+		totals:    map[string]int{},
+		moments:   map[object]moment{},
 	}
 	r.vectors.gauges[nameInfo].WithLabelValues(version, meshProvider).Set(1)
 	return r
@@ -128,6 +139,7 @@ func (r *Recorder) dropTarget(namespace string, before workloads) {
 			return
 		}
 	}
+	delete(r.standings, object{namespace, target})
 	r.vectors.deleteSeries(prometheus.Labels{"namespace": namespace, "name": target})
 	r.vectors.deleteSeries(prometheus.Labels{"namespace": namespace, "workload": target})
 	r.vectors.deleteSeries(prometheus.Labels{"namespace": namespace, "workload": before.primary})
@@ -145,33 +157,44 @@ func (r *Recorder) Phase(c *v1beta1.Canary, phase v1beta1.CanaryPhase) {
 	}
 	r.observe(c, func(target string) {
 		r.vectors.gauges[nameStatus].WithLabelValues(target, c.Namespace).Set(status)
-		phases := r.vectors.gauges[namePhase]
-		phases.DeletePartialMatch(prometheus.Labels{"name": target, "namespace": c.Namespace})
-		if phase != "" {
-			phases.WithLabelValues(target, c.Namespace, string(phase)).Set(1)
-		}
-		r.health(c, target)
+		r.stand(c.Namespace, target, standingOf(c, phase))
 	})
 }
 
 // noProblem is the reason of a Canary that never had a condition Healthy.
 const noProblem = "Healthy"
 
-// health has one series, of the present reason.
-func (r *Recorder) health(c *v1beta1.Canary, target string) {
-	value, reason := 1.0, noProblem
+func standingOf(c *v1beta1.Canary, phase v1beta1.CanaryPhase) standing {
+	now := standing{phase: phase, reason: noProblem, healthy: true}
 	for _, condition := range c.Status.Conditions {
-		if condition.Type != v1beta1.HealthyType {
-			continue
-		}
-		reason = condition.Reason
-		if condition.Status != corev1.ConditionTrue {
-			value = 0
+		if condition.Type == v1beta1.HealthyType {
+			now.reason, now.healthy = condition.Reason, condition.Status == corev1.ConditionTrue
 		}
 	}
-	health := r.vectors.gauges[nameHealthy]
-	health.DeletePartialMatch(prometheus.Labels{"name": target, "namespace": c.Namespace})
-	health.WithLabelValues(target, c.Namespace, reason).Set(value)
+	return now
+}
+
+// stand shows how a target stands: one series for its phase, if it has one, and one for its health.
+func (r *Recorder) stand(namespace, target string, now standing) {
+	key := object{namespace, target}
+	before, known := r.standings[key]
+	if known && before == now {
+		return
+	}
+	r.standings[key] = now
+	phases, health := r.vectors.gauges[namePhase], r.vectors.gauges[nameHealthy]
+	if known {
+		phases.DeleteLabelValues(target, namespace, string(before.phase))
+		health.DeleteLabelValues(target, namespace, before.reason)
+	}
+	if now.phase != "" {
+		phases.WithLabelValues(target, namespace, string(now.phase)).Set(1)
+	}
+	value := 0.0
+	if now.healthy {
+		value = 1
+	}
+	health.WithLabelValues(target, namespace, now.reason).Set(value)
 }
 
 // Weights records the percentages of traffic that the routes send to the primary and to the target.

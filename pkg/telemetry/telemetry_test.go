@@ -286,6 +286,41 @@ func TestSpent(t *testing.T) {
 	}
 }
 
+// What is kept of the series that are there has to go with them: the next Canary with a target of that name is shown.
+func TestStandingIsShownAgain(t *testing.T) {
+	r := New("1", "istio")
+	c := canary("one", "a", "a")
+	c.Status.Conditions = []v1beta1.CanaryCondition{{Type: v1beta1.HealthyType, Status: corev1.ConditionFalse, Reason: "CanaryNotReady"}}
+	everything(r, c)
+	before := scrape(t, r)
+	r.Forget("one", "a")
+	everything(r, c)
+	if diff := cmp.Diff(before, scrape(t, r)); diff != "" {
+		t.Error(diff)
+	}
+	r.Phase(c, "")
+	if got := strings.Join(scrape(t, r), "\n"); strings.Contains(got, "flagger_canary_phase{") {
+		t.Errorf("a Canary without a phase has a series of one:\n%s", got)
+	}
+}
+
+// What a Canary costs that changes its phase does not depend on how many there are.
+func BenchmarkPhase(b *testing.B) {
+	for _, n := range []int{10, 10_000} {
+		b.Run(fmt.Sprintf("among %d", n), func(b *testing.B) {
+			r := New("1", "istio")
+			for i := range n {
+				r.Phase(canary("one", fmt.Sprint("app-", i), fmt.Sprint("app-", i)), v1beta1.CanaryPhaseInitialized)
+			}
+			c := canary("one", "app-0", "app-0")
+			for b.Loop() {
+				r.Phase(c, v1beta1.CanaryPhaseProgressing)
+				r.Phase(c, v1beta1.CanaryPhasePromoting)
+			}
+		})
+	}
+}
+
 // There is one series, of the present reason. A Canary that nobody has found anything wrong with is healthy.
 func TestHealth(t *testing.T) {
 	r := New("1", "istio")
