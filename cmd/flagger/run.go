@@ -138,6 +138,7 @@ func (op *operator) run(ctx context.Context) error {
 	wait.Go(func() { op.alertProviders.RunWithContext(ctx) })
 	wait.Go(func() { op.controller.Watch(ctx) })
 	wait.Go(func() { checkMetricsServer(ctx, op.evaluator, op.log) })
+	wait.Go(func() { newHeapReturner(clock.RealClock{}).run(ctx, os.LookupEnv) })
 	wait.Go(func() {
 		err := server.ListenAndServe(ctx, ":"+op.options.port, server.Options{Metrics: op.recorder.Handler(), Ready: op.ready})
 		if err != nil {

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+
+	"k8s.io/utils/clock"
+)
+
+const (
+	// lookAtHeap is how often the operator looks whether it rests.
+	lookAtHeap = 2 * time.Second
+	// atRest is up to how many bytes a process at rest allocates between two looks: leases, probes and watches go on. One pass
+	// of a Canary takes some 130,000.
+	atRest = 512 << 10
+	// worthReturning is how many bytes more than after the last return have to be held, besides a quarter of what was held then.
+	worthReturning = 4 << 20
+	// restOfReturn is how long no memory is returned after a return, as a multiple of what that took: no more than 1 % of a core goes
+	// into it, however large the heap is.
+	restOfReturn = 100
+)
+
+// goGC is the variable by which a user tells the runtime when to collect garbage.
+const goGC = "GOGC"
+
+// heapUse is what the heap has, in bytes.
+type heapUse struct {
+	// allocated is what was ever allocated, held what is on the heap with garbage, and what is free and was not returned to the
+	// system.
+	allocated, held uint64
+}
+
+// heapReturner returns the garbage of work to the system as soon as there is no more work. The runtime by itself would hold the peak: it
+// collects when the heap has doubled, which a process at rest does not bring about for a long time.
+type heapReturner struct {
+	clock clock.WithTicker
+	read  func() heapUse
+	free  func()
+
+	last heapUse
+	// floor is what was held after the last return, or less if the runtime has returned some.
+	floor     uint64
+	notBefore time.Time
+}
+
+func newHeapReturner(c clock.WithTicker) *heapReturner {
+	return &heapReturner{clock: c, read: readHeap, free: debug.FreeOSMemory}
+}
+
+// run looks at the heap until ctx ends. A user who says when garbage is collected is obeyed: then nothing is done here.
+func (h *heapReturner) run(ctx context.Context, lookup func(string) (string, bool)) {
+	if own, _ := lookup(goGC); own != "" {
+		return
+	}
+	ticker := h.clock.NewTicker(lookAtHeap)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C():
+			h.look()
+		}
+	}
+}
+
+// look returns memory if the process rests and it is worth it.
+func (h *heapReturner) look() {
+	use, before, began := h.read(), h.last, h.clock.Now()
+	h.last, h.floor = use, min(h.floor, use.held)
+	working := use.allocated-before.allocated > atRest
+	if working || use.held < h.floor+max(worthReturning, h.floor/4) || began.Before(h.notBefore) {
+		return
+	}
+	h.free()
+	h.last = h.read()
+	h.floor = h.last.held
+	now := h.clock.Now()
+	h.notBefore = now.Add(restOfReturn * now.Sub(began))
+}
+
+// readHeap asks the runtime, which it does without stopping the world.
+func readHeap() heapUse {
+	samples := []metrics.Sample{
+		{Name: "/gc/heap/allocs:bytes"},
+		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}, {Name: "/memory/classes/heap/free:bytes"},
+	}
+	metrics.Read(samples)
+	use := heapUse{allocated: samples[0].Value.Uint64()}
+	for _, s := range samples[1:] {
+		use.held += s.Value.Uint64()
+	}
+	return use
+}
