@@ -39,7 +39,7 @@ func NewCanaries(cluster *Cluster, indexers toolscache.Indexers, onEvent func(ol
 	if err != nil {
 		return nil, fmt.Errorf("watching canaries: %w", err)
 	}
-	if err := configure(informer, toolscache.DefaultWatchErrorHandler, func(old, current *unstructured.Unstructured) {
+	if err := cluster.configure(informer, toolscache.DefaultWatchErrorHandler, func(old, current *unstructured.Unstructured) {
 		cluster.consistency.onEvent(CanaryResource, old, current)
 		onEvent(old, current)
 	}); err != nil {

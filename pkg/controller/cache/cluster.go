@@ -46,6 +46,7 @@ func NewCluster(cfg Config) *Cluster {
 			clock:     cfg.Clock,
 			namespace: cfg.Namespace,
 			onState:   cfg.OnState,
+			shared:    newSharing(),
 			onEvent: func(resource schema.GroupVersionResource, old, current *unstructured.Unstructured) {
 				w.onEvent(resource, old, current)
 				cfg.OnEvent(resource, old, current)

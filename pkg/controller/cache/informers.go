@@ -56,6 +56,8 @@ type informers struct {
 	onEvent func(resource schema.GroupVersionResource, old, current *unstructured.Unstructured)
 	// onState is told when a resource became readable, or stopped being so, with the keys of those who waited for it.
 	onState func(resource schema.GroupVersionResource, waiters []string)
+	// shared is what the objects have in common.
+	shared *sharing
 
 	mu        sync.Mutex
 	run       context.Context
@@ -252,7 +254,7 @@ func (i *informers) runInformer(ctx context.Context, resource schema.GroupVersio
 	for _, p := range i.partsOf(resource) {
 		informer := i.newInformer(resource, namespace, p,
 			toolscache.Indexers{toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc, byOwner: indexByOwner, ofService: indexByService})
-		if err := configure(informer, onError, func(old, current *unstructured.Unstructured) {
+		if err := i.configure(informer, onError, func(old, current *unstructured.Unstructured) {
 			i.onEvent(resource, old, current)
 		}); err != nil {
 			return fmt.Errorf("watching the resource %s: %w", resource.GroupResource(), err)
@@ -276,8 +278,8 @@ func (i *informers) runInformer(ctx context.Context, resource schema.GroupVersio
 }
 
 // configure prepares an informer that was not started.
-func configure(informer toolscache.SharedIndexInformer, onError toolscache.WatchErrorHandlerWithContext, onEvent func(old, current *unstructured.Unstructured)) error {
-	if err := informer.SetTransform(trim); err != nil {
+func (i *informers) configure(informer toolscache.SharedIndexInformer, onError toolscache.WatchErrorHandlerWithContext, onEvent func(old, current *unstructured.Unstructured)) error {
+	if err := informer.SetTransform(i.compactor(informer.GetIndexer())); err != nil {
 		return err
 	}
 	if err := informer.SetWatchErrorHandlerWithContext(onError); err != nil {
@@ -300,6 +302,25 @@ func (i *informers) become(resource schema.GroupVersionResource, w *watched, sta
 	i.mu.Unlock()
 	if changed {
 		i.onState(resource, waiters)
+	}
+}
+
+// compactor trims objects and makes what they have in common with others, and with what a store has of them, one.
+func (i *informers) compactor(store toolscache.Store) toolscache.TransformFunc {
+	return func(item any) (any, error) {
+		trimmed, err := trim(item)
+		u, ok := trimmed.(*unstructured.Unstructured)
+		if !ok || err != nil {
+			return trimmed, err
+		}
+		var before map[string]any
+		// A store that can't say has nothing to share.
+		if known, _, _ := store.GetByKey(toolscache.NewObjectName(u.GetNamespace(), u.GetName()).String()); known != nil {
+			if last, ok := known.(*unstructured.Unstructured); ok {
+				before = last.Object
+			}
+		}
+		return &unstructured.Unstructured{Object: i.shared.object(before, u.Object)}, nil
 	}
 }
 
