@@ -4,14 +4,17 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
@@ -88,6 +91,26 @@ func (b *bench) deploy(ctx context.Context, name string) error {
 		},
 	}, metav1.CreateOptions{})
 	return err
+}
+
+// settled waits until all applications run, so that what the control plane has to do for them is no part of any stage.
+func (b *bench) settled(ctx context.Context) error {
+	return wait.PollUntilContextTimeout(ctx, time.Second, b.patience(), true, func(ctx context.Context) (bool, error) {
+		all, err := b.kube.AppsV1().Deployments(namespace).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return false, err
+		}
+		for i := range all.Items {
+			d := &all.Items[i]
+			progressing := slices.ContainsFunc(d.Status.Conditions, func(c appsv1.DeploymentCondition) bool {
+				return c.Type == appsv1.DeploymentProgressing && c.Reason == "NewReplicaSetAvailable"
+			})
+			if !progressing || d.Status.ObservedGeneration < d.Generation {
+				return false, nil
+			}
+		}
+		return len(all.Items) == b.n, nil
+	})
 }
 
 // onboard creates the Canary of an application: five steps, ten seconds apart, with the two built-in metrics.

@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -37,7 +39,8 @@ const (
 
 // settings are the flags.
 type settings struct {
-	n, roll           int
+	n                 int
+	rolls             []int
 	restart           bool
 	soak              time.Duration
 	plot              string
@@ -51,7 +54,7 @@ type settings struct {
 func main() {
 	var s settings
 	flag.IntVar(&s.n, "n", 20, "Number of Canaries.")
-	flag.IntVar(&s.roll, "roll", 0, "Number of Canaries that get a new revision. Default: all.")
+	roll := flag.String("roll", "", "Number of Canaries that get a new revision, in percent or not. Several numbers, such as 1%,10%,100%, are for one stage after the other. Default: all.")
 	flag.BoolVar(&s.restart, "restart", false, "At the end, start the operator anew on the Canaries that have settled.")
 	flag.DurationVar(&s.soak, "soak", 0, "Roll out again and again for this long, instead of the stages rollout and idle, and note what grows. Default: not at all.")
 	flag.StringVar(&s.plot, "plot", "bin/soak", "Files for what was noted meanwhile: with .csv the samples, with .svg a plot of them.")
@@ -64,8 +67,10 @@ func main() {
 	flag.DurationVar(&s.idle, "idle", time.Minute, "How long to look on once all is done.")
 	flag.BoolVar(&s.trace, "trace", false, "List the calls about the first application.")
 	flag.Parse()
-	if s.roll <= 0 || s.roll > s.n {
-		s.roll = s.n
+	var err error
+	if s.rolls, err = parseRolls(*roll, s.n); err != nil {
+		fmt.Fprintln(os.Stderr, "perf: -roll:", err)
+		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -74,6 +79,25 @@ func main() {
 		stop()
 		os.Exit(1)
 	}
+}
+
+// parseRolls reads how many of n Canaries get a new revision, in each of a list of stages.
+func parseRolls(list string, n int) (rolls []int, err error) {
+	if list == "" {
+		return []int{n}, nil
+	}
+	for one := range strings.SplitSeq(list, ",") {
+		number, percent := strings.CutSuffix(strings.TrimSpace(one), "%")
+		share, err := strconv.ParseFloat(number, 64)
+		if err != nil || share <= 0 {
+			return nil, fmt.Errorf("%q is neither a number nor a percentage above 0", one)
+		}
+		if percent {
+			share *= float64(n) / 100
+		}
+		rolls = append(rolls, min(n, max(1, int(share))))
+	}
+	return rolls, nil
 }
 
 func (s *settings) patience() time.Duration { return patience + time.Duration(s.n)*patienceForCanary }
@@ -119,9 +143,11 @@ func run(ctx context.Context, s *settings) error {
 		return err
 	}
 	if s.restart {
-		if r.Stages["start"], err = b.again(ctx, start); err != nil {
+		s, err := b.again(ctx, start)
+		if err != nil {
 			return fmt.Errorf("start with settled Canaries: %w", err)
 		}
+		r.add("start", s)
 	}
 	if err := write(r, s.out); err != nil {
 		return err
@@ -177,6 +203,9 @@ func (b *bench) prepare(ctx context.Context) (metrics string, err error) {
 	}
 	if err := each(b.n, func(name string) error { return b.deploy(ctx, name) }); err != nil {
 		return "", fmt.Errorf("creating the applications: %w", err)
+	}
+	if err := b.settled(ctx); err != nil {
+		return "", fmt.Errorf("waiting for the applications: %w", err)
 	}
 	return prometheus(ctx)
 }

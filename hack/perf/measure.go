@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -14,57 +15,87 @@ import (
 // quiet is how long no call has to come for a stage to be over. The operator looks again 10 seconds after its last action.
 const quiet = 12 * time.Second
 
-// measure plays the three stages.
+// measure plays the stages.
 func (b *bench) measure(ctx context.Context, o *operator) (*report, error) {
-	r := &report{N: b.n, Load: []float64{load()}, Stages: map[string]*stage{}}
-	bootstrap, err := b.profiled(ctx, "bootstrap", func() (*stage, error) {
-		return b.stage(ctx, o, b.n, v1beta1.CanaryPhaseInitialized, func(name string) error { return b.onboard(ctx, name) })
-	})
-	if err != nil {
-		return nil, fmt.Errorf("bootstrap: %w", err)
+	r := &report{N: b.n, Stages: map[string]*stage{}}
+	add := func(name string, n int, play func() (*stage, error)) (*stage, error) {
+		s, err := b.profiled(ctx, strings.ReplaceAll(name, " ", "-"), play)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		s.count(n)
+		r.add(name, s)
+		s.ResidentMiB, err = o.resident()
+		r.ResidentMiB = s.ResidentMiB
+		return s, err
 	}
-	bootstrap.count(b.n)
-	r.Stages["bootstrap"] = bootstrap
+	if _, err := add("bootstrap", b.n, func() (*stage, error) {
+		return b.stage(ctx, o, b.n, v1beta1.CanaryPhaseInitialized, func(name string) error { return b.onboard(ctx, name) })
+	}); err != nil {
+		return nil, err
+	}
 	if b.soak > 0 {
-		r.Stages["soak"], err = b.soakFor(ctx, o)
+		s, err := b.soakFor(ctx, o)
 		if err != nil {
 			return nil, fmt.Errorf("soak: %w", err)
 		}
+		r.add("soak", s)
 		r.ResidentMiB, err = o.resident()
-		r.Load = append(r.Load, load())
 		return r, err
 	}
-	rollout, err := b.profiled(ctx, "rollout", func() (*stage, error) {
-		return b.stage(ctx, o, b.roll, v1beta1.CanaryPhaseSucceeded, func(name string) error { return b.ship(ctx, name, 2) })
-	})
-	if err != nil {
-		return nil, fmt.Errorf("rollout: %w", err)
+	for i, n := range b.rolls {
+		s, err := add(b.rolloutName(n), n, func() (*stage, error) {
+			return b.stage(ctx, o, n, v1beta1.CanaryPhaseSucceeded, func(name string) error { return b.ship(ctx, name, i+2) })
+		})
+		if err != nil {
+			return nil, err
+		}
+		s.FirstAction, s.Lateness = firstActions(s.calls, s.changed), lateness(s.calls)
 	}
-	if r.ResidentMiB, err = o.resident(); err != nil {
+	if _, err := add("idle", b.n, func() (*stage, error) { return b.rest(ctx, o) }); err != nil {
 		return nil, err
 	}
-	idle, err := b.profiled(ctx, "idle", func() (*stage, error) { return b.rest(ctx, o) })
-	if err != nil {
-		return nil, fmt.Errorf("idle: %w", err)
-	}
-	r.Load = append(r.Load, load())
-	rollout.count(b.roll)
-	idle.count(b.n)
-	r.Stages["rollout"], r.Stages["idle"] = rollout, idle
-	r.FirstAction, r.Lateness = firstActions(rollout.calls, rollout.changed), lateness(rollout.calls)
 	if b.trace {
-		bootstrap.trace(os.Stderr, appName(0))
-		rollout.trace(os.Stderr, appName(0))
+		r.Stages["bootstrap"].trace(os.Stderr, appName(0))
+		r.Stages[b.rolloutName(b.rolls[0])].trace(os.Stderr, appName(0))
 	}
 	return r, nil
 }
 
-// stage does something to the first n applications and waits until n Canaries are in a phase and no more calls come of it.
-func (b *bench) stage(ctx context.Context, o *operator, n int, end v1beta1.CanaryPhase, do func(name string) error) (*stage, error) {
-	before, err := o.cpu()
+// rolloutName is that of the stage in which n Canaries are rolled out.
+func (b *bench) rolloutName(n int) string {
+	if len(b.rolls) == 1 {
+		return "rollout"
+	}
+	return fmt.Sprintf("rollout of %d", n)
+}
+
+// metered begins to measure what is used. The function that it returns writes down what was used since.
+func metered(o *operator) (func(*stage) error, error) {
+	cpu, err := o.cpu()
 	if err != nil {
 		return nil, err
 	}
+	before, err := used()
+	return func(s *stage) error {
+		now, err := o.cpu()
+		if err != nil {
+			return err
+		}
+		after, err := used()
+		s.CPUSeconds = now - cpu
+		s.noteUsage(&before, &after)
+		return err
+	}, err
+}
+
+// stage does something to the first n applications and waits until their Canaries are in a phase and no more calls come of it.
+func (b *bench) stage(ctx context.Context, o *operator, n int, end v1beta1.CanaryPhase, do func(name string) error) (*stage, error) {
+	used, err := metered(o)
+	if err != nil {
+		return nil, err
+	}
+	there := b.phases.arrivals(end)
 	s, begin := newStage(), b.clock.Now()
 	err = each(n, func(name string) error {
 		if err := do(name); err != nil {
@@ -76,18 +107,16 @@ func (b *bench) stage(ctx context.Context, o *operator, n int, end v1beta1.Canar
 	if err != nil {
 		return nil, err
 	}
-	if err := b.phases.all(ctx, n, end, false, b.patience()); err != nil {
+	if err := b.phases.arrive(ctx, end, there+n, b.patience()); err != nil {
 		return nil, err
 	}
 	s.Seconds = b.clock.Since(begin).Seconds()
-	if err := b.phases.all(ctx, n, end, true, b.patience()); err != nil {
+	if err := b.phases.rest(ctx, b.patience()); err != nil {
 		return nil, err
 	}
-	after, err := o.cpu()
-	if err != nil {
+	if err := used(s); err != nil {
 		return nil, err
 	}
-	s.CPUSeconds = after - before
 	s.calls, err = b.untilQuiet(ctx, begin)
 	return s, err
 }
@@ -96,17 +125,24 @@ func (b *bench) stage(ctx context.Context, o *operator, n int, end v1beta1.Canar
 // long after that.
 func (b *bench) again(ctx context.Context, start func() (*operator, error)) (*stage, error) {
 	s, begin := newStage(), b.clock.Now()
+	before, err := used()
+	if err != nil {
+		return nil, err
+	}
 	o, err := start()
 	if err != nil {
 		return nil, err
 	}
 	s.Seconds = b.clock.Since(begin).Seconds()
 	err = b.pause(ctx, quiet)
-	used, cpuErr := o.cpu()
-	if err := errors.Join(err, cpuErr, o.end()); err != nil {
+	cpu, cpuErr := o.cpu()
+	after, usedErr := used()
+	s.noteUsage(&before, &after)
+	resident, residentErr := o.resident()
+	if err := errors.Join(err, cpuErr, usedErr, residentErr, o.end()); err != nil {
 		return nil, err
 	}
-	s.CPUSeconds = used
+	s.CPUSeconds, s.ResidentMiB = cpu, resident
 	calls, err := b.calls(begin)
 	for i := range calls {
 		if verb := calls[i].Verb; verb != "get" && verb != "list" {
@@ -119,7 +155,7 @@ func (b *bench) again(ctx context.Context, start func() (*operator, error)) (*st
 
 // rest looks on while nothing happens.
 func (b *bench) rest(ctx context.Context, o *operator) (*stage, error) {
-	before, err := o.cpu()
+	used, err := metered(o)
 	if err != nil {
 		return nil, err
 	}
@@ -127,11 +163,10 @@ func (b *bench) rest(ctx context.Context, o *operator) (*stage, error) {
 	if err := b.pause(ctx, b.idle); err != nil {
 		return nil, err
 	}
-	after, err := o.cpu()
-	if err != nil {
+	if err := used(s); err != nil {
 		return nil, err
 	}
-	s.Seconds, s.CPUSeconds = b.clock.Since(begin).Seconds(), after-before
+	s.Seconds = b.clock.Since(begin).Seconds()
 	s.calls, err = b.calls(begin)
 	return s, err
 }

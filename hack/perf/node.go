@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,8 +32,9 @@ type node struct {
 	kube  kubernetes.Interface
 	clock clock.WithTicker
 	log   func(error)
-	// addresses counts the addresses that pods were given.
+	// addresses counts the addresses that pods were given, ended are the pods that were told to go, which more events are about.
 	addresses atomic.Uint32
+	ended     sync.Map
 }
 
 // run registers the node and serves it until ctx ends. It returns once the node is there.
@@ -80,6 +82,9 @@ func (n *node) follow(ctx context.Context) error {
 func (n *node) play(ctx context.Context, pod *corev1.Pod) error {
 	switch {
 	case pod.DeletionTimestamp != nil:
+		if _, again := n.ended.LoadOrStore(pod.UID, true); again {
+			return nil
+		}
 		return n.kube.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{
 			GracePeriodSeconds: ptr.To(int64(0)), Preconditions: metav1.NewUIDPreconditions(string(pod.UID)),
 		})

@@ -17,11 +17,11 @@ import (
 // phases follows how far the Canaries are.
 type phases struct {
 	mu sync.Mutex
-	// at holds how far each Canary is, count how many are that far.
-	at    map[string]progress
-	count map[progress]int
-	// promoted is how often Canaries have got to Succeeded, all together.
-	promoted int
+	// at holds how far each Canary is, arrived how often Canaries have come to each phase, restless how many are not at rest.
+	at       map[string]progress
+	arrived  map[v1beta1.CanaryPhase]int
+	restless int
+	failed   int
 	changed  chan struct{}
 }
 
@@ -32,7 +32,7 @@ type progress struct {
 }
 
 func newPhases() *phases {
-	return &phases{at: map[string]progress{}, count: map[progress]int{}, changed: make(chan struct{})}
+	return &phases{at: map[string]progress{}, arrived: map[v1beta1.CanaryPhase]int{}, changed: make(chan struct{})}
 }
 
 // follow begins to follow them, until ctx ends.
@@ -58,37 +58,40 @@ func (p *phases) note(item any) {
 	defer p.mu.Unlock()
 	last, known := p.at[c.Name]
 	now := progress{c.Status.Phase, c.Status.Rollout != nil && len(c.Status.Rollout.Outbox) == 0}
-	if known {
-		p.count[last]--
+	if known && !last.resting {
+		p.restless--
+	}
+	if !now.resting {
+		p.restless++
 	}
 	p.at[c.Name] = now
-	p.count[now]++
-	if now.phase == v1beta1.CanaryPhaseSucceeded && last.phase != now.phase {
-		p.promoted++
+	if now.phase != last.phase {
+		p.arrived[now.phase]++
+		if now.phase == v1beta1.CanaryPhaseFailed {
+			p.failed++
+		}
 	}
 	close(p.changed)
 	p.changed = make(chan struct{})
 }
 
-// all waits until n Canaries are in a phase, or one is in one that there is no way out of, and resting if they have to.
-func (p *phases) all(ctx context.Context, n int, phase v1beta1.CanaryPhase, resting bool, patience time.Duration) error {
+// arrivals is how often Canaries have come to a phase.
+func (p *phases) arrivals(phase v1beta1.CanaryPhase) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.arrived[phase]
+}
+
+// arrive waits until Canaries have come to a phase n times, or one has failed.
+func (p *phases) arrive(ctx context.Context, phase v1beta1.CanaryPhase, n int, patience time.Duration) error {
 	return p.until(ctx, patience, func() (bool, string) {
-		there := p.count[progress{phase, true}]
-		if !resting {
-			there += p.count[progress{phase, false}]
-		}
-		return there == n, fmt.Sprintf("only %d of %d Canaries are %s", there, n, phase)
+		return p.arrived[phase] >= n, fmt.Sprintf("Canaries have come to %s %d times, which should be %d", phase, p.arrived[phase], n)
 	})
 }
 
-// round waits until n Canaries have been promoted once more, times times in all.
-func (p *phases) round(ctx context.Context, n, times int, patience time.Duration) error {
-	return p.until(ctx, patience, func() (bool, string) {
-		if p.promoted < n*times {
-			return false, fmt.Sprintf("only %d of %d promotions have come about", p.promoted, n*times)
-		}
-		return true, ""
-	})
+// rest waits until all Canaries are at rest.
+func (p *phases) rest(ctx context.Context, patience time.Duration) error {
+	return p.until(ctx, patience, func() (bool, string) { return p.restless == 0, fmt.Sprintf("%d Canaries are not at rest", p.restless) })
 }
 
 // until waits until something holds, which the lock is held for. It fails with what is missing, and when a Canary has failed.
@@ -98,7 +101,7 @@ func (p *phases) until(ctx context.Context, patience time.Duration, holds func()
 	for {
 		p.mu.Lock()
 		ok, missing := holds()
-		failed := p.count[progress{v1beta1.CanaryPhaseFailed, true}] + p.count[progress{v1beta1.CanaryPhaseFailed, false}]
+		failed := p.failed
 		changed := p.changed
 		p.mu.Unlock()
 		switch {

@@ -23,8 +23,6 @@ const (
 	user = "system:serviceaccount:flagger-system:flagger"
 	// port serves the probes of the operator.
 	port = "18080"
-	// ticks is how many clock ticks /proc counts in a second. It is fixed on Linux.
-	ticks = 100
 )
 
 // operator is the process under test.
@@ -88,17 +86,8 @@ func (o *operator) cpu() (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	// The name of the program, in parentheses, may hold anything.
-	fields := strings.Fields(string(raw)[strings.LastIndexByte(string(raw), ')')+1:])
-	used := 0
-	for _, field := range fields[11:13] {
-		n, err := strconv.Atoi(field)
-		if err != nil {
-			return 0, err
-		}
-		used += n
-	}
-	return float64(used) / ticks, nil
+	_, n, err := programTicks(string(raw))
+	return float64(n) / ticks, err
 }
 
 // resident is the memory that the operator has, in MiB.
@@ -114,15 +103,4 @@ func (o *operator) resident() (float64, error) {
 		}
 	}
 	return 0, errors.New("/proc/PID/status says nothing of VmRSS")
-}
-
-// load is how many processes wanted a core on average over the last minute.
-func load() float64 {
-	raw, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return 0
-	}
-	first, _, _ := strings.Cut(string(raw), " ")
-	n, _ := strconv.ParseFloat(first, 64)
-	return n
 }

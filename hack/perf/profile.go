@@ -8,13 +8,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 )
 
 // profilePort serves the profiles of the operator.
 const profilePort = "18081"
 
-// profiled plays a stage and writes profiles of the operator meanwhile: of the processor in files of ten seconds, which `go tool pprof`
-// reads together, and of the heap at its end. Without a folder for them it only plays.
+// profiled plays a stage and writes profiles meanwhile: of the processor in files of ten seconds, which `go tool pprof` reads together, of
+// the operator and of the API server, and of the heap of the operator at its end. Without a folder for them it only plays.
 func (b *bench) profiled(ctx context.Context, name string, play func() (*stage, error)) (*stage, error) {
 	if b.profiles == "" {
 		return play()
@@ -24,22 +25,33 @@ func (b *bench) profiled(ctx context.Context, name string, play func() (*stage, 
 	}
 	sampling, stop := context.WithCancel(ctx)
 	defer stop()
-	sampled := make(chan error, 1)
-	go func() {
-		for i := 0; sampling.Err() == nil; i++ {
-			if err := saveProfile(ctx, "profile?seconds=10", filepath.Join(b.profiles, fmt.Sprintf("%s-%03d.cpu", name, i))); err != nil {
-				sampled <- err
-				return
+	var wait sync.WaitGroup
+	errs := make([]error, 2)
+	series := func(err *error, kind string, save func(file string) error) {
+		wait.Go(func() {
+			for i := 0; *err == nil && sampling.Err() == nil; i++ {
+				*err = save(filepath.Join(b.profiles, fmt.Sprintf("%s-%03d.%s", name, i, kind)))
 			}
-		}
-		sampled <- nil
-	}()
+		})
+	}
+	series(&errs[0], "cpu", func(file string) error { return saveProfile(ctx, "profile?seconds=10", file) })
+	series(&errs[1], "api", func(file string) error { return b.saveServerProfile(ctx, file) })
 	s, err := play()
 	stop()
-	if err := errors.Join(err, <-sampled); err != nil {
+	wait.Wait()
+	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, err
 	}
 	return s, saveProfile(ctx, "heap?gc=1", filepath.Join(b.profiles, name+".heap"))
+}
+
+// saveServerProfile writes ten seconds of the API server into a file.
+func (b *bench) saveServerProfile(ctx context.Context, file string) error {
+	raw, err := b.kube.CoreV1().RESTClient().Get().AbsPath("/debug/pprof/profile").Param("seconds", "10").DoRaw(ctx)
+	if err != nil {
+		return fmt.Errorf("profile of the API server: %w", err)
+	}
+	return os.WriteFile(file, raw, 0o644)
 }
 
 // saveProfile writes a profile of the operator into a file.

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 )
 
 // sampling is the time between two samples of a soak.
@@ -25,7 +27,7 @@ type sample struct {
 
 // soakFor rolls all applications out again and again, and writes down what grows meanwhile. The stage has the calls of all rollouts.
 func (b *bench) soakFor(ctx context.Context, o *operator) (*stage, error) {
-	before, err := o.cpu()
+	used, err := metered(o)
 	if err != nil {
 		return nil, err
 	}
@@ -50,18 +52,17 @@ func (b *bench) soakFor(ctx context.Context, o *operator) (*stage, error) {
 	rounds := 0
 	for ; err == nil && b.clock.Since(begin) < b.soak; rounds++ {
 		if err = each(b.n, func(name string) error { return b.ship(ctx, name, rounds+2) }); err == nil {
-			err = b.phases.round(ctx, b.n, rounds+1, b.patience())
+			err = b.phases.arrive(ctx, v1beta1.CanaryPhaseSucceeded, b.n*(rounds+1), b.patience())
 		}
 	}
 	stop()
 	if err := errors.Join(err, <-sampled); err != nil {
 		return nil, err
 	}
-	after, err := o.cpu()
-	if err != nil {
+	if err := used(s); err != nil {
 		return nil, err
 	}
-	s.Seconds, s.CPUSeconds = b.clock.Since(begin).Seconds(), after-before
+	s.Seconds = b.clock.Since(begin).Seconds()
 	if s.calls, err = b.calls(begin); err != nil {
 		return nil, err
 	}

@@ -72,7 +72,7 @@ func (c *Cluster) apiServerFlags() []string {
 		// Blocking: a call that was answered is in the log, so tests can count at once.
 		"--audit-log-mode=blocking",
 		"--audit-log-maxsize=1024",
-		"--profiling=false",
+		"--profiling=true",
 	}
 }
 
@@ -101,7 +101,7 @@ func (c *Cluster) controllerManagerFlags() []string {
 		"--node-monitor-grace-period=5m",
 		"--kube-api-qps=200",
 		"--kube-api-burst=400",
-		"--profiling=false",
+		"--profiling=true",
 	}
 }
 
@@ -116,6 +116,6 @@ func (c *Cluster) schedulerFlags() []string {
 		"--leader-elect=false",
 		"--kube-api-qps=200",
 		"--kube-api-burst=400",
-		"--profiling=false",
+		"--profiling=true",
 	}
 }
