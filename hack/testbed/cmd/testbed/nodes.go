@@ -9,7 +9,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 
 	"flagger.app/flagger/hack/testbed/internal/dns"
@@ -24,8 +26,7 @@ const nodeName = "node-0"
 // nodeTimeout bounds the time until the node is ready and names resolve.
 const nodeTimeout = 5 * time.Minute
 
-// startNode runs node agent, Services and DNS, each as a user of its own, and
-// returns when the node is ready to take pods.
+// startNode runs node agent, Services and DNS, and returns when the node is ready to take pods.
 func (w *worker) startNode(ctx context.Context) error {
 	client, _, err := w.cluster.Client("testbed-node")
 	if err != nil {
@@ -41,13 +42,19 @@ func (w *worker) startNode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.keep(func() error { return service.Run(ctx, services, w.log.With("part", "service")) })
-	names, _, err := w.cluster.Client("testbed-dns")
-	if err != nil {
-		return err
-	}
-	w.keep(func() error { return dns.Run(ctx, names, netns.DNSIP, w.log.With("part", "dns")) })
+	factory := w.served(services)
+	w.keep(func() error { return service.Run(ctx, factory, w.log.With("part", "service")) })
+	w.keep(func() error { return dns.Run(ctx, factory, netns.DNSIP, w.log.With("part", "dns")) })
 	return w.waitNode(ctx, client)
+}
+
+// served is what Services and DNS read: all but a namespace that nobody sends requests to.
+func (w *worker) served(client kubernetes.Interface) informers.SharedInformerFactory {
+	return informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTweakListOptions(func(o *metav1.ListOptions) {
+		if w.plan.Unserved != "" {
+			o.FieldSelector = fields.OneTermNotEqualSelector("metadata.namespace", w.plan.Unserved).String()
+		}
+	}))
 }
 
 // images are the programs of the node by image name.

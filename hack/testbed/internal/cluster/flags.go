@@ -34,6 +34,8 @@ func (c *Cluster) etcdFlags() []string {
 		"--listen-peer-urls=" + peer,
 		"--initial-advertise-peer-urls=" + peer,
 		"--initial-cluster=testbed=" + peer,
+		// Ten thousand Canaries with all that belongs to them.
+		"--quota-backend-bytes=8589934592",
 		// Nothing here has to survive a crash of the machine.
 		"--unsafe-no-fsync",
 		"--log-level=warn",

@@ -28,6 +28,8 @@ type Plan struct {
 	Name     string           `json:"name"`
 	Features []string         `json:"features,omitempty"`
 	Images   map[string]Image `json:"images,omitempty"`
+	// Unserved is a namespace whose Services lead nowhere.
+	Unserved string `json:"unserved,omitempty"`
 }
 
 // Image is the program that stands for a container image: either a path, or a

@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 )
 
@@ -44,7 +45,8 @@ func testSource(t *testing.T, extra ...discoveryv1.Endpoint) source {
 			Ports: []discoveryv1.EndpointPort{{Name: ptr("http"), Port: ptr[int32](8080), Protocol: ptr(corev1.ProtocolTCP)}},
 		},
 	)
-	src, factory, err := newClusterSource(client)
+	factory := informers.NewSharedInformerFactory(client, 0)
+	src, err := newClusterSource(factory)
 	if err != nil {
 		t.Fatal(err)
 	}

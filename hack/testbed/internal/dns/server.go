@@ -12,7 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/client-go/informers"
-	"k8s.io/client-go/kubernetes"
 	corev1listers "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 )
@@ -23,11 +22,11 @@ const byService = "service"
 // Run answers questions for the cluster domain on port 53 of listenIP, UDP and
 // TCP, until ctx ends. Names outside the cluster do not exist here. log may be
 // nil.
-func Run(ctx context.Context, client kubernetes.Interface, listenIP string, log *slog.Logger) error {
+func Run(ctx context.Context, factory informers.SharedInformerFactory, listenIP string, log *slog.Logger) error {
 	if log == nil {
 		log = slog.Default()
 	}
-	src, factory, err := newClusterSource(client)
+	src, err := newClusterSource(factory)
 	if err != nil {
 		return err
 	}
@@ -145,8 +144,7 @@ type clusterSource struct {
 	slices   cache.Indexer
 }
 
-func newClusterSource(client kubernetes.Interface) (*clusterSource, informers.SharedInformerFactory, error) {
-	factory := informers.NewSharedInformerFactory(client, 0)
+func newClusterSource(factory informers.SharedInformerFactory) (*clusterSource, error) {
 	services := factory.Core().V1().Services()
 	slices := factory.Discovery().V1().EndpointSlices()
 	err := slices.Informer().AddIndexers(cache.Indexers{byService: func(obj any) ([]string, error) {
@@ -157,11 +155,11 @@ func newClusterSource(client kubernetes.Interface) (*clusterSource, informers.Sh
 		return []string{slice.Namespace + "/" + slice.Labels[discoveryv1.LabelServiceName]}, nil
 	}})
 	if err != nil {
-		return nil, nil, fmt.Errorf("index EndpointSlices: %w", err)
+		return nil, fmt.Errorf("index EndpointSlices: %w", err)
 	}
 	return &clusterSource{
 		services: services.Lister(), byName: services.Informer().GetIndexer(), slices: slices.Informer().GetIndexer(),
-	}, factory, nil
+	}, nil
 }
 
 func (s *clusterSource) Service(namespace, name string) *corev1.Service {

@@ -13,7 +13,6 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
-	"k8s.io/client-go/kubernetes"
 	corev1listers "k8s.io/client-go/listers/core/v1"
 	discoveryv1listers "k8s.io/client-go/listers/discovery/v1"
 	"k8s.io/client-go/tools/cache"
@@ -24,12 +23,11 @@ import (
 // is listening on.
 const bindRetry = time.Second
 
-// Run serves all Services until ctx ends. log may be nil.
-func Run(ctx context.Context, client kubernetes.Interface, log *slog.Logger) error {
+// Run serves the Services that a factory knows until ctx ends. It starts the factory. log may be nil.
+func Run(ctx context.Context, factory informers.SharedInformerFactory, log *slog.Logger) error {
 	if log == nil {
 		log = slog.Default()
 	}
-	factory := informers.NewSharedInformerFactory(client, 0)
 	p := &proxy{
 		clock: clock.RealClock{}, log: log,
 		services: factory.Core().V1().Services().Lister(), slices: factory.Discovery().V1().EndpointSlices().Lister(),

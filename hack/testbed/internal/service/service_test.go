@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/utils/clock"
@@ -254,7 +255,7 @@ func runProxy(t *testing.T, client kubernetes.Interface) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	result := make(chan error, 1)
-	go func() { result <- Run(ctx, client, quiet()) }()
+	go func() { result <- Run(ctx, informers.NewSharedInformerFactory(client, 0), quiet()) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-result; err != nil {
