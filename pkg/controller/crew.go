@@ -25,15 +25,24 @@ type crew struct {
 // newCrew returns a crew without workers.
 func (c *Controller) newCrew() *crew {
 	queue := workqueue.NewMeasuredQueue(c.Clock, c.Telemetry.Queue("canaries"))
-	return &crew{
+	crew := &crew{
 		queue:     queue,
 		inquiries: inquiry.New[rollout.Answer](c.Clock, queue.Add),
-		publisher: outbox.New(outbox.Config{
-			Kube: c.Kube, Hooks: c.Hooks, Notifier: c.Notifier, Clock: c.Clock, Log: c.Log, Telemetry: c.Telemetry,
-			EventWebhook: c.EventWebhook, ClusterName: c.Settings.ClusterName, Delivered: queue.Remind,
-		}),
-		limit: newLimit(&c.Settings, c.canaries.Indexer(), queue),
-		known: map[string]*memory{},
+		limit:     newLimit(&c.Settings, c.canaries.Indexer(), queue),
+		known:     map[string]*memory{},
+	}
+	crew.publisher = outbox.New(outbox.Config{
+		Kube: c.Kube, Hooks: c.Hooks, Notifier: c.Notifier, Clock: c.Clock, Log: c.Log, Telemetry: c.Telemetry,
+		EventWebhook: c.EventWebhook, ClusterName: c.Settings.ClusterName, Delivered: crew.told,
+	})
+	return crew
+}
+
+// told asks for the pass that takes out of the status what was told. Under way that is done along with the next change.
+func (c *crew) told(key string) {
+	// A pass notes what it has seen before it asks what was told, so one of the two knows of the other.
+	if last := c.lastSeen(key); last == nil || !rollout.UnderWay(last.Status.Phase) {
+		c.queue.Remind(key)
 	}
 }
 

@@ -28,7 +28,9 @@ func (c *Controller) onCanary(old, current *unstructured.Unstructured) {
 		if !sameField(old, current, "status", "rollout", "routing") {
 			c.wakeRivals(current)
 		}
-		c.remind(key)
+		if !c.decidedOn(key, current) {
+			c.remind(key)
+		}
 		return
 	}
 	if old == nil {
@@ -44,6 +46,17 @@ func (c *Controller) onCanary(old, current *unstructured.Unstructured) {
 			c.wakeRivals(old)
 		}
 	}
+}
+
+// decidedOn is whether the last pass of a Canary has seen this version of it. It reads its predecessor's writes before an event tells of
+// them.
+func (c *Controller) decidedOn(key string, current *unstructured.Unstructured) bool {
+	crew := c.crewOf(key)
+	if crew == nil {
+		return false
+	}
+	last := crew.lastSeen(key)
+	return last != nil && last.UID == current.GetUID() && last.ResourceVersion != "" && last.ResourceVersion == current.GetResourceVersion()
 }
 
 func (c *Controller) wakeRivals(u *unstructured.Unstructured) {
