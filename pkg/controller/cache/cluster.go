@@ -35,24 +35,24 @@ type Cluster struct {
 
 // NewCluster returns the caches of a cluster. They are empty before Start.
 func NewCluster(cfg Config) *Cluster {
-	w := newConsistency(cfg.Clock)
-	return &Cluster{
-		recording:   recordingClient{cfg.Client, w},
-		consistency: w,
-		informers: &informers{
-			client:    cfg.Client,
-			outlines:  cfg.Metadata,
-			discovery: cfg.Discovery,
-			clock:     cfg.Clock,
-			namespace: cfg.Namespace,
-			onState:   cfg.OnState,
-			shared:    newSharing(),
-			onEvent: func(resource schema.GroupVersionResource, old, current *unstructured.Unstructured) {
-				w.onEvent(resource, old, current)
-				cfg.OnEvent(resource, old, current)
-			},
-		},
+	i := &informers{
+		client:    cfg.Client,
+		outlines:  cfg.Metadata,
+		discovery: cfg.Discovery,
+		clock:     cfg.Clock,
+		namespace: cfg.Namespace,
+		onState:   cfg.OnState,
+		shared:    newSharing(),
 	}
+	w := newConsistency(cfg.Clock, func(resource schema.GroupVersionResource) bool {
+		// The Canaries have an informer of their own.
+		return resource == CanaryResource || i.asked(resource)
+	})
+	i.onEvent = func(resource schema.GroupVersionResource, old, current *unstructured.Unstructured) {
+		w.onEvent(resource, old, current)
+		cfg.OnEvent(resource, old, current)
+	}
+	return &Cluster{informers: i, recording: recordingClient{cfg.Client, w}, consistency: w}
 }
 
 // Client writes to the cluster, so that what was written can be read back at once.

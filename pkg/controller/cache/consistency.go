@@ -29,6 +29,9 @@ const (
 // for writtenFor at the most; there may be no informer that tells.
 type consistency struct {
 	clock clock.PassiveClock
+	// watches is whether there is an informer of a resource, or will be. Without one nobody reads what was written, and no event says
+	// that it may go; an informer that comes later begins with a list that has it.
+	watches func(schema.GroupVersionResource) bool
 
 	mu      sync.Mutex
 	objects map[ObjectKey]answer
@@ -47,12 +50,12 @@ type answer struct {
 	at     time.Time
 }
 
-func newConsistency(c clock.PassiveClock) *consistency {
-	return &consistency{clock: c, objects: map[ObjectKey]answer{}}
+func newConsistency(c clock.PassiveClock, watches func(schema.GroupVersionResource) bool) *consistency {
+	return &consistency{clock: c, watches: watches, objects: map[ObjectKey]answer{}}
 }
 
 func (c *consistency) record(resource schema.GroupVersionResource, u *unstructured.Unstructured) {
-	if u == nil {
+	if u == nil || !c.watches(resource) {
 		return
 	}
 	u = u.DeepCopy()

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic/fake"
 	clocktesting "k8s.io/utils/clock/testing"
@@ -26,8 +27,19 @@ func service(version string) *unstructured.Unstructured {
 	return u
 }
 
+func watchesAll(schema.GroupVersionResource) bool { return true }
+
+// ControllerRevisions are such: whole templates, one for each promotion.
+func TestWritesThatNobodyReadsAreNotKept(t *testing.T) {
+	w := newConsistency(clocktesting.NewFakeClock(time.Unix(0, 0)), func(schema.GroupVersionResource) bool { return false })
+	w.record(serviceResource, service("10"))
+	if len(w.objects) != 0 || len(w.order) != 0 {
+		t.Errorf("the answer is kept until another one comes: %v", w.objects)
+	}
+}
+
 func TestOwnWritesAreReadBackUntilTheCacheShowsThem(t *testing.T) {
-	w := newConsistency(clocktesting.NewFakeClock(time.Unix(0, 0)))
+	w := newConsistency(clocktesting.NewFakeClock(time.Unix(0, 0)), watchesAll)
 	o := KeyOfObject(serviceResource, service("1"))
 	w.record(serviceResource, service("10"))
 	for _, step := range []struct {
@@ -48,7 +60,7 @@ func TestOwnWritesAreReadBackUntilTheCacheShowsThem(t *testing.T) {
 }
 
 func TestDeletedObjectIsNotReadBack(t *testing.T) {
-	w := newConsistency(clocktesting.NewFakeClock(time.Unix(0, 0)))
+	w := newConsistency(clocktesting.NewFakeClock(time.Unix(0, 0)), watchesAll)
 	o := KeyOfObject(serviceResource, service("1"))
 	w.record(serviceResource, service("10"))
 	w.onEvent(serviceResource, service("10"), nil)
@@ -59,7 +71,7 @@ func TestDeletedObjectIsNotReadBack(t *testing.T) {
 
 // An informer may tell of a deletion after the object was made again.
 func TestLateDeletionIsNotOfItsSuccessor(t *testing.T) {
-	w := newConsistency(clocktesting.NewFakeClock(time.Unix(0, 0)))
+	w := newConsistency(clocktesting.NewFakeClock(time.Unix(0, 0)), watchesAll)
 	again := service("11")
 	again.SetUID("2")
 	w.record(serviceResource, again)
@@ -71,7 +83,7 @@ func TestLateDeletionIsNotOfItsSuccessor(t *testing.T) {
 
 func TestMissedDeletionIsBelievedAfterAWhile(t *testing.T) {
 	clock := clocktesting.NewFakeClock(time.Unix(0, 0))
-	w := newConsistency(clock)
+	w := newConsistency(clock, watchesAll)
 	o := KeyOfObject(serviceResource, service("1"))
 	w.record(serviceResource, service("10"))
 	clock.Step(writtenFor + time.Second)
@@ -102,7 +114,7 @@ func TestEveryWriteIsRecorded(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newConsistency(clocktesting.NewFakeClock(time.Unix(0, 0)))
+			w := newConsistency(clocktesting.NewFakeClock(time.Unix(0, 0)), watchesAll)
 			client := recordingClient{fake.NewSimpleDynamicClient(runtime.NewScheme(), service("1")), w}
 			u := service("2")
 			if err := write(client, u); err != nil {
@@ -118,7 +130,7 @@ func TestEveryWriteIsRecorded(t *testing.T) {
 // Nothing may ever read what was written: the API server is asked for it by other means, or its Canary is gone.
 func TestWrittenIsBounded(t *testing.T) {
 	clock := clocktesting.NewFakeClock(time.Unix(0, 0))
-	w := newConsistency(clock)
+	w := newConsistency(clock, watchesAll)
 	write := func(i int) {
 		u := service("10")
 		u.SetName(fmt.Sprint(i))

@@ -110,6 +110,14 @@ func (i *informers) Ensure(resource schema.GroupVersionResource, key string) (Av
 	return w.state, w.reason
 }
 
+// asked is whether somebody asked for a resource.
+func (i *informers) asked(resource schema.GroupVersionResource) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	_, ok := i.resources[resource]
+	return ok
+}
+
 // Ready returns nil when a resource can be read, and why not otherwise.
 func (i *informers) Ready(resource schema.GroupVersionResource) error {
 	i.mu.Lock()
