@@ -1,4 +1,5 @@
-// Package audit reads the audit log of the API server of a testbed: who called what, and when.
+// Package audit reads the audit log of the API server of a testbed: who called what, and when. It also proves from such calls that no key
+// was worked on by two at once.
 package audit
 
 import (
