@@ -22,9 +22,11 @@ type Call struct {
 	Verb                     string
 	RequestURI               string
 	RequestReceivedTimestamp time.Time
-	ImpersonatedUser         *struct{ Username string }
-	ObjectRef                *struct{ Resource, Subresource, Name string }
-	ResponseStatus           *struct{ Code int }
+	// StageTimestamp is when the call was done.
+	StageTimestamp   time.Time
+	ImpersonatedUser *struct{ Username string }
+	ObjectRef        *struct{ Resource, Subresource, Name string }
+	ResponseStatus   *struct{ Code int }
 }
 
 // Resource is what a call is about, with the subresource, such as "canaries/status". It is empty for a call about no resource.

@@ -3,23 +3,31 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"k8s.io/client-go/rest"
+
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/controller/sharding"
+	"flagger.app/flagger/test/audit"
 )
 
 // parts is the number of shards, apps that of Canaries.
 const (
 	parts = 6
-	apps  = 6
+	apps  = 20
 )
+
+// leaseLasts is how long a process lives without a write of the lease.
+const leaseLasts = 10 * time.Second
 
 // sharers are processes of one operator that share its Canaries, each with a proxy of its own. The proxies know who has which shard
 // and see who writes to what belongs to which Canary.
@@ -30,6 +38,9 @@ type sharers struct {
 	owners  map[int]string
 	version int
 	changed chan struct{}
+	// claims are all versions of the lease, with the identities of those who hold shards.
+	claims map[int]audit.Claim
+	since  time.Time
 	// writes are those of all, open those that have no answer yet, by Canary.
 	writes []write
 	open   map[string]map[string]int
@@ -45,24 +56,34 @@ type write struct {
 }
 
 func (t *team) sharers() *sharers {
-	return &sharers{team: t, changed: make(chan struct{}), owners: map[int]string{}, open: map[string]map[string]int{}}
+	return &sharers{
+		team: t, changed: make(chan struct{}), owners: map[int]string{}, open: map[string]map[string]int{},
+		claims: map[int]audit.Claim{}, since: time.Now(),
+	}
 }
 
 // add starts a process.
 func (s *sharers) add(name string) *sharer {
 	s.Helper()
-	one, p := &sharer{name: name}, s.proxy()
+	one, config := &sharer{name: name}, rest.CopyConfig(s.config)
+	config.Impersonate = rest.ImpersonationConfig{UserName: s.user(one), Groups: []string{"system:masters"}}
+	p := s.proxyTo(config)
 	p.began = func(c call) { s.began(one, c) }
 	p.ended = func(c call, response *http.Response) error { return s.ended(one, c, response) }
-	one.operator = s.operate("-kubeconfig", p.kubeconfig(s), "-shards", strconv.Itoa(parts), "-leader-election-lease-duration", "10s",
+	one.operator = s.operate("-kubeconfig", p.kubeconfig(s), "-shards", strconv.Itoa(parts), "-leader-election-lease-duration", leaseLasts.String(),
 		"-leader-election-renew-deadline", "8s", "-leader-election-retry-period", "500ms")
 	s.all = append(s.all, one)
 	return one
 }
 
+// user is who a process is in the audit log.
+func (s *sharers) user(one *sharer) string { return one.name + "-of-" + s.ns }
+
 type sharer struct {
 	*operator
 	name string
+	// leaseBegan is when it sent its last write of the lease.
+	leaseBegan time.Time
 	// gone is set after it was killed: what is still on its way through its proxy goes nowhere.
 	gone bool
 }
@@ -74,6 +95,11 @@ func (s *sharers) shardOf(app string) int { return sharding.Of(s.ns+"/"+app, par
 
 func (s *sharers) began(one *sharer, c call) {
 	app := appOf(c)
+	if c.writes() && c.resource == "leases" {
+		s.mu.Lock()
+		one.leaseBegan = time.Now()
+		s.mu.Unlock()
+	}
 	if !c.writes() || app == "" {
 		return
 	}
@@ -114,15 +140,18 @@ func (s *sharers) ended(one *sharer, c call, response *http.Response) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	owners := map[int]string{}
+	for id, m := range record.Members {
+		for _, shard := range m.Holds {
+			owners[shard] = id
+		}
+	}
+	// The answer has not been passed on yet: what the process does by it comes later.
+	s.claims[number] = audit.Claim{By: one.name, Began: one.leaseBegan, Answered: time.Now(), Owners: owners}
 	if number < s.version {
 		return nil
 	}
-	s.version, s.owners = number, map[int]string{}
-	for id, m := range record.Members {
-		for _, shard := range m.Holds {
-			s.owners[shard] = id
-		}
-	}
+	s.version, s.owners = number, owners
 	close(s.changed)
 	s.changed = make(chan struct{})
 	return nil
@@ -186,8 +215,9 @@ func (s *sharers) rest(phase v1beta1.CanaryPhase, image string) {
 	})
 }
 
-// TestShardedReplicas lets three processes share six Canaries. One is killed and one is stopped while all roll out, and others come
+// TestShardedReplicas lets three processes share twenty Canaries. One is killed and one is stopped while all roll out, and others come
 // in their place: each Canary is worked on by one process at any time, the one that has its shard, and every rollout comes to its end.
+// The proof is in the audit log of the API server.
 func TestShardedReplicas(tt *testing.T) {
 	tt.Parallel()
 	t := newTeam(tt)
@@ -247,6 +277,7 @@ func (s *sharers) review() {
 		by[w.app][w.by]++
 	}
 	s.Logf("%d writes: %v", len(s.writes), by)
+	s.audited(ids)
 	if moved := len(by); moved != apps {
 		s.Errorf("%d applications were worked on", moved)
 	}
@@ -256,4 +287,41 @@ func (s *sharers) review() {
 			s.Errorf("%s: told %d times that it is promoted", app, n)
 		}
 	})
+}
+
+// audited proves from the audit log that no Canary was worked on by two processes. The identities are those by the names of processes.
+func (s *sharers) audited(ids map[string]string) {
+	s.Helper()
+	names := map[string]string{}
+	for name, id := range ids {
+		names[id] = name
+	}
+	claims := make([]audit.Claim, 0, len(s.claims))
+	for _, number := range slices.Sorted(maps.Keys(s.claims)) {
+		c := s.claims[number]
+		for shard, id := range c.Owners {
+			c.Owners[shard] = names[id]
+		}
+		claims = append(claims, c)
+	}
+	var writes []audit.Write
+	for _, one := range s.all {
+		s.audit(s.user(one), s.since, func(e *audit.Call) {
+			c := call{verb: e.Verb, resource: e.Resource(), name: e.Name()}
+			app := appOf(c)
+			if !c.writes() || app == "" {
+				return
+			}
+			writes = append(writes, audit.Write{
+				By: one.name, Key: app, Shard: s.shardOf(app), Began: e.RequestReceivedTimestamp, Ended: e.StageTimestamp, What: c.String(),
+			})
+		})
+	}
+	for _, breach := range audit.Breaches(claims, writes, leaseLasts) {
+		s.Error(breach)
+	}
+	s.Logf("the audit log has %d writes under %d versions of the lease", len(writes), len(claims))
+	if len(writes) == 0 || len(writes) < len(s.writes)*9/10 {
+		s.Errorf("the audit log has %d of %d writes", len(writes), len(s.writes))
+	}
 }
