@@ -50,7 +50,7 @@ func TestRolls(t *testing.T) {
 			}
 		}
 	}
-	for _, bad := range []string{"x", "-1", "0", "10%%", "1,,2"} {
+	for _, bad := range []string{"x", "-1", "0", "10%%", "1,,2", "NaN", "Inf"} {
 		if got, err := parseRolls(bad, 200); err == nil {
 			t.Errorf("%q is taken as %v", bad, got)
 		}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -63,7 +64,7 @@ func main() {
 	flag.BoolVar(&s.updateFile, "update", false, "Write what was counted into that file.")
 	flag.StringVar(&s.out, "out", "", "File for the report as JSON. Default: standard output.")
 	flag.StringVar(&s.dir, "dir", "", "Folder for the log of the operator. Default: a temporary one.")
-	flag.StringVar(&s.profiles, "profiles", "", "Folder for profiles of the operator, of the processor during each stage and of the heap after it. They cost the operator something.")
+	flag.StringVar(&s.profiles, "profiles", "", "Folder for profiles of the operator and of the API server, of the processor during each stage, and of the heap of the operator after it. They cost something.")
 	flag.DurationVar(&s.idle, "idle", time.Minute, "How long to look on once all is done.")
 	flag.BoolVar(&s.trace, "trace", false, "List the calls about the first application.")
 	flag.Parse()
@@ -89,7 +90,7 @@ func parseRolls(list string, n int) (rolls []int, err error) {
 	for one := range strings.SplitSeq(list, ",") {
 		number, percent := strings.CutSuffix(strings.TrimSpace(one), "%")
 		share, err := strconv.ParseFloat(number, 64)
-		if err != nil || share <= 0 {
+		if err != nil || !(share > 0) || math.IsInf(share, 0) {
 			return nil, fmt.Errorf("%q is neither a number nor a percentage above 0", one)
 		}
 		if percent {

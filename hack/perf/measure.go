@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,7 +45,7 @@ func (b *bench) measure(ctx context.Context, o *operator) (*report, error) {
 		return r, err
 	}
 	for i, n := range b.rolls {
-		s, err := add(b.rolloutName(n), n, func() (*stage, error) {
+		s, err := add(b.rolloutName(i), n, func() (*stage, error) {
 			return b.stage(ctx, o, n, v1beta1.CanaryPhaseSucceeded, func(name string) error { return b.ship(ctx, name, i+2) })
 		})
 		if err != nil {
@@ -57,17 +58,20 @@ func (b *bench) measure(ctx context.Context, o *operator) (*report, error) {
 	}
 	if b.trace {
 		r.Stages["bootstrap"].trace(os.Stderr, appName(0))
-		r.Stages[b.rolloutName(b.rolls[0])].trace(os.Stderr, appName(0))
+		r.Stages[b.rolloutName(0)].trace(os.Stderr, appName(0))
 	}
 	return r, nil
 }
 
-// rolloutName is that of the stage in which n Canaries are rolled out.
-func (b *bench) rolloutName(n int) string {
-	if len(b.rolls) == 1 {
+// rolloutName is that of the stage of a number, among those in which Canaries are rolled out.
+func (b *bench) rolloutName(i int) string {
+	switch {
+	case len(b.rolls) == 1:
 		return "rollout"
+	case slices.Contains(b.rolls[:i], b.rolls[i]):
+		return fmt.Sprintf("rollout of %d (%d)", b.rolls[i], i+1)
 	}
-	return fmt.Sprintf("rollout of %d", n)
+	return fmt.Sprintf("rollout of %d", b.rolls[i])
 }
 
 // metered begins to measure what is used. The function that it returns writes down what was used since.

@@ -85,9 +85,14 @@ func (n *node) play(ctx context.Context, pod *corev1.Pod) error {
 		if _, again := n.ended.LoadOrStore(pod.UID, true); again {
 			return nil
 		}
-		return n.kube.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{
+		err := n.kube.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{
 			GracePeriodSeconds: ptr.To(int64(0)), Preconditions: metav1.NewUIDPreconditions(string(pod.UID)),
 		})
+		if err != nil {
+			// The next event tries again.
+			n.ended.Delete(pod.UID)
+		}
+		return err
 	case pod.Status.PodIP != "":
 		return nil
 	}

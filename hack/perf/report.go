@@ -163,7 +163,7 @@ func (r *report) table(out io.Writer) {
 	w.Flush()
 	fmt.Fprintf(out, "resident at the end: %.1f MiB\n", r.ResidentMiB)
 	if others > busy {
-		fmt.Fprintf(out, "The machine is BUSY: others used %.0f %% of it. The counts hold, the times and the seconds of a core do not.\n", 100*others)
+		fmt.Fprintf(out, "The machine is BUSY: others used %.0f %% of it. The times and the seconds of a core do not hold. The counts do, unless pods came late: that is told of.\n", 100*others)
 	}
 }
 
