@@ -13,17 +13,21 @@ import (
 )
 
 // TestKilled kills the operator at random moments of rollouts and starts another one. The end is always the same, no request
-// is lost, and users are told everything once. Half of the rollouts are taken back.
+// is lost, and users are told everything once. Half of the rollouts are taken back, and half of the operators share their Canaries.
 func TestKilled(tt *testing.T) {
 	tt.Parallel()
-	const teams, kills = 4, 6
+	const teams = 4
 	seed := rand.Uint64()
 	tt.Logf("seed %d", seed)
 	for i := range teams {
 		tt.Run(fmt.Sprint(i), func(tt *testing.T) {
 			tt.Parallel()
 			random := rand.New(rand.NewPCG(seed, uint64(i)))
-			l := newLoaded(tt, 1)
+			l, kills := newLoaded(tt, 1), 6
+			if i%2 == 1 {
+				// Shards of a process that was killed are taken over when its lease has run out.
+				l.args, kills = sharing(3), 2
+			}
 			l.begin()
 			l.operates()
 			l.onboard(weighted)

@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,6 +27,8 @@ type loaded struct {
 	// plane is nil without a data plane, host the name that requests give to it.
 	plane *dataPlane
 	host  string
+	// args are more flags of the operator.
+	args []string
 }
 
 // newLoaded begins with an application without a Canary that serves.
@@ -52,9 +55,9 @@ func (l *loaded) begin() {
 // operates starts an operator. It waits for the data plane as long as an installed one does.
 func (l *loaded) operates() {
 	l.Helper()
-	var args []string
+	args := slices.Clone(l.args)
 	if l.plane != nil {
-		args = append([]string{"-route-propagation-delay", "3s"}, l.plane.settings...)
+		args = append(append(args, "-route-propagation-delay", "3s"), l.plane.settings...)
 	}
 	l.o = l.operate(args...)
 }

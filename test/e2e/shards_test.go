@@ -23,11 +23,12 @@ import (
 // parts is the number of shards, apps that of Canaries.
 const (
 	parts = 6
-	apps  = 20
+	apps  = 10
 )
 
-// leaseLasts is how long a process lives without a write of the lease.
-const leaseLasts = 10 * time.Second
+// leaseLasts is how long a process that was killed has its shards. One that can't write the lease for most of that ends, which must not come
+// of a busy machine.
+const leaseLasts = 30 * time.Second
 
 // sharers are processes of one operator that share its Canaries, each with a proxy of its own. The proxies know who has which shard
 // and see who writes to what belongs to which Canary.
@@ -70,10 +71,17 @@ func (s *sharers) add(name string) *sharer {
 	p := s.proxyTo(config)
 	p.began = func(c call) { s.began(one, c) }
 	p.ended = func(c call, response *http.Response) error { return s.ended(one, c, response) }
-	one.operator = s.operate("-kubeconfig", p.kubeconfig(s), "-shards", strconv.Itoa(parts), "-leader-election-lease-duration", leaseLasts.String(),
-		"-leader-election-renew-deadline", "8s", "-leader-election-retry-period", "500ms")
+	one.operator = s.operate(append(sharing(parts), "-kubeconfig", p.kubeconfig(s))...)
 	s.all = append(s.all, one)
 	return one
+}
+
+// sharing are the flags of processes that share Canaries.
+func sharing(shards int) []string {
+	return []string{
+		"-shards", strconv.Itoa(shards), "-leader-election-lease-duration", leaseLasts.String(),
+		"-leader-election-renew-deadline", "25s", "-leader-election-retry-period", "500ms",
+	}
 }
 
 // user is who a process is in the audit log.
@@ -215,7 +223,7 @@ func (s *sharers) rest(phase v1beta1.CanaryPhase, image string) {
 	})
 }
 
-// TestShardedReplicas lets three processes share twenty Canaries. One is killed and one is stopped while all roll out, and others come
+// TestShardedReplicas lets three processes share ten Canaries. One is killed and one is stopped while all roll out, and others come
 // in their place: each Canary is worked on by one process at any time, the one that has its shard, and every rollout comes to its end.
 // The proof is in the audit log of the API server.
 func TestShardedReplicas(tt *testing.T) {
