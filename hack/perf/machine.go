@@ -90,7 +90,7 @@ func machineTicks(stat string) (busy, all int, err error) {
 	return busy, all, nil
 }
 
-// note writes down what was used since before. A process that has ended since is one of others.
+// noteUsage writes down what was used since before. A process that has ended since is one of others.
 func (s *stage) noteUsage(before, after *usage) {
 	s.Programs = map[string]float64{}
 	ours := 0
