@@ -293,7 +293,10 @@ func (v *view) apexInput(c *v1beta1.Canary) services.Input {
 // inPlace is whether the objects are as wanted.
 func (o *observer) inPlace(s *site, live *cache.Reader, wanted []router.Object) bool {
 	for i := range wanted {
-		live.Touch(wanted[i].Ref)
+		// It is compared by other means, but not in an earlier version than this.
+		if _, err := live.Get(wanted[i].Ref); err != nil {
+			live.Touch(wanted[i].Ref)
+		}
 	}
 	changes, err := s.Diff(o.v.canary, wanted)
 	o.failed(err)

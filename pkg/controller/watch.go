@@ -76,7 +76,7 @@ func (c *Controller) onObject(resource schema.GroupVersionResource, old, current
 		present = old
 	}
 	news := isNews(resource, old, current)
-	for _, key := range c.index.Lookup(cache.ReadAs(resource, present)) {
+	for _, key := range c.index.News(cache.ReadAs(resource, present), current) {
 		if news && c.isSource(key, resource, present) {
 			c.hurry(key)
 		} else {

@@ -7,6 +7,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"flagger.app/flagger/pkg/router"
 )
@@ -31,25 +32,42 @@ func KeyOfObject(resource schema.GroupVersionResource, u *unstructured.Unstructu
 // Index knows which Canaries looked at which objects in their last pass. An event about an object wakes exactly those, be it
 // owned, adopted, referred to, or missing so far.
 type Index struct {
-	mu      sync.Mutex
-	keys    map[ObjectKey]map[string]struct{}
+	mu sync.Mutex
+	// keys has the versions that the passes have seen.
+	keys    map[ObjectKey]map[string]seen
 	objects map[string]map[ObjectKey]struct{}
 }
 
 // NewIndex returns an empty index.
 func NewIndex() *Index {
-	return &Index{keys: map[ObjectKey]map[string]struct{}{}, objects: map[string]map[ObjectKey]struct{}{}}
+	return &Index{keys: map[ObjectKey]map[string]seen{}, objects: map[string]map[ObjectKey]struct{}{}}
+}
+
+// seen is the version of an object that a pass has decided on, empty if that is not known, or if there was none.
+type seen struct {
+	uid     types.UID
+	version string
+}
+
+func seenOf(u *unstructured.Unstructured) seen {
+	if u == nil {
+		return seen{}
+	}
+	return seen{u.GetUID(), u.GetResourceVersion()}
 }
 
 // add notes that a Canary is about to look at an object. It has to be called before the look: an event between the two would
 // be lost otherwise.
-func (x *Index) add(key string, o ObjectKey) {
+func (x *Index) add(key string, o ObjectKey) { x.see(key, o, seen{}) }
+
+// see notes what a Canary has seen of an object.
+func (x *Index) see(key string, o ObjectKey, version seen) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.keys[o] == nil {
-		x.keys[o] = map[string]struct{}{}
+		x.keys[o] = map[string]seen{}
 	}
-	x.keys[o][key] = struct{}{}
+	x.keys[o][key] = version
 	if x.objects[key] == nil {
 		x.objects[key] = map[ObjectKey]struct{}{}
 	}
@@ -57,7 +75,7 @@ func (x *Index) add(key string, o ObjectKey) {
 }
 
 // keep drops the objects that a finished pass no longer looked at.
-func (x *Index) keep(key string, touched map[ObjectKey]struct{}) {
+func (x *Index) keep(key string, touched map[ObjectKey]seen) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for o := range x.objects[key] {
@@ -95,6 +113,23 @@ func (x *Index) Lookup(o ObjectKey) []string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return slices.Sorted(maps.Keys(x.keys[o]))
+}
+
+// News returns the keys of the Canaries, in order, that look at an object and whose last pass has not seen this version of it. Most
+// events tell of what was written by the Canary that they would wake, and a pass reads its predecessor's writes before they do. A pass
+// that has seen the version and failed comes again by itself.
+func (x *Index) News(o ObjectKey, current *unstructured.Unstructured) []string {
+	version := seenOf(current)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var keys []string
+	for key, last := range x.keys[o] {
+		if last != version || version.version == "" {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 // LookupResource returns the keys of the Canaries that look at any object of a resource, in order.

@@ -10,12 +10,12 @@ import (
 type Reads struct {
 	index   *Index
 	key     string
-	touched map[ObjectKey]struct{}
+	touched map[ObjectKey]seen
 }
 
 // Reads begins a pass over a Canary.
 func (x *Index) Reads(key string) *Reads {
-	return &Reads{index: x, key: key, touched: map[ObjectKey]struct{}{}}
+	return &Reads{index: x, key: key, touched: map[ObjectKey]seen{}}
 }
 
 // Keep ends a pass that looked at all it wanted to: what earlier ones looked at and this one did not wakes the Canary no more.
@@ -32,13 +32,26 @@ type Reader struct {
 
 // Get returns the newest known state of an object, nil if it does not exist.
 func (r *Reader) Get(ref router.Ref) (*unstructured.Unstructured, error) {
-	r.Touch(ref)
-	return r.live.Get(ref)
+	o := KeyOfRef(ref)
+	before, again := r.reads.touched[o]
+	if !again {
+		r.reads.index.add(r.reads.key, o)
+	}
+	u, err := r.live.Get(ref)
+	switch now := seenOf(u); {
+	case err != nil || again && before != now:
+		// What has changed within the pass, it has decided on both versions of.
+		r.Touch(ref)
+	case !again:
+		r.reads.touched[o] = now
+		r.reads.index.see(r.reads.key, o, now)
+	}
+	return u, err
 }
 
-// Touch notes that the pass depends on an object that it reads by other means.
+// Touch notes that the pass depends on an object that it reads by other means. Every event about it wakes the Canary.
 func (r *Reader) Touch(ref router.Ref) {
 	o := KeyOfRef(ref)
-	r.reads.touched[o] = struct{}{}
+	r.reads.touched[o] = seen{}
 	r.reads.index.add(r.reads.key, o)
 }
