@@ -17,6 +17,7 @@ import (
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	listers "flagger.app/flagger/pkg/client/listers/flagger/v1beta1"
 	"flagger.app/flagger/pkg/controller"
+	"flagger.app/flagger/pkg/controller/fence"
 	"flagger.app/flagger/pkg/kube"
 	"flagger.app/flagger/pkg/router/knative"
 	"flagger.app/flagger/pkg/telemetry"
@@ -90,7 +91,7 @@ func restConfig(o *options, kubeconfig string, recorder *telemetry.Recorder) (*r
 	cfg.QPS, cfg.Burst = o.rate()
 	cfg.UserAgent = "flagger/" + version.Version
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
-		return recorder.Calls(patient{next, o.timeout, clock.RealClock{}}, clock.RealClock{})
+		return recorder.Calls(patient{fence.Transport{Next: next}, o.timeout, clock.RealClock{}}, clock.RealClock{})
 	})
 	return cfg, nil
 }

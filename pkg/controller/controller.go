@@ -18,6 +18,7 @@ import (
 	"flagger.app/flagger/pkg/analysis"
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/controller/cache"
+	"flagger.app/flagger/pkg/controller/fence"
 	"flagger.app/flagger/pkg/controller/outbox"
 	"flagger.app/flagger/pkg/controller/workqueue"
 	"flagger.app/flagger/pkg/kube"
@@ -226,9 +227,10 @@ var (
 	errAsleep = errors.New("waiting for the caches")
 )
 
-// isConflict is whether an error only says that our picture of the cluster was old.
+// isConflict is whether an error only says that our picture of the cluster was old, or that of who acts in it.
 func isConflict(err error) bool {
-	return router.IsStale(err) || apierrors.IsConflict(err) || errors.Is(err, workload.ErrMoved)
+	var closed fence.ClosedError
+	return errors.As(err, &closed) || router.IsStale(err) || apierrors.IsConflict(err) || errors.Is(err, workload.ErrMoved)
 }
 
 // isRefused is whether a write did not come about. Other errors, of servers and of connections, leave that open.

@@ -12,6 +12,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+
+	"flagger.app/flagger/pkg/controller/fence"
 )
 
 // election is the part of one process in the competition for a Lease. It writes what the elections of client-go write, so that
@@ -24,6 +26,7 @@ type election struct {
 	// renewed is when the last write began that succeeded, and own what it left there, nil where that is not known.
 	renewed time.Time
 	own     *coordinationv1.Lease
+	fence   *fence.Fence
 	// said is what Failed was told of last.
 	said string
 }
@@ -116,6 +119,7 @@ func (e *election) try(ctx context.Context) error {
 		return e.failed(err)
 	}
 	e.seen, e.at, e.renewed, e.own = lease.Spec, began, began, lease
+	e.fence.Renewed(began)
 	return nil
 }
 

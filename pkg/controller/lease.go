@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/utils/clock"
 
+	"flagger.app/flagger/pkg/controller/fence"
 	"flagger.app/flagger/pkg/kube"
 )
 
@@ -34,7 +35,8 @@ type Lease struct {
 	Failed func(error)
 }
 
-// Hold waits for the lease and calls lead while it is held. The context of lead ends when ctx ends or the lease is lost.
+// Hold waits for the lease and calls lead while it is held. The context of lead ends when ctx ends or the lease is lost, and has a Fence
+// that is closed when the renew deadline has passed without a renewal.
 // The lease is released only after lead has returned, so that no other process acts before this one has stopped. The
 // error is nil if ctx ended, ErrLeaseLost if the lease was lost, and that of lead if it returned by itself.
 func (l *Lease) Hold(ctx context.Context, lead func(context.Context) error) error {
@@ -42,7 +44,7 @@ func (l *Lease) Hold(ctx context.Context, lead func(context.Context) error) erro
 		return fmt.Errorf("lease %s/%s: the duration %s has to be longer than the renew deadline %s, and that longer than the retry period %s",
 			l.Namespace, LeaseName, l.Duration, l.RenewDeadline, l.RetryPeriod)
 	}
-	e := &election{Lease: l}
+	e := &election{Lease: l, fence: fence.New(l.RenewDeadline, l.Clock)}
 	// The lease is kept while lead comes to its end, so what is done for it outlives ctx.
 	outer := context.WithoutCancel(ctx)
 	if !e.acquire(ctx) {
@@ -52,7 +54,7 @@ func (l *Lease) Hold(ctx context.Context, lead func(context.Context) error) erro
 		e.release(outer)
 		return nil
 	}
-	leading, stop := context.WithCancel(outer)
+	leading, stop := context.WithCancel(fence.With(outer, e.fence))
 	defer stop()
 	defer context.AfterFunc(ctx, stop)()
 	ended := make(chan error, 1)
@@ -62,6 +64,7 @@ func (l *Lease) Hold(ctx context.Context, lead func(context.Context) error) erro
 		e.release(outer)
 		return err
 	}
+	e.fence.Close()
 	stop()
 	err = l.wait(ended)
 	if ctx.Err() != nil {

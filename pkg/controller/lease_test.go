@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/utils/clock"
 
+	"flagger.app/flagger/pkg/controller/fence"
 	"flagger.app/flagger/pkg/kube/kubetest"
 )
 
@@ -146,6 +147,58 @@ func testC02_LostLeaseCancelsTheWork(t *testing.T) {
 	}
 }
 
+// C-02: where nothing tells the work that its time is over, since a renewal stands still, it can't write any more.
+func TestC02_WorkIsFencedByRenewals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, began := kubefake.NewClientset(), time.Now()
+		client.PrependReactor("update", "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
+			if time.Since(began) >= 10*time.Second {
+				time.Sleep(10 * time.Minute)
+			}
+			return false, nil, nil
+		})
+		err := newLease(client, "a").Hold(context.Background(), func(ctx context.Context) error {
+			for _, at := range []time.Duration{0, 30 * time.Second, 69 * time.Second, 70 * time.Second, time.Hour} {
+				time.Sleep(at - time.Since(began))
+				// The last renewal began just before the tenth second.
+				if err, open := fence.Check(ctx), at < 70*time.Second; (err == nil) != open {
+					t.Errorf("after %s: %v", at, err)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// C-02: a lease that somebody else has is lost however shortly ago it was renewed.
+func TestC02_WorkIsFencedByTheLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := kubefake.NewClientset()
+		var taken atomic.Bool
+		client.PrependReactor("update", "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
+			return taken.Load(), nil, apierrors.NewConflict(coordinationv1.Resource("leases"), LeaseName, nil)
+		})
+		other := coordinationv1.LeaseSpec{HolderIdentity: new("b"), LeaseDurationSeconds: new(int32(60))}
+		client.PrependReactor("get", "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
+			return taken.Load(), &coordinationv1.Lease{Spec: other}, nil
+		})
+		err := newLease(client, "a").Hold(context.Background(), func(ctx context.Context) error {
+			taken.Store(true)
+			<-ctx.Done()
+			if fence.Check(ctx) == nil {
+				t.Error("the work may write on")
+			}
+			return nil
+		})
+		if !errors.Is(err, ErrLeaseLost) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
 func TestOnlyTheHolderWorks(t *testing.T) { synctest.Test(t, testOnlyTheHolderWorks) }
 
 func testOnlyTheHolderWorks(t *testing.T) {
@@ -189,7 +242,7 @@ func testWorkThatFailsIsReported(t *testing.T) {
 func TestLeaseThatIsNotRenewedIsTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, began := kubefake.NewClientset(), time.Now()
-		gone := &election{Lease: newLease(client, "gone")}
+		gone := &election{Lease: newLease(client, "gone"), fence: fence.New(time.Minute, clock.RealClock{})}
 		if err := gone.try(context.Background()); err != nil {
 			t.Fatal(err)
 		}

@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
 
+	"flagger.app/flagger/pkg/controller/fence"
 	"flagger.app/flagger/pkg/kube"
 )
 
@@ -47,6 +48,7 @@ type Group struct {
 	rest  chan struct{}
 	// joined is when this process last began a write that was answered, zero before the first.
 	joined time.Time
+	fence  *fence.Fence
 	// settled is when claims may begin that wait for those who had a record that is gone.
 	settled time.Time
 	beats   map[string]sight
@@ -75,7 +77,8 @@ type task struct {
 }
 
 // Hold runs work for each shard that this process has, until ctx ends. The context of work ends when the shard is to be given up or is
-// lost; it is given up only after work has returned. The error is nil if ctx ended, ErrLost if others may have the shards by now, and
+// lost, and has a Fence that is closed when the renew deadline has passed without a write of the Lease. A shard is given up only after
+// work has returned. The error is nil if ctx ended, ErrLost if others may have the shards by now, and
 // that of work if one ended by itself.
 func (g *Group) Hold(ctx context.Context, work func(ctx context.Context, shard int) error) error {
 	if g.Duration <= g.RenewDeadline || g.RenewDeadline <= g.RetryPeriod {
@@ -83,9 +86,10 @@ func (g *Group) Hold(ctx context.Context, work func(ctx context.Context, shard i
 			g.Shards, g.Duration, g.RenewDeadline, g.RetryPeriod)
 	}
 	g.tasks, g.beats, g.rest = map[int]*task{}, map[string]sight{}, make(chan struct{}, 1)
+	g.fence = fence.New(g.RenewDeadline, g.Clock)
 	// Writes and work outlive ctx: the shards are kept until all has come to its end.
 	outer := context.WithoutCancel(ctx)
-	all, cancel := context.WithCancel(outer)
+	all, cancel := context.WithCancel(fence.With(outer, g.fence))
 	defer cancel()
 	for {
 		if ctx.Err() != nil {
@@ -103,6 +107,7 @@ func (g *Group) Hold(ctx context.Context, work func(ctx context.Context, shard i
 		}
 		switch {
 		case err != nil:
+			g.fence.Close()
 			cancel()
 			return errors.Join(err, g.wait())
 		case ctx.Err() != nil && len(g.tasks) == 0:
@@ -233,6 +238,7 @@ func (g *Group) beat(ctx context.Context, ending bool, begin func(shard int)) er
 // answered follows a write: what came to rest is gone, and what was claimed is worked on.
 func (g *Group) answered(began time.Time, mine *member, begin func(shard int)) {
 	g.joined = began
+	g.fence.Renewed(began)
 	for _, shard := range g.released {
 		delete(g.tasks, shard)
 	}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +22,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/utils/clock"
 
+	"flagger.app/flagger/pkg/controller/fence"
 	"flagger.app/flagger/pkg/kube/kubetest"
 )
 
@@ -103,14 +105,18 @@ type process struct {
 	err       error
 }
 
+func newGroup(client *kubefake.Clientset, id string, n int) *Group {
+	return &Group{
+		Client: kubetest.Client{Interface: client}, Namespace: namespace, Name: leaseName, Identity: id, Shards: n,
+		Duration: duration, RenewDeadline: deadline, RetryPeriod: period, Clock: clock.RealClock{}, Log: zap.NewNop(),
+	}
+}
+
 // run starts a member with a number of shards.
 func (w *world) run(id string, n int, lingering time.Duration) *process {
 	ctx, stop := context.WithCancel(context.Background())
 	p := &process{id: id, stop: stop, lingering: lingering, ended: make(chan struct{})}
-	g := &Group{
-		Client: kubetest.Client{Interface: w.client(id)}, Namespace: namespace, Name: leaseName, Identity: id, Shards: n,
-		Duration: duration, RenewDeadline: deadline, RetryPeriod: period, Clock: clock.RealClock{}, Log: zap.NewNop(),
-	}
+	g := newGroup(w.client(id), id, n)
 	go func() {
 		defer close(p.ended)
 		p.err = g.Hold(ctx, func(ctx context.Context, shard int) error { return w.work(ctx, p, n, shard) })
@@ -276,6 +282,38 @@ func TestMemberThatIsCutOffStops(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Where nothing tells the work on a shard that its time is over, since a write of the Lease stands still, it can't write any more.
+func TestWorkIsFencedByWrites(t *testing.T) {
+	inTime(t, func(t *testing.T, w *world) {
+		client, done := w.client("a"), errors.New("done")
+		var working atomic.Bool
+		client.PrependReactor("get", "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
+			if working.Load() {
+				time.Sleep(time.Hour)
+			}
+			return false, nil, nil
+		})
+		err := newGroup(client, "a", 1).Hold(t.Context(), func(ctx context.Context, _ int) error {
+			working.Store(true)
+			if err := fence.Check(ctx); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(deadline - 1)
+			if err := fence.Check(ctx); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(1)
+			if fence.Check(ctx) == nil || ctx.Err() != nil {
+				t.Errorf("after the deadline the fence says %v, the context %v", fence.Check(ctx), ctx.Err())
+			}
+			return done
+		})
+		if !errors.Is(err, done) {
+			t.Errorf("got %v", err)
+		}
+	})
 }
 
 // Those who are led by one, as Flagger is, and those with another number of shards act before or after, and never beside.
