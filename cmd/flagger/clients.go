@@ -19,6 +19,7 @@ import (
 	"flagger.app/flagger/pkg/controller"
 	"flagger.app/flagger/pkg/controller/fence"
 	"flagger.app/flagger/pkg/kube"
+	"flagger.app/flagger/pkg/kube/objects"
 	"flagger.app/flagger/pkg/router/knative"
 	"flagger.app/flagger/pkg/telemetry"
 	"flagger.app/flagger/pkg/version"
@@ -105,9 +106,9 @@ func loadConfig(master, kubeconfig string) (*rest.Config, error) {
 }
 
 func cluster(cfg *rest.Config, discovery kube.Discovery) (controller.Cluster, error) {
-	client, err := dynamic.NewForConfig(cfg)
+	client, err := objects.NewForConfig(cfg)
 	if err != nil {
-		return controller.Cluster{}, fmt.Errorf("client for %s: %w", cfg.Host, err)
+		return controller.Cluster{}, err
 	}
 	outlines, err := metadata.NewForConfig(cfg)
 	if err != nil {

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 
+	"flagger.app/flagger/pkg/kube/objects"
 	"flagger.app/flagger/pkg/router/services"
 	"flagger.app/flagger/pkg/telemetry"
 )
@@ -72,7 +72,7 @@ func TestBusyServerIsObeyed(t *testing.T) {
 		_, _ = io.WriteString(w, `{"kind":"Service","apiVersion":"v1","metadata":{"name":"podinfo","namespace":"test"}}`)
 	}))
 	defer server.Close()
-	client, err := dynamic.NewForConfig(configOf(t, server.URL))
+	client, err := objects.NewForConfig(configOf(t, server.URL))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,13 +20,13 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/utils/clock"
 
 	"flagger.app/flagger/pkg/controller/cache"
+	"flagger.app/flagger/pkg/kube/objects"
 	"flagger.app/flagger/pkg/router"
 )
 
@@ -60,7 +60,7 @@ func measure(url string) error {
 		}
 	}
 	cfg.QPS, cfg.Burst = 1000, 1000
-	objects, err := dynamic.NewForConfig(cfg)
+	client, err := objects.NewForConfig(cfg)
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func measure(url string) error {
 	}
 	woken := make(chan struct{}, 100)
 	cluster := cache.NewCluster(cache.Config{
-		Client: objects, Metadata: outlines, Discovery: served, Clock: clock.RealClock{},
+		Client: client, Metadata: outlines, Discovery: served, Clock: clock.RealClock{},
 		OnEvent: func(schema.GroupVersionResource, *unstructured.Unstructured, *unstructured.Unstructured) {},
 		OnState: func(schema.GroupVersionResource, []string) { woken <- struct{}{} },
 	})
