@@ -84,6 +84,10 @@ type Config struct {
 	Workers int
 	// Shards is the number of parts that the Canaries are in, of which RunShard acts on one. 0 is for Run, which acts on all.
 	Shards int
+
+	// recalled, if set, is told of each finding that a pass takes over, with how to find out anew and whether that would still be
+	// from the same objects. Tests compare the two.
+	recalled func(found any, anew func() any, unchanged func() bool)
 }
 
 // Controller runs the control loop.
@@ -115,6 +119,8 @@ type memory struct {
 	// contentions are about objects that others change, done is what was last done to a workload.
 	contentions contentions
 	done        map[router.Ref]done
+	// findings are what the last pass found in place.
+	findings findings
 }
 
 // New returns a Controller. It does nothing before Watch and Run.

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,8 +55,10 @@ type loop struct {
 	logs     *zapobserver.ObservedLogs
 	// unanswered is how many questions get no answer.
 	unanswered int
-	stop       context.CancelFunc
-	stopped    chan struct{}
+	// takenOver counts what passes took over from earlier ones.
+	takenOver atomic.Int64
+	stop      context.CancelFunc
+	stopped   chan struct{}
 }
 
 // hooks answers webhooks, by default with a pass.
@@ -158,6 +162,7 @@ func newLoop(t *testing.T, a *api, workers int, edits ...func(*Config)) *loop {
 		Telemetry: telemetry.New("test", "kubernetes"), Clock: l.clock, Log: zap.New(core),
 		DefaultProvider: "kubernetes", Workers: workers,
 		Settings: rollout.Settings{MinInterval: time.Second, PropagationDelay: time.Second},
+		recalled: l.compareRecalled,
 	}
 	for _, edit := range edits {
 		edit(&cfg)
@@ -167,6 +172,15 @@ func newLoop(t *testing.T, a *api, workers int, edits ...func(*Config)) *loop {
 		t.Fatal(err)
 	}
 	return l
+}
+
+// compareRecalled compares what a pass takes over from an earlier one with what it would have found itself. Every test of the loop
+// checks that.
+func (l *loop) compareRecalled(found any, anew func() any, unchanged func() bool) {
+	l.takenOver.Add(1)
+	if fresh := anew(); !reflect.DeepEqual(found, fresh) && unchanged() {
+		l.t.Errorf("a pass took over %+v, and would have found %+v", found, fresh)
+	}
 }
 
 // start runs the loop until the end of the test, or until stop is called.

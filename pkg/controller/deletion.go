@@ -28,9 +28,10 @@ func (c *Controller) defaulted(canary *v1beta1.Canary, object *unstructured.Unst
 	if says || err != nil || !c.Settings.RevertOnDeletion {
 		return canary
 	}
-	canary = canary.DeepCopy()
-	canary.Spec.RevertOnDeletion = true
-	return canary
+	// The rest is shared: nobody changes what was observed.
+	asked := *canary
+	asked.Spec.RevertOnDeletion = true
+	return &asked
 }
 
 // observeReverted looks at what a Canary that is being deleted has to give back.
@@ -116,14 +117,14 @@ func (nowhere) Get(router.Ref) (*unstructured.Unstructured, error) { return nil,
 // not known, that stays as it was.
 func (o *observer) outlasts() bool {
 	held := slices.Contains(o.v.canary.Finalizers, v1beta1.Finalizer) && !o.v.canary.Spec.RevertOnDeletion
-	if held && (o.v.rendered == nil && o.v.facts.Problem != nil || len(o.v.previous.routes.Ours) > 0) {
+	if held && (o.v.outline == nil && o.v.facts.Problem != nil || len(o.v.previous.routes.Ours) > 0) {
 		return true
 	}
-	return slices.ContainsFunc(o.v.rendered, func(wanted router.Object) bool {
-		if !wanted.Unowned {
+	return slices.ContainsFunc(o.v.outline, func(wanted outlined) bool {
+		if !wanted.unowned {
 			return false
 		}
-		live, err := o.mesh.Get(wanted.Ref)
+		live, err := o.mesh.Get(wanted.ref)
 		return err != nil || live == nil || router.ControlOf(o.v.canary, live) == router.Ours
 	})
 }

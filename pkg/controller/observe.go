@@ -32,8 +32,10 @@ type view struct {
 	// kind is the kind of target and primary.
 	kind router.Ref
 	seen workload.Observation
-	// rendered are the objects of the provider for the traffic of the status; handover is what a deletion gives back.
+	// rendered are the objects of the provider for the traffic of the status, none where the last pass has found the same in place;
+	// outline tells which they are in any case. Handover is what a deletion gives back.
 	rendered []router.Object
+	outline  []outlined
 	handover handover
 	previous previous
 	// refused is whether another Canary that takes precedence wants the same target or Service.
@@ -42,7 +44,7 @@ type view struct {
 	copies []workload.ChangedCopy
 	// unrendered is set when the provider could not even say what its objects are called.
 	unrendered bool
-	// scaler is the autoscaler that the primary should have.
+	// scaler is the autoscaler that the primary should have, none where the last pass has found it in place.
 	scaler []router.Object
 }
 
@@ -122,6 +124,7 @@ type observer struct {
 }
 
 func (o *observer) observe() {
+	o.remember()
 	o.checkSpec()
 	o.checkRivals()
 	o.checkCycle()
@@ -229,37 +232,55 @@ func (o *observer) observeScaler() {
 	if len(refs) == 0 || !o.ready(o.c.main, refs, remedy) {
 		return
 	}
-	wanted, problem := workload.PrimaryScaler(c, o.main)
-	o.problem(problem)
-	if problem != nil {
+	inputs := scalerInputs{c.Status.Phase}
+	found, wanted := recall(o, &o.v.memory.findings.scaler, o.c.main, o.main, inputs, func(r *recorder) (scalerFound, []router.Object, bool) {
+		return o.findScaler(inputs, r)
+	})
+	if !found.known {
 		return
 	}
 	o.v.facts.Scaler = workload.TargetScaler(c, o.main)
-	if len(wanted) == 0 {
-		return
-	}
-	o.v.scaler = wanted
-	o.v.facts.Scaler.Wanted, o.v.facts.Scaler.InPlace = true, o.inPlace(o.c.main, o.main, wanted)
+	o.v.facts.Scaler.Wanted, o.v.facts.Scaler.InPlace, o.v.scaler = found.wanted, found.inPlace, wanted
+}
+
+func (o *observer) findScaler(in scalerInputs, r *recorder) (scalerFound, []router.Object, bool) {
+	wanted, problem := workload.PrimaryScaler(shown(o.v.canary, v1beta1.CanaryStatus{Phase: in.phase}), r)
+	o.problem(problem)
+	found := scalerFound{known: problem == nil, wanted: len(wanted) > 0}
+	found.inPlace = found.wanted && o.inPlace(o.c.main, r, wanted)
+	return found, wanted, found.inPlace
 }
 
 func (o *observer) observeServices() {
 	if !o.v.selects() || !o.ready(o.c.main, []router.Ref{services.Ref("", "")}, "run the operator in a cluster that serves it") {
 		return
 	}
-	in := o.v.servicesInput()
-	backends, unrendered := services.Backends(o.v.canary, in, o.main)
-	o.failed(unrendered)
-	apex, err := services.Apex(o.v.canary, o.v.apexInput(o.v.canary), o.main)
-	o.failed(err)
-	fact := &o.v.facts.Services
-	fact.BackendsInPlace = o.inPlace(o.c.main, o.main, backends)
-	fact.ApexInPlace = o.inPlace(o.c.main, o.main, apex)
-	if unrendered == nil && fact.BackendsInPlace {
-		// They select what they have to.
-		return
+	inputs := servicesInputs{backends: o.v.servicesInput(), apex: o.v.apexInput(o.v.canary)}
+	if record := o.v.canary.Status.Rollout; record != nil {
+		inputs.routing = record.Routing
 	}
-	fact.PrimaryUnfound, fact.CanaryUnfound, err = services.Unfound(o.v.canary, in, o.main)
+	found, _ := recall(o, &o.v.memory.findings.services, o.c.main, o.main, inputs, func(r *recorder) (servicesFound, []router.Object, bool) {
+		return o.findServices(inputs, r)
+	})
+	fact := &o.v.facts.Services
+	fact.BackendsInPlace, fact.ApexInPlace = found.backends, found.apex
+	fact.PrimaryUnfound, fact.CanaryUnfound = found.primaryUnfound, found.canaryUnfound
+}
+
+func (o *observer) findServices(in servicesInputs, r *recorder) (servicesFound, []router.Object, bool) {
+	c := shown(o.v.canary, v1beta1.CanaryStatus{Rollout: &v1beta1.RolloutStatus{Routing: in.routing}})
+	backends, unrendered := services.Backends(c, in.backends, r)
+	o.failed(unrendered)
+	apex, err := services.Apex(c, in.apex, r)
 	o.failed(err)
+	found := servicesFound{backends: o.inPlace(o.c.main, r, backends), apex: o.inPlace(o.c.main, r, apex)}
+	if unrendered == nil && found.backends {
+		// They select what they have to.
+		return found, nil, found.apex && err == nil
+	}
+	found.primaryUnfound, found.canaryUnfound, err = services.Unfound(c, in.backends, r)
+	o.failed(err)
+	return found, nil, false
 }
 
 // selects is whether it is known what the Services have to select, if they select anything.
@@ -291,17 +312,14 @@ func (v *view) apexInput(c *v1beta1.Canary) services.Input {
 }
 
 // inPlace is whether the objects are as wanted.
-func (o *observer) inPlace(s *site, live *cache.Reader, wanted []router.Object) bool {
-	for i := range wanted {
-		// It is compared by other means, but not in an earlier version than this.
-		if _, err := live.Get(wanted[i].Ref); err != nil {
-			live.Touch(wanted[i].Ref)
-		}
-	}
-	changes, err := s.Diff(o.v.canary, wanted)
+func (o *observer) inPlace(s *site, live router.Live, wanted []router.Object) bool {
+	changes, err := s.DiffFrom(live, o.v.canary, wanted)
 	o.failed(err)
 	if err == nil {
 		o.follow(s, wanted, changes)
+	}
+	if r, ok := live.(*recorder); ok {
+		r.compared(wanted)
 	}
 	return err == nil && len(changes) == 0
 }
@@ -344,26 +362,42 @@ func (o *observer) observeRoutes() {
 	if !o.readyOr(reasonRouterCRDMissing, o.c.mesh, p.Resources(), remedy) {
 		return
 	}
-	wanted, err := p.Render(o.v.canary, trafficOf(o.v.canary), o.mesh)
-	if err != nil {
-		o.failed(err)
+	inputs := routesInputs{name, trafficOf(o.v.canary), o.v.canary.Status.CanaryWeight}
+	found, rendered := recall(o, &o.v.memory.findings.routes, o.c.mesh, o.mesh, inputs, func(r *recorder) (routesFound, []router.Object, bool) {
+		return o.findRoutes(p, inputs, r)
+	})
+	if !found.rendered {
 		o.outlineRoutes(p)
 		return
 	}
-	o.v.facts.Provider.Warnings = router.Advice(p, o.v.canary, o.mesh)
-	o.v.rendered = wanted
-	if changes, err := o.c.mesh.Diff(o.v.canary, early(wanted)); err != nil || len(changes) > 0 {
-		o.v.facts.Services.BackendsInPlace = false
+	o.v.rendered, o.v.outline = rendered, found.outline
+	o.v.facts.Provider.Warnings = found.warnings
+	o.v.facts.Services.BackendsInPlace = o.v.facts.Services.BackendsInPlace && found.early
+	o.v.facts.Routes.InPlace = found.inPlace
+	if found.unread != nil {
+		o.v.facts.Routes.Reason = found.unread.Error()
+		return
 	}
-	o.v.facts.Routes.InPlace = o.inPlace(o.c.mesh, o.mesh, wanted)
-	if read, err := p.Read(o.v.canary, o.mesh); err == nil {
-		o.v.facts.Routes.Known = true
-		o.v.facts.Routes.Settled, o.v.facts.Routes.Silent, o.v.facts.Routes.Reason = read.Settled, read.Silent, read.Reason
-		o.v.facts.Routes.CanaryWeight, o.v.facts.Routes.Mirror = read.Traffic.Canary, read.Traffic.Mirror
-		o.v.facts.Routes.Matched = read.Traffic.Matched
-	} else {
-		o.v.facts.Routes.Reason = err.Error()
+	read := &found.read
+	o.v.facts.Routes.Known = true
+	o.v.facts.Routes.Settled, o.v.facts.Routes.Silent, o.v.facts.Routes.Reason = read.Settled, read.Silent, read.Reason
+	o.v.facts.Routes.CanaryWeight, o.v.facts.Routes.Mirror = read.Traffic.Canary, read.Traffic.Mirror
+	o.v.facts.Routes.Matched = read.Traffic.Matched
+}
+
+func (o *observer) findRoutes(p router.Provider, in routesInputs, r *recorder) (routesFound, []router.Object, bool) {
+	c := shown(o.v.canary, v1beta1.CanaryStatus{CanaryWeight: in.weight})
+	wanted, err := p.Render(c, in.traffic, r)
+	if err != nil {
+		o.failed(err)
+		return routesFound{}, nil, false
 	}
+	found := routesFound{rendered: true, outline: outlineOf(wanted), warnings: router.Advice(p, c, r)}
+	changes, err := o.c.mesh.DiffFrom(r, c, early(wanted))
+	found.early = err == nil && len(changes) == 0
+	found.inPlace = o.inPlace(o.c.mesh, r, wanted)
+	found.read, found.unread = p.Read(c, r)
+	return found, wanted, found.early && found.inPlace && found.unread == nil
 }
 
 // early are the objects that pods need before they can start. They are made along with the Services of both sides.
@@ -381,7 +415,12 @@ func early(wanted []router.Object) []router.Object {
 func (o *observer) outlineRoutes(p router.Provider) {
 	outline, err := router.Outline(o.v.canary, p, router.NamesOf(o.v.canary).Apex, o.mesh)
 	o.v.unrendered = err != nil
-	o.v.rendered = outline
+	o.v.rendered, o.v.outline = outline, outlineOf(outline)
+}
+
+// hasEarly is whether there are objects that pods need before they can start.
+func (v *view) hasEarly() bool {
+	return slices.ContainsFunc(v.outline, func(wanted outlined) bool { return wanted.early })
 }
 
 // trafficOf is the routing that a Canary asks for, with the cookies that stand in its status.

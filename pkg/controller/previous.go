@@ -100,16 +100,29 @@ func (o *observer) observePrevious() {
 	}
 	o.observePreviousScalers(record.Scalers)
 	apex := router.NamesOf(o.v.canary).Apex
-	for _, r := range record.Routing {
-		_, route := o.v.canary.OwnRoute(o.v.facts.Provider.Name)
-		if r.Service == apex && (r.Provider == o.v.facts.Provider.Name && r.Route == route || r.Provider == "") {
-			continue
-		}
+	for _, r := range o.previousRouting(o.v.facts.Provider.Name) {
 		if o.v.facts.Previous == nil {
 			o.v.facts.Previous = map[v1beta1.RoutingRef]rollout.PreviousFact{}
 		}
 		o.v.facts.Previous[r] = o.previousFact(r, apex)
 	}
+}
+
+// previousRouting are the entries of the record that are not the present one, which is for a provider.
+func (o *observer) previousRouting(provider string) []v1beta1.RoutingRef {
+	c := o.v.canary
+	if c.Status.Rollout == nil {
+		return nil
+	}
+	var previous []v1beta1.RoutingRef
+	apex := router.NamesOf(c).Apex
+	_, route := c.OwnRoute(provider)
+	for _, r := range c.Status.Rollout.Routing {
+		if r.Service != apex || (r.Provider != provider || r.Route != route) && r.Provider != "" {
+			previous = append(previous, r)
+		}
+	}
+	return previous
 }
 
 func (o *observer) previousFact(r v1beta1.RoutingRef, apex string) rollout.PreviousFact {

@@ -53,9 +53,14 @@ func (s *site) Get(ref router.Ref) (*unstructured.Unstructured, error) {
 
 // Diff tells what Apply would write.
 func (s *site) Diff(c *v1beta1.Canary, objects []router.Object) ([]router.Change, error) {
+	return s.DiffFrom(s, c, objects)
+}
+
+// DiffFrom is Diff with the objects that live finds.
+func (s *site) DiffFrom(live router.Live, c *v1beta1.Canary, objects []router.Object) ([]router.Change, error) {
 	var all []router.Change
 	for i := range objects {
-		changes, err := s.of(objects[i].Ref.Resource).applier.Diff(c, objects[i:i+1])
+		changes, err := s.of(objects[i].Ref.Resource).applier.Reading(live).Diff(c, objects[i:i+1])
 		if err != nil {
 			return nil, err
 		}

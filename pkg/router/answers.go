@@ -67,6 +67,16 @@ func (a *answers) writtenAs(ref Ref, wanted share) int {
 	return known.number
 }
 
+func (a *answers) memory(ref Ref) Memory {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	known, ok := a.byRef[ref]
+	if !ok {
+		return Memory{write: -1}
+	}
+	return Memory{write: known.number, ahead: known.newest != nil}
+}
+
 // withdraw notes that a state is not wanted any more: whoever wants it again later repairs nothing.
 func (a *answers) withdraw(ref Ref) {
 	a.mu.Lock()

@@ -63,6 +63,23 @@ func NewApplier(client dynamic.Interface, live Live) *Applier {
 	return &Applier{client: client, live: live, answers: newAnswers()}
 }
 
+// Reading returns an Applier that reads from live instead, and shares all else.
+func (a *Applier) Reading(live Live) *Applier {
+	return &Applier{client: a.client, live: live, answers: a.answers}
+}
+
+// Memory identifies what an Applier remembers of its own writes of an object. As long as it stays, and the object at its version, Diff
+// comes to the same result.
+type Memory struct {
+	// write is the number of the last write, 0 for a state that is wanted no more, and -1 if nothing is known.
+	write int
+	// ahead is whether the informers may lag behind it.
+	ahead bool
+}
+
+// Memory returns what is remembered of an object at the moment.
+func (a *Applier) Memory(ref Ref) Memory { return a.answers.memory(ref) }
+
 // Get returns an object as the informers last saw it or, where they lag behind, as the last patch of this Applier left
 // it. So an Applier is a Live that reads its own writes.
 func (a *Applier) Get(ref Ref) (*unstructured.Unstructured, error) {

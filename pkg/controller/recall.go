@@ -1,0 +1,223 @@
+package controller
+
+import (
+	"reflect"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/controller/cache"
+	"flagger.app/flagger/pkg/router"
+	"flagger.app/flagger/pkg/router/services"
+)
+
+// findings are what the last pass found of the objects of a Canary that were all in place. Most passes come of objects that change
+// none of it, and take it over instead of rendering and comparing everything anew. What is not in place is never kept: it is about
+// to be written.
+type findings struct {
+	// canary is the one that they are about, without its status.
+	canary   *v1beta1.Canary
+	services *finding[servicesInputs, servicesFound]
+	routes   *finding[routesInputs, routesFound]
+	scaler   *finding[scalerInputs, scalerFound]
+}
+
+// finding is a result with all that it came of. Rendered objects are not kept: a few hundred bytes tell as well whether they would be
+// the same.
+type finding[I, R any] struct {
+	inputs I
+	reads  []read
+	result R
+}
+
+// read is an object that was looked at.
+type read struct {
+	ref  router.Ref
+	seen objectVersion
+	// wanted is whether it was compared with what is wanted, memory what was remembered of our own writes of it then.
+	wanted bool
+	memory router.Memory
+}
+
+// objectVersion is a state of an object, empty if there was none.
+type objectVersion struct {
+	uid    types.UID
+	number string
+}
+
+// servicesInputs are what the Services are made of besides the Canary without its status and the objects that there are.
+type servicesInputs struct {
+	backends, apex services.Input
+	routing        []v1beta1.RoutingRef
+}
+
+type servicesFound struct{ backends, apex, primaryUnfound, canaryUnfound bool }
+
+// routesInputs are the same of the routes.
+type routesInputs struct {
+	provider string
+	traffic  router.Traffic
+	weight   int32
+}
+
+type routesFound struct {
+	rendered bool
+	outline  []outlined
+	warnings []string
+	// early is whether those are in place that pods need.
+	early, inPlace bool
+	read           router.Observed
+	// unread is why they could not be read, nil if they could.
+	unread error
+}
+
+// outlined is a wanted object of a provider, as far as a pass needs it that writes none.
+type outlined struct {
+	ref            router.Ref
+	unowned, early bool
+}
+
+func outlineOf(wanted []router.Object) []outlined {
+	if wanted == nil {
+		return nil
+	}
+	outline := make([]outlined, len(wanted))
+	for i := range wanted {
+		outline[i] = outlined{wanted[i].Ref, wanted[i].Unowned, wanted[i].Early}
+	}
+	return outline
+}
+
+// scalerInputs are the same of the autoscaler.
+type scalerInputs struct{ phase v1beta1.CanaryPhase }
+
+type scalerFound struct{ known, wanted, inPlace bool }
+
+// shown is a Canary with that part of its status alone that is among the inputs of a finding: what is not compared can't be read either.
+func shown(c *v1beta1.Canary, status v1beta1.CanaryStatus) *v1beta1.Canary {
+	part := *c
+	part.ObjectMeta, part.Status = unversioned(c), status
+	return &part
+}
+
+// unversioned is the metadata of a Canary without what every write of its status changes.
+func unversioned(c *v1beta1.Canary) metav1.ObjectMeta {
+	m := c.ObjectMeta
+	m.ResourceVersion, m.ManagedFields = "", nil
+	return m
+}
+
+func sameButForStatus(a, b *v1beta1.Canary) bool {
+	if a == b {
+		return true
+	}
+	return a != nil && reflect.DeepEqual(&a.Spec, &b.Spec) && reflect.DeepEqual(unversioned(a), unversioned(b))
+}
+
+// remember makes what earlier passes found available to this one, if it is about the same Canary. Whoever gives objects back needs all
+// that is rendered.
+func (o *observer) remember() {
+	c, all := o.v.canary, &o.v.memory.findings
+	if !sameButForStatus(all.canary, c) || !c.DeletionTimestamp.IsZero() || len(o.previousRouting(c.GetProvider(o.c.DefaultProvider))) > 0 {
+		*all = findings{}
+	}
+	all.canary = c
+}
+
+// recall returns what was found last, if it came of the same inputs and all that was looked at is as it was. Else it finds out anew,
+// and returns the wanted objects as well. Find reports whether they are all in place and nothing failed.
+func recall[I, R any](o *observer, last **finding[I, R], s *site, live *cache.Reader, inputs I,
+	find func(*recorder) (R, []router.Object, bool)) (R, []router.Object) {
+	if f := *last; f != nil && reflect.DeepEqual(&f.inputs, &inputs) && unchanged(f.reads, s, live) {
+		// Equal ones that this pass has in use anyway.
+		f.inputs = inputs
+		for i := range f.reads {
+			if f.reads[i].wanted {
+				o.v.memory.contentions.asWanted(f.reads[i].ref, o.v.started)
+			}
+		}
+		if o.c.recalled != nil {
+			o.c.recalled(f.result, func() any {
+				found, _, _ := find(&recorder{site: s, live: live})
+				return found
+			}, func() bool { return unchanged(f.reads, s, live) })
+		}
+		return f.result, nil
+	}
+	*last = nil
+	r := &recorder{site: s, live: live}
+	result, objects, inPlace := find(r)
+	if inPlace && !r.unsteady {
+		*last = &finding[I, R]{inputs: inputs, reads: slices.Clip(r.reads), result: result}
+	}
+	return result, objects
+}
+
+// unchanged looks at all objects again: also a pass that finds nothing new depends on them.
+func unchanged(reads []read, s *site, live router.Live) bool {
+	same := true
+	for i := range reads {
+		was := &reads[i]
+		u, err := live.Get(was.ref)
+		same = same && err == nil && versionOf(u) == was.seen &&
+			(!was.wanted || s.of(was.ref.Resource).applier.Memory(was.ref) == was.memory)
+	}
+	return same
+}
+
+// recorder is a router.Live that notes what is looked at.
+type recorder struct {
+	site  *site
+	live  router.Live
+	reads []read
+	// unsteady is set when something could not be read, changed meanwhile, or has no version to tell it by.
+	unsteady bool
+}
+
+// Get implements router.Live.
+func (r *recorder) Get(ref router.Ref) (*unstructured.Unstructured, error) {
+	u, err := r.live.Get(ref)
+	seen := versionOf(u)
+	if err != nil || u != nil && seen.number == "" {
+		r.unsteady = true
+	}
+	if known := r.find(ref); known == nil {
+		r.reads = append(r.reads, read{ref: ref, seen: seen})
+	} else if known.seen != seen {
+		r.unsteady = true
+	}
+	return u, err
+}
+
+func (r *recorder) find(ref router.Ref) *read {
+	for i := range r.reads {
+		if r.reads[i].ref == ref {
+			return &r.reads[i]
+		}
+	}
+	return nil
+}
+
+// compared notes that objects were compared with what is wanted. It comes after that: a comparison may forget a write that has been
+// seen.
+func (r *recorder) compared(wanted []router.Object) {
+	for i := range wanted {
+		ref := wanted[i].Ref
+		known := r.find(ref)
+		if known == nil {
+			r.unsteady = true
+			continue
+		}
+		known.wanted, known.memory = true, r.site.of(ref.Resource).applier.Memory(ref)
+	}
+}
+
+func versionOf(u *unstructured.Unstructured) objectVersion {
+	if u == nil {
+		return objectVersion{}
+	}
+	return objectVersion{u.GetUID(), u.GetResourceVersion()}
+}
