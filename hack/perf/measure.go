@@ -75,19 +75,21 @@ func (b *bench) rolloutName(i int) string {
 }
 
 // metered begins to measure what is used. The function that it returns writes down what was used since.
-func metered(o *operator) (func(*stage) error, error) {
+func metered(ctx context.Context, o *operator) (func(*stage) error, error) {
 	cpu, err := o.cpu()
-	if err != nil {
+	passes, passesErr := passesSoFar(ctx)
+	if err := errors.Join(err, passesErr); err != nil {
 		return nil, err
 	}
 	before, err := used()
 	return func(s *stage) error {
 		now, err := o.cpu()
-		if err != nil {
+		more, passesErr := passesSoFar(ctx)
+		if err := errors.Join(err, passesErr); err != nil {
 			return err
 		}
 		after, err := used()
-		s.CPUSeconds = now - cpu
+		s.CPUSeconds, s.passes = now-cpu, more-passes
 		s.noteUsage(&before, &after)
 		return err
 	}, err
@@ -95,7 +97,7 @@ func metered(o *operator) (func(*stage) error, error) {
 
 // stage does something to the first n applications and waits until their Canaries are in a phase and no more calls come of it.
 func (b *bench) stage(ctx context.Context, o *operator, n int, end v1beta1.CanaryPhase, do func(name string) error) (*stage, error) {
-	used, err := metered(o)
+	used, err := metered(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +161,7 @@ func (b *bench) again(ctx context.Context, start func() (*operator, error)) (*st
 
 // rest looks on while nothing happens.
 func (b *bench) rest(ctx context.Context, o *operator) (*stage, error) {
-	used, err := metered(o)
+	used, err := metered(ctx, o)
 	if err != nil {
 		return nil, err
 	}

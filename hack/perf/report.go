@@ -58,6 +58,8 @@ type stage struct {
 	PerCanary map[string]float64 `json:"callsPerCanary"`
 	Sum       float64            `json:"callsPerCanarySum"`
 	Other     map[string]int     `json:"otherCalls,omitempty"`
+	// Passes is how often the operator looked at each Canary.
+	Passes float64 `json:"passesPerCanary"`
 	// Programs has the seconds of a core that each program used, Machine is the share of all cores that was in use, Others the one of
 	// processes that don't belong to the benchmark.
 	Programs map[string]float64 `json:"programSeconds"`
@@ -70,8 +72,9 @@ type stage struct {
 	FirstAction quantiles `json:"firstActionSeconds,omitzero"`
 	Lateness    quantiles `json:"stepLatenessSeconds,omitzero"`
 
-	calls []audit.Call
-	mu    sync.Mutex
+	calls  []audit.Call
+	passes float64
+	mu     sync.Mutex
 	// changed is when each application was changed.
 	changed map[string]time.Time
 }
@@ -86,7 +89,7 @@ func (s *stage) note(name string, at time.Time) {
 
 // count sums up the calls of a stage with n Canaries. A list by label names no object; it is made for one Canary as well.
 func (s *stage) count(n int) {
-	s.PerCanary, s.Other = map[string]float64{}, map[string]int{}
+	s.PerCanary, s.Other, s.Passes = map[string]float64{}, map[string]int{}, s.passes/float64(n)
 	for i := range s.calls {
 		c := &s.calls[i]
 		if what := c.Verb + " " + c.Resource(); appOf(c.Name()) != "" || c.Verb == "list" {
@@ -168,7 +171,7 @@ func (r *report) table(out io.Writer) {
 }
 
 func (s *stage) table(w io.Writer, name string) {
-	fmt.Fprintf(w, "%s\t%.1f s\t%.2f s of a core\t%.2f calls for each Canary\n", name, s.Seconds, s.CPUSeconds, s.Sum)
+	fmt.Fprintf(w, "%s\t%.1f s\t%.2f s of a core\t%.2f calls for each Canary\t%.1f passes\n", name, s.Seconds, s.CPUSeconds, s.Sum, s.Passes)
 	for _, what := range byCount(s.PerCanary) {
 		fmt.Fprintf(w, "\t%.2f\t%s\n", s.PerCanary[what], what)
 	}

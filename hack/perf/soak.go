@@ -27,7 +27,7 @@ type sample struct {
 
 // soakFor rolls all applications out again and again, and writes down what grows meanwhile. The stage has the calls of all rollouts.
 func (b *bench) soakFor(ctx context.Context, o *operator) (*stage, error) {
-	used, err := metered(o)
+	used, err := metered(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +94,23 @@ func takeSample(ctx context.Context, o *operator) (sample, error) {
 		s.resident, err = o.resident()
 	}
 	return s, err
+}
+
+// passesSoFar is how many passes over Canaries the operator has made.
+func passesSoFar(ctx context.Context) (float64, error) {
+	number := ""
+	if err := eachLine(ctx, "http://127.0.0.1:"+port+"/metrics", func(line string) {
+		if value, ok := strings.CutPrefix(line, `workqueue_work_duration_seconds_count{name="canaries"} `); ok {
+			number = value
+		}
+	}); err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseFloat(number, 64)
+	if err != nil {
+		return 0, fmt.Errorf("/metrics, how many passes there were: %w", err)
+	}
+	return n, nil
 }
 
 func eachLine(ctx context.Context, url string, do func(string)) error {
