@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -85,6 +86,8 @@ type life struct {
 	failed map[string]bool
 	// stages are those in which each kind of call occurred.
 	stages map[string][]string
+	// more is closed when a call has come, nil if nobody waits for one.
+	more chan struct{}
 
 	// end is what is left, told what users were told. They are complete when the life is over.
 	end  map[string]any
@@ -92,10 +95,37 @@ type life struct {
 	over bool
 }
 
+// enter begins a stage when all calls of the one before have come that are planned there: some come when a Canary has settled already.
 func (l *life) enter(stage string) {
+	l.Helper()
+	limit := time.After(patience)
+	for {
+		missing, more := l.move(stage)
+		if len(missing) == 0 {
+			return
+		}
+		select {
+		case <-more:
+		case <-limit:
+			l.Fatalf("%s: calls that did not come before the %s: %q", l.provider, stage, missing)
+		}
+	}
+}
+
+// move begins a stage, unless calls are missing in the one before. It returns those, and what tells that another one has come.
+func (l *life) move(stage string) (missing []string, more <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.stage = stage
+	for kind, p := range faultPlan() {
+		if p == (place{l.provider, l.stage}) && !slices.Contains(l.stages[kind], l.stage) {
+			missing = append(missing, kind)
+		}
+	}
+	if len(missing) == 0 {
+		l.stage = stage
+	}
+	l.more = make(chan struct{})
+	return missing, l.more
 }
 
 // choose implements the plan.
@@ -110,6 +140,10 @@ func (l *life) choose(c call) fault {
 	} else {
 		planned = faultPlan()[kind] == place{l.provider, l.stage}
 		l.stages[kind] = append(l.stages[kind], l.stage)
+	}
+	if l.more != nil {
+		close(l.more)
+		l.more = nil
 	}
 	if l.fault == "" || !planned || l.failed[kind] {
 		return ""
