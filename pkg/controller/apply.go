@@ -74,7 +74,7 @@ func (c *Controller) ensureBackends(ctx context.Context, v *view, stored *v1beta
 	if err != nil {
 		return err
 	}
-	if err := c.applyObjects(ctx, v, c.main, stored, wanted); err != nil || v.provider == nil || !v.hasEarly() {
+	if err := c.applyObjects(ctx, v, c.main, stored, wanted); err != nil || v.provider == nil || !v.outline.early {
 		return err
 	}
 	routes, err := v.provider.Render(stored, trafficOf(stored), c.mesh)

@@ -117,14 +117,11 @@ func (nowhere) Get(router.Ref) (*unstructured.Unstructured, error) { return nil,
 // not known, that stays as it was.
 func (o *observer) outlasts() bool {
 	held := slices.Contains(o.v.canary.Finalizers, v1beta1.Finalizer) && !o.v.canary.Spec.RevertOnDeletion
-	if held && (o.v.outline == nil && o.v.facts.Problem != nil || len(o.v.previous.routes.Ours) > 0) {
+	if held && (!o.v.outline.some && o.v.facts.Problem != nil || len(o.v.previous.routes.Ours) > 0) {
 		return true
 	}
-	return slices.ContainsFunc(o.v.outline, func(wanted outlined) bool {
-		if !wanted.unowned {
-			return false
-		}
-		live, err := o.mesh.Get(wanted.ref)
+	return slices.ContainsFunc(o.v.outline.unowned, func(ref router.Ref) bool {
+		live, err := o.mesh.Get(ref)
 		return err != nil || live == nil || router.ControlOf(o.v.canary, live) == router.Ours
 	})
 }

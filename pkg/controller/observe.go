@@ -33,9 +33,9 @@ type view struct {
 	kind router.Ref
 	seen workload.Observation
 	// rendered are the objects of the provider for the traffic of the status, none where the last pass has found the same in place;
-	// outline tells which they are in any case. Handover is what a deletion gives back.
+	// outline tells of them in any case. Handover is what a deletion gives back.
 	rendered []router.Object
-	outline  []outlined
+	outline  outline
 	handover handover
 	previous previous
 	// refused is whether another Canary that takes precedence wants the same target or Service.
@@ -233,7 +233,7 @@ func (o *observer) observeScaler() {
 		return
 	}
 	inputs := scalerInputs{c.Status.Phase}
-	found, wanted := recall(o, &o.v.memory.findings.scaler, o.c.main, o.main, inputs, func(r *recorder) (scalerFound, []router.Object, bool) {
+	found, wanted := recall(o, &o.v.memory.findings.scaler, o.c.main, o.main, &inputs, func(r *recorder) (scalerFound, []router.Object, bool) {
 		return o.findScaler(inputs, r)
 	})
 	if !found.known {
@@ -255,11 +255,11 @@ func (o *observer) observeServices() {
 	if !o.v.selects() || !o.ready(o.c.main, []router.Ref{services.Ref("", "")}, "run the operator in a cluster that serves it") {
 		return
 	}
-	inputs := servicesInputs{backends: o.v.servicesInput(), apex: o.v.apexInput(o.v.canary)}
+	inputs := servicesInputs{Input: o.v.servicesInput(), apex: o.v.apexInput(o.v.canary).Primary}
 	if record := o.v.canary.Status.Rollout; record != nil {
 		inputs.routing = record.Routing
 	}
-	found, _ := recall(o, &o.v.memory.findings.services, o.c.main, o.main, inputs, func(r *recorder) (servicesFound, []router.Object, bool) {
+	found, _ := recall(o, &o.v.memory.findings.services, o.c.main, o.main, &inputs, func(r *recorder) (servicesFound, []router.Object, bool) {
 		return o.findServices(inputs, r)
 	})
 	fact := &o.v.facts.Services
@@ -269,16 +269,18 @@ func (o *observer) observeServices() {
 
 func (o *observer) findServices(in servicesInputs, r *recorder) (servicesFound, []router.Object, bool) {
 	c := shown(o.v.canary, v1beta1.CanaryStatus{Rollout: &v1beta1.RolloutStatus{Routing: in.routing}})
-	backends, unrendered := services.Backends(c, in.backends, r)
+	backends, unrendered := services.Backends(c, in.Input, r)
 	o.failed(unrendered)
-	apex, err := services.Apex(c, in.apex, r)
+	ofApex := in.Input
+	ofApex.Primary = in.apex
+	apex, err := services.Apex(c, ofApex, r)
 	o.failed(err)
 	found := servicesFound{backends: o.inPlace(o.c.main, r, backends), apex: o.inPlace(o.c.main, r, apex)}
 	if unrendered == nil && found.backends {
 		// They select what they have to.
 		return found, nil, found.apex && err == nil
 	}
-	found.primaryUnfound, found.canaryUnfound, err = services.Unfound(c, in.backends, r)
+	found.primaryUnfound, found.canaryUnfound, err = services.Unfound(c, in.Input, r)
 	o.failed(err)
 	return found, nil, false
 }
@@ -363,7 +365,7 @@ func (o *observer) observeRoutes() {
 		return
 	}
 	inputs := routesInputs{name, trafficOf(o.v.canary), o.v.canary.Status.CanaryWeight}
-	found, rendered := recall(o, &o.v.memory.findings.routes, o.c.mesh, o.mesh, inputs, func(r *recorder) (routesFound, []router.Object, bool) {
+	found, rendered := recall(o, &o.v.memory.findings.routes, o.c.mesh, o.mesh, &inputs, func(r *recorder) (routesFound, []router.Object, bool) {
 		return o.findRoutes(p, inputs, r)
 	})
 	if !found.rendered {
@@ -372,7 +374,7 @@ func (o *observer) observeRoutes() {
 	}
 	o.v.rendered, o.v.outline = rendered, found.outline
 	o.v.facts.Provider.Warnings = found.warnings
-	o.v.facts.Services.BackendsInPlace = o.v.facts.Services.BackendsInPlace && found.early
+	o.v.facts.Services.BackendsInPlace = o.v.facts.Services.BackendsInPlace && found.earlyInPlace
 	o.v.facts.Routes.InPlace = found.inPlace
 	if found.unread != nil {
 		o.v.facts.Routes.Reason = found.unread.Error()
@@ -394,10 +396,10 @@ func (o *observer) findRoutes(p router.Provider, in routesInputs, r *recorder) (
 	}
 	found := routesFound{rendered: true, outline: outlineOf(wanted), warnings: router.Advice(p, c, r)}
 	changes, err := o.c.mesh.DiffFrom(r, c, early(wanted))
-	found.early = err == nil && len(changes) == 0
+	found.earlyInPlace = err == nil && len(changes) == 0
 	found.inPlace = o.inPlace(o.c.mesh, r, wanted)
 	found.read, found.unread = p.Read(c, r)
-	return found, wanted, found.early && found.inPlace && found.unread == nil
+	return found, wanted, found.earlyInPlace && found.inPlace && found.unread == nil
 }
 
 // early are the objects that pods need before they can start. They are made along with the Services of both sides.
@@ -413,14 +415,9 @@ func early(wanted []router.Object) []router.Object {
 
 // outlineRoutes names the objects of a provider that can't render them, so that a Canary can be deleted whose Ingress is gone.
 func (o *observer) outlineRoutes(p router.Provider) {
-	outline, err := router.Outline(o.v.canary, p, router.NamesOf(o.v.canary).Apex, o.mesh)
+	wanted, err := router.Outline(o.v.canary, p, router.NamesOf(o.v.canary).Apex, o.mesh)
 	o.v.unrendered = err != nil
-	o.v.rendered, o.v.outline = outline, outlineOf(outline)
-}
-
-// hasEarly is whether there are objects that pods need before they can start.
-func (v *view) hasEarly() bool {
-	return slices.ContainsFunc(v.outline, func(wanted outlined) bool { return wanted.early })
+	o.v.rendered, o.v.outline = wanted, outlineOf(wanted)
 }
 
 // trafficOf is the routing that a Canary asks for, with the cookies that stand in its status.

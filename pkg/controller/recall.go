@@ -33,6 +33,9 @@ type finding[I, R any] struct {
 	result R
 }
 
+// inputs of a finding tell whether all of them are the same.
+type inputs[I any] interface{ same(other *I) bool }
+
 // read is an object that was looked at.
 type read struct {
 	ref  router.Ref
@@ -50,8 +53,14 @@ type objectVersion struct {
 
 // servicesInputs are what the Services are made of besides the Canary without its status and the objects that there are.
 type servicesInputs struct {
-	backends, apex services.Input
-	routing        []v1beta1.RoutingRef
+	services.Input
+	// apex is what the one for clients selects as the primary.
+	apex    services.Selector
+	routing []v1beta1.RoutingRef
+}
+
+func (in *servicesInputs) same(other *servicesInputs) bool {
+	return in.Equal(&other.Input) && in.apex == other.apex && slices.Equal(in.routing, other.routing)
 }
 
 type servicesFound struct{ backends, apex, primaryUnfound, canaryUnfound bool }
@@ -63,36 +72,42 @@ type routesInputs struct {
 	weight   int32
 }
 
+func (in *routesInputs) same(other *routesInputs) bool { return *in == *other }
+
 type routesFound struct {
+	outline
+	// rendered is whether there is an outline.
 	rendered bool
-	outline  []outlined
 	warnings []string
-	// early is whether those are in place that pods need.
-	early, inPlace bool
-	read           router.Observed
+	// earlyInPlace is whether those are in place that pods need before they can start.
+	inPlace, earlyInPlace bool
+	read                  router.Observed
 	// unread is why they could not be read, nil if they could.
 	unread error
 }
 
-// outlined is a wanted object of a provider, as far as a pass needs it that writes none.
-type outlined struct {
-	ref            router.Ref
-	unowned, early bool
+// outline is as much of the wanted objects of a provider as a pass needs that writes none.
+type outline struct {
+	// some is whether there are any, early whether there are some that pods need before they can start.
+	some, early bool
+	// unowned are those that have no owner reference.
+	unowned []router.Ref
 }
 
-func outlineOf(wanted []router.Object) []outlined {
-	if wanted == nil {
-		return nil
-	}
-	outline := make([]outlined, len(wanted))
+func outlineOf(wanted []router.Object) outline {
+	all := outline{some: wanted != nil, early: len(early(wanted)) > 0}
 	for i := range wanted {
-		outline[i] = outlined{wanted[i].Ref, wanted[i].Unowned, wanted[i].Early}
+		if wanted[i].Unowned {
+			all.unowned = append(all.unowned, wanted[i].Ref)
+		}
 	}
-	return outline
+	return all
 }
 
 // scalerInputs are the same of the autoscaler.
 type scalerInputs struct{ phase v1beta1.CanaryPhase }
+
+func (in *scalerInputs) same(other *scalerInputs) bool { return *in == *other }
 
 type scalerFound struct{ known, wanted, inPlace bool }
 
@@ -129,11 +144,14 @@ func (o *observer) remember() {
 
 // recall returns what was found last, if it came of the same inputs and all that was looked at is as it was. Else it finds out anew,
 // and returns the wanted objects as well. Find reports whether they are all in place and nothing failed.
-func recall[I, R any](o *observer, last **finding[I, R], s *site, live *cache.Reader, inputs I,
+func recall[I, R any, P interface {
+	*I
+	inputs[I]
+}](o *observer, last **finding[I, R], s *site, live *cache.Reader, in P,
 	find func(*recorder) (R, []router.Object, bool)) (R, []router.Object) {
-	if f := *last; f != nil && reflect.DeepEqual(&f.inputs, &inputs) && unchanged(f.reads, s, live) {
+	if f := *last; f != nil && in.same(&f.inputs) && unchanged(f.reads, s, live) {
 		// Equal ones that this pass has in use anyway.
-		f.inputs = inputs
+		f.inputs = *in
 		for i := range f.reads {
 			if f.reads[i].wanted {
 				o.v.memory.contentions.asWanted(f.reads[i].ref, o.v.started)
@@ -151,7 +169,7 @@ func recall[I, R any](o *observer, last **finding[I, R], s *site, live *cache.Re
 	r := &recorder{site: s, live: live}
 	result, objects, inPlace := find(r)
 	if inPlace && !r.unsteady {
-		*last = &finding[I, R]{inputs: inputs, reads: slices.Clip(r.reads), result: result}
+		*last = &finding[I, R]{inputs: *in, reads: slices.Clip(r.reads), result: result}
 	}
 	return result, objects
 }

@@ -31,6 +31,14 @@ type Input struct {
 	Ports []Port
 }
 
+// Equal is whether the same Services come of both.
+func (in *Input) Equal(other *Input) bool {
+	// Labels that are not known are something else than none.
+	same := func(a, b map[string]string) bool { return (a == nil) == (b == nil) && maps.Equal(a, b) }
+	return in.Label == other.Label && in.Value == other.Value && in.Primary == other.Primary && same(in.Apart, other.Apart) &&
+		same(in.Pods, other.Pods) && same(in.PrimaryPods, other.PrimaryPods) && slices.Equal(in.Ports, other.Ports)
+}
+
 // Port is one container port of the target.
 type Port struct {
 	// Name is unique among the ports of the target.
