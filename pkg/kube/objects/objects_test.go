@@ -161,7 +161,8 @@ func TestWatchesAreThoseOfClientGo(t *testing.T) {
 		first + event("BOOKMARK", bookmark) + event("ERROR", failure) + event("ADDED", deployment),
 		event("ADDED", large) + event("MODIFIED", large) + first, indented.String() + indented.String(), event("ADDED", partial), event("ADDED", success),
 		event("RENAMED", deployment), event("ADDED", "null"), event("ADDED", "1"), event("ADDED", "[]"), event("ADDED", `{"kind":"Pod"}`), event("ADDED", `{"apiVersion":"v1"}`),
-		`{"object":` + deployment + `,"type":"ADDED"}`, `{"type":"ADDED","object":` + deployment + `,"more":{}}`, `{"type":"ADDED"}`,
+		`{"object":` + deployment + `,"type":"ADDED"}`, `{"type":"ADDED","object":` + deployment + `,"more":{}}`,
+		`{"type":"ADDED","object":` + deployment + `,"object":` + partial + `}`, `{"type":"ADDED","object":` + deployment + `,"type":"DELETED"}`, `{"type":"ADDED"}`,
 		first + first[:len(first)/2], first + first[:len(first)-2],
 	} {
 		answered(t, http.StatusOK, "application/json", body, watched)
