@@ -79,6 +79,9 @@ func parse(r *http.Request) (call, error) {
 		return c, c.readName(r)
 	case r.Method != http.MethodGet:
 		c.verb = map[string]string{http.MethodPut: "update", http.MethodPatch: "patch", http.MethodDelete: "delete"}[r.Method]
+		// A write whose body breaks off is none: the API server answers it with an error, too.
+		_, err := readBody(&r.Body)
+		return c, err
 	case query.Get("watch") != "":
 		c.verb = "watch"
 	case query.Get("limit") == "1":
@@ -102,12 +105,18 @@ func (c *call) readName(r *http.Request) error {
 
 // peek reads the object in a body and leaves the body to be read again.
 func peek(from *io.ReadCloser) (metav1.Object, error) {
-	body, err := io.ReadAll(*from)
+	body, err := readBody(from)
 	if err != nil {
 		return nil, err
 	}
-	*from = io.NopCloser(bytes.NewReader(body))
 	return read(body)
+}
+
+// readBody reads a body and leaves it to be read again.
+func readBody(from *io.ReadCloser) ([]byte, error) {
+	body, err := io.ReadAll(*from)
+	*from = io.NopCloser(bytes.NewReader(body))
+	return body, err
 }
 
 // read decodes the object in a body: the kinds of Kubernetes itself may come as protocol buffers.
@@ -164,6 +173,8 @@ type proxy struct {
 	// began and ended are told of each call that goes through, and the latter of the answer. They may be nil.
 	began func(call)
 	ended func(call, *http.Response) error
+	// through is the URL of what its clients connect through. It may be empty.
+	through string
 
 	mu      sync.Mutex
 	counted map[call]int
@@ -201,8 +212,8 @@ func (t *team) proxyTo(config *rest.Config) *proxy {
 func (p *proxy) kubeconfig(t testing.TB) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "kubeconfig")
-	text := fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: %q}}],
-users: [{name: c, user: {}}], contexts: [{name: c, context: {cluster: c, user: c}}]}`, p.URL)
+	text := fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: %q, proxy-url: %q}}],
+users: [{name: c, user: {}}], contexts: [{name: c, context: {cluster: c, user: c}}]}`, p.URL, p.through)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/client-go/rest"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
@@ -34,7 +35,10 @@ const leaseLasts = 30 * time.Second
 // and see who writes to what belongs to which Canary.
 type sharers struct {
 	*team
-	mu sync.Mutex
+	// flags are those of each process, apps is the number of Canaries.
+	flags []string
+	apps  int
+	mu    sync.Mutex
 	// owners is who has each shard according to the newest version of the lease, by identity.
 	owners  map[int]string
 	version int
@@ -58,7 +62,8 @@ type write struct {
 
 func (t *team) sharers() *sharers {
 	return &sharers{
-		team: t, changed: make(chan struct{}), owners: map[int]string{}, open: map[string]map[string]int{},
+		team: t, flags: sharing(parts), apps: apps,
+		changed: make(chan struct{}), owners: map[int]string{}, open: map[string]map[string]int{},
 		claims: map[int]audit.Claim{}, since: time.Now(),
 	}
 }
@@ -66,21 +71,31 @@ func (t *team) sharers() *sharers {
 // add starts a process.
 func (s *sharers) add(name string) *sharer {
 	s.Helper()
+	return s.addBehind(name, func(*proxy) {})
+}
+
+// addBehind starts a process whose proxy is changed before.
+func (s *sharers) addBehind(name string, change func(p *proxy)) *sharer {
+	s.Helper()
 	one, config := &sharer{name: name}, rest.CopyConfig(s.config)
 	config.Impersonate = rest.ImpersonationConfig{UserName: s.user(one), Groups: []string{"system:masters"}}
 	p := s.proxyTo(config)
 	p.began = func(c call) { s.began(one, c) }
 	p.ended = func(c call, response *http.Response) error { return s.ended(one, c, response) }
-	one.operator = s.operate(append(sharing(parts), "-kubeconfig", p.kubeconfig(s))...)
+	change(p)
+	one.operator = s.operate(append(slices.Clone(s.flags), "-kubeconfig", p.kubeconfig(s))...)
 	s.all = append(s.all, one)
 	return one
 }
 
 // sharing are the flags of processes that share Canaries.
 func sharing(shards int) []string {
+	return append(leaseTimes(), "-shards", strconv.Itoa(shards))
+}
+
+func leaseTimes() []string {
 	return []string{
-		"-shards", strconv.Itoa(shards), "-leader-election-lease-duration", leaseLasts.String(),
-		"-leader-election-renew-deadline", "25s", "-leader-election-retry-period", "500ms",
+		"-leader-election-lease-duration", leaseLasts.String(), "-leader-election-renew-deadline", "25s", "-leader-election-retry-period", "500ms",
 	}
 }
 
@@ -94,6 +109,14 @@ type sharer struct {
 	leaseBegan time.Time
 	// gone is set after it was killed: what is still on its way through its proxy goes nowhere.
 	gone bool
+}
+
+// identity is who it is in the lease, empty before it had any.
+func (o *sharer) identity() string {
+	if found := regexp.MustCompile(`"identity":"([^"]+)"`).FindStringSubmatch(o.log.String()); found != nil {
+		return found[1]
+	}
+	return ""
 }
 
 // appOf is the Canary that an object belongs to, empty if that can't be told from its name.
@@ -140,20 +163,12 @@ func (s *sharers) ended(one *sharer, c call, response *http.Response) error {
 	if lease == nil || err != nil {
 		return err
 	}
-	record := struct {
-		Members map[string]struct{ Holds []int }
-	}{}
-	if err := json.Unmarshal([]byte(lease.Annotations[sharding.Annotation]), &record); err != nil {
+	owners, err := ownersOf(lease)
+	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	owners := map[int]string{}
-	for id, m := range record.Members {
-		for _, shard := range m.Holds {
-			owners[shard] = id
-		}
-	}
 	// The answer has not been passed on yet: what the process does by it comes later.
 	s.claims[number] = audit.Claim{By: one.name, Began: one.leaseBegan, Answered: time.Now(), Owners: owners}
 	if number < s.version {
@@ -163,6 +178,30 @@ func (s *sharers) ended(one *sharer, c call, response *http.Response) error {
 	close(s.changed)
 	s.changed = make(chan struct{})
 	return nil
+}
+
+// ownersOf is who has each shard by a version of the lease: a leader has all.
+func ownersOf(lease *coordinationv1.Lease) (map[int]string, error) {
+	owners := map[int]string{}
+	text, shared := lease.Annotations[sharding.Annotation]
+	if !shared {
+		if id := lease.Spec.HolderIdentity; id != nil && *id != "" {
+			for shard := range parts {
+				owners[shard] = *id
+			}
+		}
+		return owners, nil
+	}
+	record := struct {
+		Members map[string]struct{ Holds []int }
+	}{}
+	err := json.Unmarshal([]byte(text), &record)
+	for id, m := range record.Members {
+		for _, shard := range m.Holds {
+			owners[shard] = id
+		}
+	}
+	return owners, err
 }
 
 // crash kills a process. What it had in flight is canceled.
@@ -179,6 +218,18 @@ func (s *sharers) crash(one *sharer) {
 // shared waits until so many processes have all shards, in equal shares.
 func (s *sharers) shared(n int) {
 	s.Helper()
+	s.untilShares(fmt.Sprintf("%d processes that share", n), func(shares map[string]int) bool {
+		equal := len(shares) == n
+		for _, share := range shares {
+			equal = equal && share == parts/n
+		}
+		return equal
+	})
+}
+
+// untilShares waits until the numbers of shards that processes have, by identity, are as wanted.
+func (s *sharers) untilShares(what string, wanted func(shares map[string]int) bool) {
+	s.Helper()
 	ended := time.After(patience)
 	for {
 		s.mu.Lock()
@@ -187,24 +238,20 @@ func (s *sharers) shared(n int) {
 			shares[id]++
 		}
 		s.mu.Unlock()
-		equal := len(shares) == n
-		for _, share := range shares {
-			equal = equal && share == parts/n
-		}
-		if equal {
+		if wanted(shares) {
 			return
 		}
 		select {
 		case <-changed:
 		case <-ended:
-			s.Fatalf("%d processes don't share: %v", n, shares)
+			s.Fatalf("no %s: %v", what, shares)
 		}
 	}
 }
 
 // each does something for each application.
 func (s *sharers) each(do func(app string)) {
-	for i := range apps {
+	for i := range s.apps {
 		do(fmt.Sprintf("app-%d", i))
 	}
 }
@@ -223,6 +270,18 @@ func (s *sharers) rest(phase v1beta1.CanaryPhase, image string) {
 	})
 }
 
+// begin makes all Canaries and waits until they are at rest.
+func (s *sharers) begin() {
+	s.Helper()
+	manifest, metric, _ := strings.Cut(podinfo(1), "---\napiVersion: flagger.app/v1beta1\nkind: MetricTemplate")
+	s.apply("apiVersion: flagger.app/v1beta1\nkind: MetricTemplate" + metric)
+	s.each(func(app string) {
+		s.apply(strings.NewReplacer("name: podinfo,", "name: "+app+",", "name: podinfo}", "name: "+app+"}", "app: podinfo", "app: "+app).Replace(manifest))
+		s.create(canary(func(c *v1beta1.Canary) { c.Name, c.Spec.TargetRef.Name = app, app }))
+	})
+	s.rest(v1beta1.CanaryPhaseInitialized, v1)
+}
+
 // TestShardedReplicas lets three processes share ten Canaries. One is killed and one is stopped while all roll out, and others come
 // in their place: each Canary is worked on by one process at any time, the one that has its shard, and every rollout comes to its end.
 // The proof is in the audit log of the API server.
@@ -233,13 +292,7 @@ func TestShardedReplicas(tt *testing.T) {
 	first, second := s.add("first"), s.add("second")
 	s.add("third")
 	s.shared(3)
-	manifest, metric, _ := strings.Cut(podinfo(1), "---\napiVersion: flagger.app/v1beta1\nkind: MetricTemplate")
-	t.apply("apiVersion: flagger.app/v1beta1\nkind: MetricTemplate" + metric)
-	s.each(func(app string) {
-		t.apply(strings.NewReplacer("name: podinfo,", "name: "+app+",", "name: podinfo}", "name: "+app+"}", "app: podinfo", "app: "+app).Replace(manifest))
-		t.create(canary(func(c *v1beta1.Canary) { c.Name, c.Spec.TargetRef.Name = app, app }))
-	})
-	s.rest(v1beta1.CanaryPhaseInitialized, v1)
+	s.begin()
 
 	s.each(func(app string) { t.shipTo(app, v2) })
 	t.untilCanary("app-0", "a step", func(c *v1beta1.Canary) bool { return c.Status.CanaryWeight > 0 })
@@ -258,6 +311,7 @@ func TestShardedReplicas(tt *testing.T) {
 	s.rest(v1beta1.CanaryPhaseSucceeded, v3)
 	s.shared(3)
 	s.review()
+	s.promoted(2)
 }
 
 // review looks back on who wrote what.
@@ -270,9 +324,7 @@ func (s *sharers) review() {
 	}
 	ids := map[string]string{}
 	for _, one := range s.all {
-		if found := regexp.MustCompile(`"identity":"([^"]+)"`).FindStringSubmatch(one.log.String()); found != nil {
-			ids[one.name] = found[1]
-		}
+		ids[one.name] = one.identity()
 	}
 	by := map[string]map[string]int{}
 	for _, w := range s.writes {
@@ -286,12 +338,17 @@ func (s *sharers) review() {
 	}
 	s.Logf("%d writes: %v", len(s.writes), by)
 	s.audited(ids)
-	if moved := len(by); moved != apps {
+	if moved := len(by); moved != s.apps {
 		s.Errorf("%d applications were worked on", moved)
 	}
+}
+
+// promoted checks how often each application was.
+func (s *sharers) promoted(times int) {
+	s.Helper()
 	events := s.events()
 	s.each(func(app string) {
-		if n := count(events, "Promotion completed! Scaling down "+app+"."); n != 2 {
+		if n := count(events, "Promotion completed! Scaling down "+app+"."); n != times {
 			s.Errorf("%s: told %d times that it is promoted", app, n)
 		}
 	})
