@@ -191,7 +191,7 @@ func (o *options) bindRollouts(fs *flag.FlagSet) {
 func (o *options) bindElection(fs *flag.FlagSet) {
 	e := &o.election
 	fs.BoolVar(&e.enabled, "enable-leader-election", false, "Enable leader election: of several replicas one acts at a time.")
-	fs.IntVar(&e.shards, "shards", 0, "Number of parts that the Canaries are in, of which each replica works on its share; 8 for each replica is a good number. It is the same for all replicas. 0 means that one replica works on all.")
+	fs.IntVar(&e.shards, "shards", 0, "Number of parts that the Canaries are in, of which each replica works on its share; 8 for each replica is a good number. It is the same for all replicas. 0 means that one replica works on all, which the limits of rollouts need.")
 	fs.StringVar(&e.namespace, "leader-election-namespace", "kube-system", "Namespace of the lease. Replaced by -namespace if that is set.")
 	fs.DurationVar(&e.leaseDuration, "leader-election-lease-duration", 60*time.Second, "Time after which another replica takes over a lease that is not renewed.")
 	fs.DurationVar(&e.renewDeadline, "leader-election-renew-deadline", 15*time.Second, "Time in which the leader has to renew the lease before it gives up.")
@@ -312,7 +312,7 @@ func (o *options) checkShards() error {
 	case e.leaseDuration <= e.renewDeadline || e.renewDeadline <= e.period:
 		return fmt.Errorf("-shards needs a -leader-election-lease-duration longer than -leader-election-renew-deadline, and that longer than -leader-election-retry-period")
 	case o.maxRollouts > 0 || o.maxRolloutsPerNamespace > 0:
-		return fmt.Errorf("-shards can't be used with -max-concurrent-rollouts and -max-concurrent-rollouts-per-namespace: one replica has to know who begins next")
+		return fmt.Errorf("-shards can't be used with -max-concurrent-rollouts and -max-concurrent-rollouts-per-namespace: one replica has to know who begins next; leave out -shards, so that one works on all, or leave out the limits")
 	}
 	return nil
 }

@@ -3,26 +3,20 @@ package controller
 import (
 	"context"
 	"fmt"
-	"maps"
 	"sync"
 	"time"
 
-	"go.uber.org/zap"
 	toolscache "k8s.io/client-go/tools/cache"
 
 	"flagger.app/flagger/pkg/controller/sharding"
-)
-
-const (
-	// firstLook and looks are how often the cache is looked at that is to show what another process has written, and for how long.
-	firstLook = 100 * time.Millisecond
-	looks     = 300
 )
 
 // parts are the shards that this process acts on, each with a crew of its own.
 type parts struct {
 	mu   sync.RWMutex
 	held map[int]*Controller
+	// list is what crews that begin together share.
+	list versionsList
 }
 
 // RunShard acts on the Canaries of one shard until ctx ends. It needs Watch to run. Several shards may run at the same time, each of
@@ -39,6 +33,9 @@ func (c *Controller) RunShard(ctx context.Context, shard int) error {
 	}
 	defer c.retire(shard, part)
 	c.catchUp(ctx, shard)
+	if ctx.Err() != nil {
+		return nil
+	}
 	part.act(ctx, c.keysOf(shard))
 	return nil
 }
@@ -107,41 +104,6 @@ func (c *Controller) remind(key string) {
 	if crew := c.crewOf(key); crew != nil {
 		crew.queue.Remind(key)
 	}
-}
-
-// catchUp waits until the cache shows what the process before this one has written last: by an older status it would lead traffic a
-// step back. What is never shown, such as a Canary that was deleted meanwhile, is waited for no longer than half a minute; writes
-// are on the condition that the status is as it was read.
-func (c *Controller) catchUp(ctx context.Context, shard int) {
-	var behind map[string]string
-	for look := range looks {
-		if look > 0 && !c.rest(ctx, firstLook) {
-			return
-		}
-		if behind == nil {
-			behind = c.versionsIn(ctx, shard)
-		}
-		if behind == nil {
-			// The server is asked less often than the cache.
-			c.rest(ctx, time.Second)
-			continue
-		}
-		maps.DeleteFunc(behind, c.canaries.Shows)
-		if len(behind) == 0 {
-			return
-		}
-	}
-}
-
-// versionsIn are the versions that the Canaries of a shard are at now, by key. It is nil if the server does not tell.
-func (c *Controller) versionsIn(ctx context.Context, shard int) map[string]string {
-	versions, err := c.canaries.Versions(ctx)
-	if err != nil {
-		c.Log.Error("taking over a shard: asking for the versions of its Canaries", zap.Int("shard", shard), zap.Error(err))
-		return nil
-	}
-	maps.DeleteFunc(versions, func(key, _ string) bool { return sharding.Of(key, c.Shards) != shard })
-	return versions
 }
 
 // rest pauses. It is false when ctx has ended.

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +23,7 @@ import (
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/controller/cache"
+	"flagger.app/flagger/pkg/controller/fence"
 	"flagger.app/flagger/pkg/controller/sharding"
 	"flagger.app/flagger/pkg/hook"
 )
@@ -284,6 +287,92 @@ func testShardIsTakenOverAtTheNewestState(t *testing.T) {
 	pass(300)
 	if got := one.worked(); !slices.Contains(got, 0) || !slices.Contains(got, 1) {
 		t.Errorf("in the end worked on %v", got)
+	}
+}
+
+// Shards that are taken together cost one list. One that is taken while a list is under way needs its own: it would lack what was
+// written since that began.
+func TestShardsTakenTogetherAreListedOnce(t *testing.T) {
+	synctest.Test(t, testShardsTakenTogetherAreListedOnce)
+}
+
+func testShardsTakenTogetherAreListedOnce(t *testing.T) {
+	_, objects := twelve()
+	a := newAPI(t, objects...)
+	lists, during := new(atomic.Int32), func() {}
+	a.client.PrependReactor("list", "canaries", func(clienttesting.Action) (bool, runtime.Object, error) {
+		if lists.Add(1); lists.Load() == 2 {
+			during()
+		}
+		return false, nil, nil
+	})
+	one := newReplica(t, a, newFakeTime())
+	one.step()
+	settle()
+	if n := lists.Swap(0); n != 1 {
+		t.Fatalf("%d lists for the cache", n)
+	}
+	worked := func(shards ...int) {
+		t.Helper()
+		for range 5 {
+			one.step()
+			settle()
+		}
+		if got := one.worked(); !slices.Equal(got, shards) {
+			t.Errorf("worked on %v, want %v", got, shards)
+		}
+	}
+	one.take(0, 1, 2)
+	worked(0, 1, 2)
+	if n := lists.Load(); n != 1 {
+		t.Errorf("%d lists for three shards", n)
+	}
+	for shard := range 3 {
+		one.give(shard)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	during = func() { go func() { ended <- one.RunShard(ctx, 3) }() }
+	one.take(0)
+	worked(0, 3)
+	if n := lists.Load(); n != 3 {
+		t.Errorf("%d lists, of which one was under way when a shard was taken", n-1)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// A shard that is given up keeps none from the list that it was to bring.
+func TestListOutlivesItsShard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, objects := twelve()
+		one := newReplica(t, newAPI(t, objects...), newFakeTime())
+		one.step()
+		// The caches are looked at every 100 ms, by a clock that goes by itself.
+		one.take(0)
+		time.Sleep(time.Second)
+		one.take(1)
+		time.Sleep(time.Second)
+		one.give(0)
+		for range 5 {
+			one.step()
+			settle()
+		}
+		if n := one.logs.FilterMessageSnippet("taking over a shard").Len(); n != 0 {
+			t.Errorf("%d failures were told of", n)
+		}
+		if got := one.worked(); !slices.Equal(got, []int{1}) {
+			t.Errorf("worked on %v", got)
+		}
+	})
+}
+
+func TestFencedWriteIsNoFailure(t *testing.T) {
+	t.Parallel()
+	if err := fmt.Errorf("route: %w", &url.Error{Op: "Patch", Err: fence.ClosedError{}}); !isConflict(err) || isRefused(err) {
+		t.Errorf("%v: conflict %t, refused %t", err, isConflict(err), isRefused(err))
 	}
 }
 
