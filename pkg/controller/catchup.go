@@ -83,7 +83,9 @@ func (c *Controller) versions(ctx context.Context) (map[string]string, error) {
 	if first {
 		c.rest(ctx, together)
 		c.parts.list.begin()
-		list.all, list.err = c.canaries.Versions(ctx)
+		if list.err = ctx.Err(); list.err == nil {
+			list.all, list.err = c.canaries.Versions(ctx)
+		}
 		close(list.done)
 	}
 	select {
