@@ -104,10 +104,11 @@ func (b *bench) stage(ctx context.Context, o *operator, n int, end v1beta1.Canar
 	there := b.phases.arrivals(end)
 	s, begin := newStage(), b.clock.Now()
 	err = each(n, func(name string) error {
+		asked := b.clock.Now()
 		if err := do(name); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		s.note(name, b.clock.Now())
+		s.note(name, change{asked, b.clock.Now()})
 		return nil
 	})
 	if err != nil {

@@ -76,15 +76,18 @@ type stage struct {
 	passes float64
 	mu     sync.Mutex
 	// changed is when each application was changed.
-	changed map[string]time.Time
+	changed map[string]change
 }
 
-func newStage() *stage { return &stage{changed: map[string]time.Time{}} }
+// change is the time in which the API server was asked for one and has answered.
+type change struct{ asked, answered time.Time }
 
-func (s *stage) note(name string, at time.Time) {
+func newStage() *stage { return &stage{changed: map[string]change{}} }
+
+func (s *stage) note(name string, c change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.changed[name] = at
+	s.changed[name] = c
 }
 
 // count sums up the calls of a stage with n Canaries. A list by label names no object; it is made for one Canary as well.
@@ -114,16 +117,17 @@ func (s *stage) trace(w io.Writer, name string) {
 	}
 }
 
-// firstActions are the times from each change to the first write about it.
-func firstActions(calls []audit.Call, changed map[string]time.Time) quantiles {
+// firstActions are the times from each change to the first write about it, which on a busy machine may come before the answer to whoever
+// made the change.
+func firstActions(calls []audit.Call, changed map[string]change) quantiles {
 	var all []time.Duration
 	seen := map[string]bool{}
 	for i := range calls {
 		c := &calls[i]
 		at, ok := changed[appOf(c.Name())]
-		if ok && !seen[appOf(c.Name())] && c.Verb != "get" && c.RequestReceivedTimestamp.After(at) {
+		if ok && !seen[appOf(c.Name())] && c.Verb != "get" && c.RequestReceivedTimestamp.After(at.asked) {
 			seen[appOf(c.Name())] = true
-			all = append(all, c.RequestReceivedTimestamp.Sub(at))
+			all = append(all, max(0, c.RequestReceivedTimestamp.Sub(at.answered)))
 		}
 	}
 	return quantilesOf(all)
