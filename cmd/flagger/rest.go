@@ -15,7 +15,8 @@ const (
 	// atRest is up to how many bytes a process at rest allocates between two looks: leases, probes and watches go on. One pass
 	// of a Canary takes some 130,000.
 	atRest = 512 << 10
-	// worthReturning is how many bytes more than after the last return have to be held, besides a quarter of what was held then.
+	// worthReturning is how many bytes more than after the last return have to be held, besides a quarter of what was held then. Where as
+	// much was allocated since as is held, it is worth it in any case: then all that is held may be garbage.
 	worthReturning = 4 << 20
 	// restOfReturn is how long no memory is returned after a return, as a multiple of what that took: no more than 1 % of a core goes
 	// into it, however large the heap is.
@@ -46,7 +47,9 @@ type heapReturner struct {
 
 	last heapUse
 	// floor is what was held after the last return, or less if the runtime has returned some.
-	floor     uint64
+	floor uint64
+	// returned is what was allocated until the last return.
+	returned  uint64
 	notBefore time.Time
 }
 
@@ -77,12 +80,13 @@ func (h *heapReturner) look() {
 	use, before, began := h.read(), h.last, h.clock.Now()
 	h.last, h.floor = use, min(h.floor, use.held)
 	working := use.allocated-before.allocated > atRest
-	if working || use.held < h.floor+max(worthReturning, h.floor/4) || began.Before(h.notBefore) {
+	worthIt := use.held >= h.floor+max(worthReturning, h.floor/4) || use.allocated-h.returned >= use.held
+	if working || !worthIt || began.Before(h.notBefore) {
 		return
 	}
 	h.free()
 	h.last = h.read()
-	h.floor = h.last.held
+	h.floor, h.returned = h.last.held, h.last.allocated
 	now := h.clock.Now()
 	h.notBefore = now.Add(restOfReturn * now.Sub(began))
 }

@@ -58,6 +58,16 @@ func TestGarbageIsReturnedWhenThereIsNoMoreWork(t *testing.T) {
 	if h.returns != 1 {
 		t.Errorf("%d returns although nothing has happened since", h.returns)
 	}
+	// The runtime has collected meanwhile.
+	h.use.allocated += 100 << 20
+	h.allocate(1 << 20)
+	if h.returns != 1 {
+		t.Error("a return while there is work")
+	}
+	h.allocate(1000)
+	if h.returns != 2 {
+		t.Errorf("%d returns, want another one after the work", h.returns)
+	}
 }
 
 // A collection of a large heap takes long, so it comes rarely.
