@@ -143,7 +143,7 @@ func (o *options) bindLoop(fs *flag.FlagSet) {
 	fs.DurationVar(&o.propagationDelay, "route-propagation-delay", 3*time.Second, "Time that a change of routes needs to reach every proxy, for providers that don't report it, and that new pods need to be found by them.")
 	fs.BoolVar(&o.readiness, "readiness-conditions", false, "Write the conditions Ready, Reconciling and Stalled and status.observedGeneration of Canaries, which tools of GitOps wait for: until a rollout is promoted or taken back.")
 	fs.BoolVar(&o.revertOnDeletion, "revert-on-deletion", false, "Value of spec.revertOnDeletion for Canaries that do not set it: give the traffic back to the target before a Canary is deleted.")
-	fs.IntVar(&o.threadiness, "threadiness", 2, "For each of these threads up to 8 Canaries are worked on at the same time, most of which wait for the API server. Waiting for webhooks and metrics does not count.")
+	fs.IntVar(&o.threadiness, "threadiness", 2, "For each of these threads up to 16 Canaries are worked on at the same time, most of which wait for the API server. Waiting for webhooks and metrics does not count.")
 	fs.IntVar(&o.maxRolloutsPerNamespace, "max-concurrent-rollouts-per-namespace", 0, "Number of rollouts of one namespace that are under way at the same time. A namespace that is full holds up no other. 0 means no limit.")
 	fs.IntVar(&o.maxRollouts, "max-concurrent-rollouts", 0, "Number of rollouts that are under way at the same time, suspended ones included. More wait for their turn, first come first served. 0 means no limit.")
 }

@@ -35,7 +35,7 @@ import (
 const lastTraces = 5 * time.Second
 
 // passesOfThread is how many passes there are for each of -threadiness. A pass waits for the API server most of the time.
-const passesOfThread = 8
+const passesOfThread = 16
 
 // operator is everything that runs.
 type operator struct {
