@@ -21,9 +21,6 @@ const (
 	// restOfReturn is how long no memory is returned after a return, as a multiple of what that took: no more than 1 % of a core goes
 	// into it, however large the heap is.
 	restOfReturn = 100
-	// garbageShare is how much garbage there may be before it is collected, in percent of what is in use. With the 100 that Go has by itself,
-	// the heap of many rollouts at once is twice what they need, and its pages stay: what lives on is strewn over them.
-	garbageShare = 50
 )
 
 // goGC is the variable by which a user tells the runtime when to collect garbage.
@@ -42,8 +39,6 @@ type heapReturner struct {
 	clock clock.WithTicker
 	read  func() heapUse
 	free  func()
-	// share sets how much garbage there may be, in percent of what is in use.
-	share func(int) int
 
 	last heapUse
 	// floor is what was held after the last return, or less if the runtime has returned some.
@@ -54,7 +49,7 @@ type heapReturner struct {
 }
 
 func newHeapReturner(c clock.WithTicker) *heapReturner {
-	return &heapReturner{clock: c, read: readHeap, free: debug.FreeOSMemory, share: debug.SetGCPercent}
+	return &heapReturner{clock: c, read: readHeap, free: debug.FreeOSMemory}
 }
 
 // run looks at the heap until ctx ends. A user who says when garbage is collected is obeyed: then nothing is done here.
@@ -62,7 +57,6 @@ func (h *heapReturner) run(ctx context.Context, lookup func(string) (string, boo
 	if own, _ := lookup(goGC); own != "" {
 		return
 	}
-	h.share(garbageShare)
 	ticker := h.clock.NewTicker(lookAtHeap)
 	defer ticker.Stop()
 	for {
