@@ -13,7 +13,7 @@ const (
 	// lookAtHeap is how often the operator looks whether it rests.
 	lookAtHeap = 2 * time.Second
 	// atRest is up to how many bytes a process at rest allocates between two looks: leases, probes and watches go on. One pass
-	// of a Canary takes some 130,000.
+	// of a Canary takes 33,000 and more.
 	atRest = 512 << 10
 	// worthReturning is how many bytes more than after the last return have to be held, besides a quarter of what was held then. Where as
 	// much was allocated since as is held, it is worth it in any case: then all that is held may be garbage.

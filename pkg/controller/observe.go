@@ -247,7 +247,7 @@ func (o *observer) findScaler(in scalerInputs, r *recorder) (scalerFound, []rout
 	wanted, problem := workload.PrimaryScaler(shown(o.v.canary, v1beta1.CanaryStatus{Phase: in.phase}), r)
 	o.problem(problem)
 	found := scalerFound{known: problem == nil, wanted: len(wanted) > 0}
-	found.inPlace = found.wanted && o.inPlace(o.c.main, r, wanted)
+	found.inPlace = found.wanted && o.compare(r, wanted)
 	return found, wanted, found.inPlace
 }
 
@@ -275,7 +275,7 @@ func (o *observer) findServices(in servicesInputs, r *recorder) (servicesFound, 
 	ofApex.Primary = in.apex
 	apex, err := services.Apex(c, ofApex, r)
 	o.failed(err)
-	found := servicesFound{backends: o.inPlace(o.c.main, r, backends), apex: o.inPlace(o.c.main, r, apex)}
+	found := servicesFound{backends: o.compare(r, backends), apex: o.compare(r, apex)}
 	if unrendered == nil && found.backends {
 		// They select what they have to.
 		return found, nil, found.apex && err == nil
@@ -319,9 +319,6 @@ func (o *observer) inPlace(s *site, live router.Live, wanted []router.Object) bo
 	o.failed(err)
 	if err == nil {
 		o.follow(s, wanted, changes)
-	}
-	if r, ok := live.(*recorder); ok {
-		r.compared(wanted)
 	}
 	return err == nil && len(changes) == 0
 }
@@ -397,7 +394,7 @@ func (o *observer) findRoutes(p router.Provider, in routesInputs, r *recorder) (
 	found := routesFound{rendered: true, outline: outlineOf(wanted), warnings: router.Advice(p, c, r)}
 	changes, err := o.c.mesh.DiffFrom(r, c, early(wanted))
 	found.earlyInPlace = err == nil && len(changes) == 0
-	found.inPlace = o.inPlace(o.c.mesh, r, wanted)
+	found.inPlace = o.compare(r, wanted)
 	found.read, found.unread = p.Read(c, r)
 	return found, wanted, found.earlyInPlace && found.inPlace && found.unread == nil
 }

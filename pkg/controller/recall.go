@@ -6,7 +6,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/types"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/controller/cache"
@@ -39,16 +38,10 @@ type inputs[I any] interface{ same(other *I) bool }
 // read is an object that was looked at.
 type read struct {
 	ref  router.Ref
-	seen objectVersion
+	seen cache.Version
 	// wanted is whether it was compared with what is wanted, memory what was remembered of our own writes of it then.
 	wanted bool
 	memory router.Memory
-}
-
-// objectVersion is a state of an object, empty if there was none.
-type objectVersion struct {
-	uid    types.UID
-	number string
 }
 
 // servicesInputs are what the Services are made of besides the Canary without its status and the objects that there are.
@@ -180,7 +173,7 @@ func unchanged(reads []read, s *site, live router.Live) bool {
 	for i := range reads {
 		was := &reads[i]
 		u, err := live.Get(was.ref)
-		same = same && err == nil && versionOf(u) == was.seen &&
+		same = same && err == nil && cache.VersionOf(u) == was.seen &&
 			(!was.wanted || s.of(was.ref.Resource).applier.Memory(was.ref) == was.memory)
 	}
 	return same
@@ -198,8 +191,8 @@ type recorder struct {
 // Get implements router.Live.
 func (r *recorder) Get(ref router.Ref) (*unstructured.Unstructured, error) {
 	u, err := r.live.Get(ref)
-	seen := versionOf(u)
-	if err != nil || u != nil && seen.number == "" {
+	seen := cache.VersionOf(u)
+	if err != nil || u != nil && !seen.IsKnown() {
 		r.unsteady = true
 	}
 	if known := r.find(ref); known == nil {
@@ -219,9 +212,10 @@ func (r *recorder) find(ref router.Ref) *read {
 	return nil
 }
 
-// compared notes that objects were compared with what is wanted. It comes after that: a comparison may forget a write that has been
-// seen.
-func (r *recorder) compared(wanted []router.Object) {
+// compare is inPlace for what a finding comes of. What is remembered of our writes is noted after that: a comparison may forget a write
+// that has been seen.
+func (o *observer) compare(r *recorder, wanted []router.Object) (inPlace bool) {
+	inPlace = o.inPlace(r.site, r, wanted)
 	for i := range wanted {
 		ref := wanted[i].Ref
 		known := r.find(ref)
@@ -231,11 +225,5 @@ func (r *recorder) compared(wanted []router.Object) {
 		}
 		known.wanted, known.memory = true, r.site.of(ref.Resource).applier.Memory(ref)
 	}
-}
-
-func versionOf(u *unstructured.Unstructured) objectVersion {
-	if u == nil {
-		return objectVersion{}
-	}
-	return objectVersion{u.GetUID(), u.GetResourceVersion()}
+	return inPlace
 }

@@ -52,11 +52,7 @@ func (c *Controller) onCanary(old, current *unstructured.Unstructured) {
 // them.
 func (c *Controller) decidedOn(key string, current *unstructured.Unstructured) bool {
 	crew := c.crewOf(key)
-	if crew == nil {
-		return false
-	}
-	last := crew.lastSeen(key)
-	return last != nil && last.UID == current.GetUID() && last.ResourceVersion != "" && last.ResourceVersion == current.GetResourceVersion()
+	return crew != nil && cache.IsAt(crew.lastSeen(key), current)
 }
 
 func (c *Controller) wakeRivals(u *unstructured.Unstructured) {

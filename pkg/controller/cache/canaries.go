@@ -85,11 +85,16 @@ func (s *Canaries) Get(key string, earlier *v1beta1.Canary) (*v1beta1.Canary, *u
 	if err != nil || u == nil {
 		return nil, nil, err
 	}
-	if earlier != nil && earlier.UID == u.GetUID() && earlier.ResourceVersion != "" && earlier.ResourceVersion == u.GetResourceVersion() {
+	if IsAt(earlier, u) {
 		return earlier, u, nil
 	}
 	c, err := Decode(u)
 	return c, u, err
+}
+
+// IsAt is whether a Canary, which may be nil, was decoded from an object at this version.
+func IsAt(c *v1beta1.Canary, u *unstructured.Unstructured) bool {
+	return c != nil && c.UID == u.GetUID() && c.ResourceVersion != "" && c.ResourceVersion == u.GetResourceVersion()
 }
 
 // Object returns the newest known state of a Canary whether it can be decoded or not, nil if it does not exist.

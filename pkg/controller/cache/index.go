@@ -34,38 +34,42 @@ func KeyOfObject(resource schema.GroupVersionResource, u *unstructured.Unstructu
 type Index struct {
 	mu sync.Mutex
 	// keys has the versions that the passes have seen.
-	keys    map[ObjectKey]map[string]seen
+	keys    map[ObjectKey]map[string]Version
 	objects map[string]map[ObjectKey]struct{}
 }
 
 // NewIndex returns an empty index.
 func NewIndex() *Index {
-	return &Index{keys: map[ObjectKey]map[string]seen{}, objects: map[string]map[ObjectKey]struct{}{}}
+	return &Index{keys: map[ObjectKey]map[string]Version{}, objects: map[string]map[ObjectKey]struct{}{}}
 }
 
-// seen is the version of an object that a pass has decided on, empty if that is not known, or if there was none.
-type seen struct {
-	uid     types.UID
-	version string
+// Version is a state of an object, empty if there is none or if it is not known.
+type Version struct {
+	uid    types.UID
+	number string
 }
 
-func seenOf(u *unstructured.Unstructured) seen {
+// VersionOf returns the version of an object, which may be nil.
+func VersionOf(u *unstructured.Unstructured) Version {
 	if u == nil {
-		return seen{}
+		return Version{}
 	}
-	return seen{u.GetUID(), u.GetResourceVersion()}
+	return Version{u.GetUID(), u.GetResourceVersion()}
 }
+
+// IsKnown is whether another state of the same object would have another version.
+func (v Version) IsKnown() bool { return v.number != "" }
 
 // add notes that a Canary is about to look at an object. It has to be called before the look: an event between the two would
 // be lost otherwise.
-func (x *Index) add(key string, o ObjectKey) { x.see(key, o, seen{}) }
+func (x *Index) add(key string, o ObjectKey) { x.see(key, o, Version{}) }
 
 // see notes what a Canary has seen of an object.
-func (x *Index) see(key string, o ObjectKey, version seen) {
+func (x *Index) see(key string, o ObjectKey, version Version) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.keys[o] == nil {
-		x.keys[o] = map[string]seen{}
+		x.keys[o] = map[string]Version{}
 	}
 	x.keys[o][key] = version
 	if x.objects[key] == nil {
@@ -75,7 +79,7 @@ func (x *Index) see(key string, o ObjectKey, version seen) {
 }
 
 // keep drops the objects that a finished pass no longer looked at.
-func (x *Index) keep(key string, touched map[ObjectKey]seen) {
+func (x *Index) keep(key string, touched map[ObjectKey]Version) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for o := range x.objects[key] {
@@ -119,12 +123,12 @@ func (x *Index) Lookup(o ObjectKey) []string {
 // events tell of what was written by the Canary that they would wake, and a pass reads its predecessor's writes before they do. A pass
 // that has seen the version and failed comes again by itself.
 func (x *Index) News(o ObjectKey, current *unstructured.Unstructured) []string {
-	version := seenOf(current)
+	version := VersionOf(current)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	var keys []string
 	for key, last := range x.keys[o] {
-		if last != version || version.version == "" {
+		if last != version || !version.IsKnown() {
 			keys = append(keys, key)
 		}
 	}

@@ -25,7 +25,7 @@ func TestIndexWakesThoseWhoLooked(t *testing.T) {
 	}
 
 	// The next pass of a did not look at the apex any more.
-	x.keep("test/a", map[ObjectKey]seen{other: {}})
+	x.keep("test/a", map[ObjectKey]Version{other: {}})
 	if got := x.Lookup(apex); !slices.Equal(got, []string{"test/b"}) {
 		t.Fatalf("apex wakes %v", got)
 	}

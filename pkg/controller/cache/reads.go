@@ -10,12 +10,12 @@ import (
 type Reads struct {
 	index   *Index
 	key     string
-	touched map[ObjectKey]seen
+	touched map[ObjectKey]Version
 }
 
 // Reads begins a pass over a Canary.
 func (x *Index) Reads(key string) *Reads {
-	return &Reads{index: x, key: key, touched: map[ObjectKey]seen{}}
+	return &Reads{index: x, key: key, touched: map[ObjectKey]Version{}}
 }
 
 // Keep ends a pass that looked at all it wanted to: what earlier ones looked at and this one did not wakes the Canary no more.
@@ -38,7 +38,7 @@ func (r *Reader) Get(ref router.Ref) (*unstructured.Unstructured, error) {
 		r.reads.index.add(r.reads.key, o)
 	}
 	u, err := r.live.Get(ref)
-	switch now := seenOf(u); {
+	switch now := VersionOf(u); {
 	case err != nil || again && before != now:
 		// What has changed within the pass, it has decided on both versions of.
 		r.Touch(ref)
@@ -52,6 +52,6 @@ func (r *Reader) Get(ref router.Ref) (*unstructured.Unstructured, error) {
 // Touch notes that the pass depends on an object that it reads by other means. Every event about it wakes the Canary.
 func (r *Reader) Touch(ref router.Ref) {
 	o := KeyOfRef(ref)
-	r.reads.touched[o] = seen{}
+	r.reads.touched[o] = Version{}
 	r.reads.index.add(r.reads.key, o)
 }
