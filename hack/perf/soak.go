@@ -76,18 +76,13 @@ func takeSample(ctx context.Context, o *operator) (sample, error) {
 	if err := eachLine(ctx, "http://127.0.0.1:"+profilePort+"/debug/pprof/heap?gc=1&debug=1", func(string) {}); err != nil {
 		return s, err
 	}
-	err := eachLine(ctx, "http://127.0.0.1:"+port+"/metrics", func(line string) {
-		name, value, ok := strings.Cut(line, " ")
-		if !ok || strings.HasPrefix(line, "#") {
-			return
-		}
+	err := eachSeries(ctx, func(name string, value float64) {
 		s.series++
-		number, _ := strconv.ParseFloat(value, 64)
 		switch name {
 		case "go_goroutines":
-			s.goroutines = number
+			s.goroutines = value
 		case "go_memstats_heap_alloc_bytes":
-			s.heapMiB = number / (1 << 20)
+			s.heapMiB = value / (1 << 20)
 		}
 	})
 	if err == nil {
@@ -98,19 +93,31 @@ func takeSample(ctx context.Context, o *operator) (sample, error) {
 
 // passesSoFar is how many passes over Canaries the operator has made.
 func passesSoFar(ctx context.Context) (float64, error) {
-	number := ""
-	if err := eachLine(ctx, "http://127.0.0.1:"+port+"/metrics", func(line string) {
-		if value, ok := strings.CutPrefix(line, `workqueue_work_duration_seconds_count{name="canaries"} `); ok {
-			number = value
+	var passes []float64
+	err := eachSeries(ctx, func(name string, value float64) {
+		if name == `workqueue_work_duration_seconds_count{name="canaries"}` {
+			passes = append(passes, value)
 		}
-	}); err != nil {
+	})
+	if err == nil && len(passes) != 1 {
+		err = fmt.Errorf("/metrics has %d series of how many passes there were", len(passes))
+	}
+	if err != nil {
 		return 0, err
 	}
-	n, err := strconv.ParseFloat(number, 64)
-	if err != nil {
-		return 0, fmt.Errorf("/metrics, how many passes there were: %w", err)
-	}
-	return n, nil
+	return passes[0], nil
+}
+
+// eachSeries asks the operator for its metrics.
+func eachSeries(ctx context.Context, do func(name string, value float64)) error {
+	return eachLine(ctx, "http://127.0.0.1:"+port+"/metrics", func(line string) {
+		name, value, ok := strings.Cut(line, " ")
+		if !ok || strings.HasPrefix(line, "#") {
+			return
+		}
+		number, _ := strconv.ParseFloat(value, 64)
+		do(name, number)
+	})
 }
 
 func eachLine(ctx context.Context, url string, do func(string)) error {

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -81,13 +80,11 @@ type life struct {
 	// shards is into how many parts its operator divides the Canaries, 0 for one that has all of them.
 	shards int
 
-	mu     sync.Mutex
+	mu     awaited
 	stage  string
 	failed map[string]bool
 	// stages are those in which each kind of call occurred.
 	stages map[string][]string
-	// more is closed when a call has come, nil if nobody waits for one.
-	more chan struct{}
 
 	// end is what is left, told what users were told. They are complete when the life is over.
 	end  map[string]any
@@ -98,40 +95,35 @@ type life struct {
 // enter begins a stage when all calls of the one before have come that are planned there: some come when a Canary has settled already.
 func (l *life) enter(stage string) {
 	l.Helper()
-	limit := time.After(patience)
-	for {
-		missing, more := l.move(stage)
-		if len(missing) == 0 {
-			return
+	var missing []string
+	if !l.mu.until(func() bool {
+		if missing = l.missing(); len(missing) == 0 {
+			l.stage = stage
 		}
-		select {
-		case <-more:
-		case <-limit:
-			l.Fatalf("%s: calls that did not come before the %s: %q", l.provider, stage, missing)
-		}
+		return len(missing) == 0
+	}) {
+		l.Fatalf("%s: calls that did not come before the %s: %q", l.provider, stage, missing)
 	}
 }
 
-// move begins a stage, unless calls are missing in the one before. It returns those, and what tells that another one has come.
-func (l *life) move(stage string) (missing []string, more <-chan struct{}) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// missing are the kinds of calls that are planned in this stage and have not come yet.
+func (l *life) missing() (kinds []string) {
 	for kind, p := range faultPlan() {
 		if p == (place{l.provider, l.stage}) && !slices.Contains(l.stages[kind], l.stage) {
-			missing = append(missing, kind)
+			kinds = append(kinds, kind)
 		}
 	}
-	if len(missing) == 0 {
-		l.stage = stage
-	}
-	l.more = make(chan struct{})
-	return missing, l.more
+	return kinds
 }
 
 // choose implements the plan.
-func (l *life) choose(c call) fault {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (l *life) choose(c call) (chosen fault) {
+	l.mu.change(func() { chosen = l.note(c) })
+	return chosen
+}
+
+// note notes a call, and returns how it fails.
+func (l *life) note(c call) fault {
 	kind := c.kind()
 	provider, early := fillsCaches(c)
 	planned := early && provider == l.provider
@@ -140,10 +132,6 @@ func (l *life) choose(c call) fault {
 	} else {
 		planned = faultPlan()[kind] == place{l.provider, l.stage}
 		l.stages[kind] = append(l.stages[kind], l.stage)
-	}
-	if l.more != nil {
-		close(l.more)
-		l.more = nil
 	}
 	if l.fault == "" || !planned || l.failed[kind] {
 		return ""

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -38,11 +37,10 @@ type sharers struct {
 	// flags are those of each process, apps is the number of Canaries.
 	flags []string
 	apps  int
-	mu    sync.Mutex
+	mu    awaited
 	// owners is who has each shard according to the newest version of the lease, by identity.
 	owners  map[int]string
 	version int
-	changed chan struct{}
 	// claims are all versions of the lease, with the identities of those who hold shards.
 	claims map[int]audit.Claim
 	since  time.Time
@@ -63,7 +61,7 @@ type write struct {
 func (t *team) sharers() *sharers {
 	return &sharers{
 		team: t, flags: sharing(parts), apps: apps,
-		changed: make(chan struct{}), owners: map[int]string{}, open: map[string]map[string]int{},
+		owners: map[int]string{}, open: map[string]map[string]int{},
 		claims: map[int]audit.Claim{}, since: time.Now(),
 	}
 }
@@ -167,16 +165,13 @@ func (s *sharers) ended(one *sharer, c call, response *http.Response) error {
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	// The answer has not been passed on yet: what the process does by it comes later.
-	s.claims[number] = audit.Claim{By: one.name, Began: one.leaseBegan, Answered: time.Now(), Owners: owners}
-	if number < s.version {
-		return nil
-	}
-	s.version, s.owners = number, owners
-	close(s.changed)
-	s.changed = make(chan struct{})
+	s.mu.change(func() {
+		// The answer has not been passed on yet: what the process does by it comes later.
+		s.claims[number] = audit.Claim{By: one.name, Began: one.leaseBegan, Answered: time.Now(), Owners: owners}
+		if number >= s.version {
+			s.version, s.owners = number, owners
+		}
+	})
 	return nil
 }
 
@@ -230,22 +225,15 @@ func (s *sharers) shared(n int) {
 // untilShares waits until the numbers of shards that processes have, by identity, are as wanted.
 func (s *sharers) untilShares(what string, wanted func(shares map[string]int) bool) {
 	s.Helper()
-	ended := time.After(patience)
-	for {
-		s.mu.Lock()
-		shares, changed := map[string]int{}, s.changed
+	var shares map[string]int
+	if !s.mu.until(func() bool {
+		shares = map[string]int{}
 		for _, id := range s.owners {
 			shares[id]++
 		}
-		s.mu.Unlock()
-		if wanted(shares) {
-			return
-		}
-		select {
-		case <-changed:
-		case <-ended:
-			s.Fatalf("no %s: %v", what, shares)
-		}
+		return wanted(shares)
+	}) {
+		s.Fatalf("no %s: %v", what, shares)
 	}
 }
 

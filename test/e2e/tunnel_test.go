@@ -6,7 +6,6 @@ import (
 	"net"
 	"strconv"
 	"sync"
-	"time"
 )
 
 // tunnel is a SOCKS server through which a process makes its connections. While it is closed it holds up new ones, so that calls are
@@ -15,10 +14,9 @@ type tunnel struct {
 	net.Listener
 	wait sync.WaitGroup
 
-	mu      sync.Mutex
-	closed  bool
-	held    int
-	changed chan struct{}
+	awaited
+	closed bool
+	held   int
 }
 
 // tunnel returns an open one.
@@ -26,7 +24,7 @@ func (t *team) tunnel() *tunnel {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	t.must(err)
-	w := &tunnel{Listener: listener, changed: make(chan struct{})}
+	w := &tunnel{Listener: listener}
 	w.wait.Go(w.serve)
 	t.Cleanup(func() {
 		listener.Close()
@@ -42,32 +40,6 @@ func (w *tunnel) url() string { return "socks5://" + w.Addr().String() }
 // turn closes or opens it.
 func (w *tunnel) turn(closed bool) {
 	w.change(func() { w.closed = closed })
-}
-
-func (w *tunnel) change(do func()) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	do()
-	close(w.changed)
-	w.changed = make(chan struct{})
-}
-
-// until waits until it is as wanted, and reports whether that came about.
-func (w *tunnel) until(wanted func() bool) bool {
-	ended := time.After(patience)
-	for {
-		w.mu.Lock()
-		done, changed := wanted(), w.changed
-		w.mu.Unlock()
-		if done {
-			return true
-		}
-		select {
-		case <-changed:
-		case <-ended:
-			return false
-		}
-	}
 }
 
 // holds waits until it holds up so many connections.
