@@ -97,7 +97,7 @@ N ?= 200
 perf: $(TESTBED) bin/flagger ## Measure calls, time, processor and memory for N Canaries at once (default 200), on simulated pods
 	$(SHARED) go build -o bin/perf ./hack/perf
 	$(TESTBED) build controlplane
-	$(TESTBED) run --name perf --unserved perf -- sh -c ' \
+	$(TESTBED) run --name perf --served default -- sh -c ' \
 	  kubectl apply --server-side -f artifacts/flagger/crd.yaml -f "$$0/config/crd/standard/gateway.networking.k8s.io_httproutes.yaml" && \
 	  kubectl wait --for=condition=Established crd --all && exec bin/perf -n $(N) -counts hack/perf/counts.json -out bin/perf.json $(PERF_ARGS)' \
 	  "$$(go list -m -f '{{.Dir}}' sigs.k8s.io/gateway-api)"

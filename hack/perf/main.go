@@ -182,8 +182,11 @@ func newBench(s *settings) (*bench, error) {
 
 // prepare makes the world that the operator works in, and returns the address of Prometheus.
 func (b *bench) prepare(ctx context.Context) (metrics string, err error) {
-	if _, err := b.kube.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{}); err != nil {
-		return "", err
+	for i := 0; i*namespaceSize < b.n; i++ {
+		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespaceAt(i)}}
+		if _, err := b.kube.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{}); err != nil {
+			return "", err
+		}
 	}
 	if _, err := b.kube.RbacV1().ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "perf-operator"},
@@ -202,7 +205,7 @@ func (b *bench) prepare(ctx context.Context) (metrics string, err error) {
 	if err := b.phases.follow(ctx, b.flagger); err != nil {
 		return "", err
 	}
-	if err := each(b.n, func(name string) error { return b.deploy(ctx, name) }); err != nil {
+	if err := each(b.n, func(a app) error { return b.deploy(ctx, a) }); err != nil {
 		return "", fmt.Errorf("creating the applications: %w", err)
 	}
 	if err := b.settled(ctx); err != nil {

@@ -31,7 +31,7 @@ func (b *bench) measure(ctx context.Context, o *operator) (*report, error) {
 		return s, err
 	}
 	if _, err := add("bootstrap", b.n, func() (*stage, error) {
-		return b.stage(ctx, o, b.n, v1beta1.CanaryPhaseInitialized, func(name string) error { return b.onboard(ctx, name) })
+		return b.stage(ctx, o, b.n, v1beta1.CanaryPhaseInitialized, func(a app) error { return b.onboard(ctx, a) })
 	}); err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (b *bench) measure(ctx context.Context, o *operator) (*report, error) {
 	}
 	for i, n := range b.rolls {
 		s, err := add(b.rolloutName(i), n, func() (*stage, error) {
-			return b.stage(ctx, o, n, v1beta1.CanaryPhaseSucceeded, func(name string) error { return b.ship(ctx, name, i+2) })
+			return b.stage(ctx, o, n, v1beta1.CanaryPhaseSucceeded, func(a app) error { return b.ship(ctx, a, i+2) })
 		})
 		if err != nil {
 			return nil, err
@@ -96,19 +96,19 @@ func metered(ctx context.Context, o *operator) (func(*stage) error, error) {
 }
 
 // stage does something to the first n applications and waits until their Canaries are in a phase and no more calls come of it.
-func (b *bench) stage(ctx context.Context, o *operator, n int, end v1beta1.CanaryPhase, do func(name string) error) (*stage, error) {
+func (b *bench) stage(ctx context.Context, o *operator, n int, end v1beta1.CanaryPhase, do func(app) error) (*stage, error) {
 	used, err := metered(ctx, o)
 	if err != nil {
 		return nil, err
 	}
 	there := b.phases.arrivals(end)
 	s, begin := newStage(), b.clock.Now()
-	err = each(n, func(name string) error {
+	err = each(n, func(a app) error {
 		asked := b.clock.Now()
-		if err := do(name); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+		if err := do(a); err != nil {
+			return fmt.Errorf("%s: %w", a.name, err)
 		}
-		s.note(name, change{asked, b.clock.Now()})
+		s.note(a.name, change{asked, b.clock.Now()})
 		return nil
 	})
 	if err != nil {

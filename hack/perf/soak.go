@@ -51,7 +51,7 @@ func (b *bench) soakFor(ctx context.Context, o *operator) (*stage, error) {
 	}()
 	rounds := 0
 	for ; err == nil && b.clock.Since(begin) < b.soak; rounds++ {
-		if err = each(b.n, func(name string) error { return b.ship(ctx, name, rounds+2) }); err == nil {
+		if err = each(b.n, func(a app) error { return b.ship(ctx, a, rounds+2) }); err == nil {
 			err = b.phases.arrive(ctx, v1beta1.CanaryPhaseSucceeded, b.n*(rounds+1), b.patience())
 		}
 	}

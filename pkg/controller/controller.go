@@ -106,6 +106,8 @@ type Controller struct {
 // memory is what a process knows of a Canary besides its status. Losing it costs a repetition at the most.
 type memory struct {
 	canary *v1beta1.Canary
+	// written is the Canary as the last pass has left it, nil if it has not written it, or does not know what has become of it.
+	written *v1beta1.Canary
 	// words are the errors that were told of it.
 	words wordings
 	// sight is that of the last decision.
@@ -247,7 +249,8 @@ func isRefused(err error) bool {
 
 func (c *Controller) logger(key string) *zap.Logger {
 	namespace, name := keyParts(key)
-	return c.Log.With(zap.String("canary", name+"."+namespace))
+	// Most passes log nothing.
+	return c.Log.WithLazy(zap.String("canary", name+"."+namespace))
 }
 
 // memoryOf returns what is remembered of a Canary. A Canary that was deleted and made again is another one.
@@ -259,7 +262,7 @@ func (c *Controller) memoryOf(key string, canary *v1beta1.Canary) *memory {
 		m = &memory{contentions: contentions{}, done: map[router.Ref]done{}}
 		c.known[key] = m
 	}
-	m.canary = canary
+	m.canary, m.written = canary, nil
 	return m
 }
 
@@ -269,6 +272,16 @@ func (c *crew) lastSeen(key string) *v1beta1.Canary {
 	defer c.mu.Unlock()
 	if m, ok := c.known[key]; ok {
 		return m.canary
+	}
+	return nil
+}
+
+// lastWritten is a Canary as the last pass has left it, nil if that is not known. It is for the next pass, which alone may ask.
+func (c *crew) lastWritten(key string) *v1beta1.Canary {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m, ok := c.known[key]; ok {
+		return m.written
 	}
 	return nil
 }

@@ -52,7 +52,7 @@ type view struct {
 // Whatever is wrong with the Canary or could not be read is a fact as well; an error means that there is nothing to decide
 // on.
 func (c *Controller) observe(key string) (*view, error) {
-	canary, object, err := c.canaries.Get(key, c.lastSeen(key))
+	canary, object, err := c.canaries.Get(key, c.lastSeen(key), c.lastWritten(key))
 	if err != nil || canary == nil {
 		return nil, err
 	}
@@ -436,10 +436,15 @@ func trafficOf(c *v1beta1.Canary) router.Traffic {
 
 // checkSpec repeats the rules of the CRD for objects that got past them, and checks what a CRD can't express.
 func (o *observer) checkSpec() {
-	for _, fault := range v1beta1.Validate(o.v.canary, v1beta1.ValidationOptions{
-		Provider:             o.c.DefaultProvider,
-		NoCrossNamespaceRefs: o.c.NoCrossNamespaceRefs,
-	}) {
+	checked := &o.v.memory.findings.faults
+	if *checked == nil {
+		faults := v1beta1.Validate(o.v.canary, v1beta1.ValidationOptions{
+			Provider:             o.c.DefaultProvider,
+			NoCrossNamespaceRefs: o.c.NoCrossNamespaceRefs,
+		})
+		*checked = &faults
+	}
+	for _, fault := range **checked {
 		o.invalid("%s", fault.Error())
 	}
 }

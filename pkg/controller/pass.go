@@ -58,6 +58,11 @@ func (c *Controller) pass(ctx context.Context, key string) (time.Time, error) {
 	c.observeOutcomes(v, stored, decision, until(since, v.started))
 	// Before the actions: what is asked does not depend on them, and one that fails may fail for long.
 	wake = until(wake, c.inquire(ctx, v, decision))
+	if stored != v.canary && len(decision.Actions) > 0 && c.queue.Pressed() {
+		// Others have not got as far as that yet. The next pass finds the actions again, as it does after a crash.
+		c.queue.Add(key)
+		return wake, nil
+	}
 	if len(decision.Actions) > 0 {
 		wake = until(wake, v.facts.Now.Add(lookAgain))
 	}
@@ -72,24 +77,24 @@ const lookAgain = 10 * time.Second
 
 // store writes the status if it differs, and returns the Canary with its new status.
 func (c *Controller) store(ctx context.Context, v *view, d rollout.Decision) (*v1beta1.Canary, error) {
-	differs, err := cache.StatusDiffers(&v.canary.Status, &d.Status)
+	changed, err := cache.Changed(&v.canary.Status, &d.Status)
 	if err != nil {
 		return nil, named(v.canary, err)
 	}
-	if !differs {
+	if changed == nil {
 		return v.canary, nil
 	}
 	within, end := c.Tracer.WriteStatus(ctx, v.canary, &d.Status, d.Rule)
-	err = c.canaries.WriteStatus(within, v.object, &d.Status)
+	v.memory.written, err = c.canaries.WriteStatus(within, v.object, v.memory.canary, changed)
 	end(err)
 	if err != nil {
 		return nil, err
 	}
-	stored := v.canary.DeepCopy()
+	stored := *v.canary
 	stored.Status = d.Status
 	c.logger(v.key).Debug("status written", zap.String("rule", d.Rule), zap.String("phase", string(d.Status.Phase)),
 		zap.String("stage", stageOf(&d.Status)), zap.Int32("weight", d.Status.CanaryWeight))
-	return stored, nil
+	return &stored, nil
 }
 
 func stageOf(s *v1beta1.CanaryStatus) string {

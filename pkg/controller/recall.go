@@ -6,6 +6,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/controller/cache"
@@ -18,7 +19,9 @@ import (
 // to be written.
 type findings struct {
 	// canary is the one that they are about, without its status.
-	canary   *v1beta1.Canary
+	canary *v1beta1.Canary
+	// faults are those of its spec, nil before they were looked for.
+	faults   *field.ErrorList
 	services *finding[servicesInputs, servicesFound]
 	routes   *finding[routesInputs, routesFound]
 	scaler   *finding[scalerInputs, scalerFound]

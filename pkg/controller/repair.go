@@ -3,9 +3,9 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"go.uber.org/zap"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/rollout"
@@ -39,22 +39,19 @@ func (c *Controller) applyObjects(ctx context.Context, v *view, s *site, stored 
 	if err != nil {
 		return err
 	}
-	held, now := map[router.Ref]bool{}, c.Clock.Now()
+	now := c.Clock.Now()
 	for i := range changes {
 		change := &changes[i]
 		if change.Undone > 0 && v.memory.contentions.holds(change.Ref, v.urgent(change, &stored.Status), now) {
-			held[change.Ref] = true
 			continue
 		}
 		v.memory.contentions.repair(change.Ref, now)
-	}
-	var allowed []router.Object
-	for i := range wanted {
-		if !held[wanted[i].Ref] {
-			allowed = append(allowed, wanted[i])
+		object := &wanted[slices.IndexFunc(wanted, func(o router.Object) bool { return o.Ref == change.Ref })]
+		if err := s.Write(ctx, stored, object, change); err != nil {
+			return err
 		}
 	}
-	return s.Apply(ctx, stored, allowed)
+	return nil
 }
 
 // urgent is whether a repair leads requests away from where nobody serves them, or from a canary that is to get less.
@@ -256,7 +253,7 @@ func (c *Controller) meetOpponents(ctx context.Context, v *view) {
 		}
 		manager := ""
 		if len(found.fields) > 0 {
-			u, err := found.site.of(ref.Resource).Client().Resource(ref.Resource).Namespace(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+			u, err := found.site.of(ref.Resource).Managed(ctx, ref)
 			if err != nil {
 				c.logger(v.key).Debug("who changes an object of ours is not known", zap.Stringer("object", ref), zap.Error(err))
 			} else {

@@ -79,6 +79,11 @@ func (s *site) Apply(ctx context.Context, c *v1beta1.Canary, objects []router.Ob
 	return nil
 }
 
+// Write makes a change that Diff has told of, about an object that was wanted.
+func (s *site) Write(ctx context.Context, c *v1beta1.Canary, object *router.Object, change *router.Change) error {
+	return s.of(change.Ref.Resource).applier.Write(ctx, c, object, change)
+}
+
 // Delete deletes objects, in their order, that the Canary still controls.
 func (s *site) Delete(ctx context.Context, c *v1beta1.Canary, refs []router.Ref) error {
 	for i := range refs {

@@ -116,9 +116,17 @@ func (a *Applier) Apply(ctx context.Context, c *v1beta1.Canary, objects []Object
 		if change == nil {
 			continue
 		}
-		if err := a.write(ctx, c, &objects[i], change); err != nil {
-			return &WriteError{Ref: change.Ref, Op: change.Op, Err: err}
+		if err := a.Write(ctx, c, &objects[i], change); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// Write makes a change that Diff has told of, about an object that was wanted. It fails as Apply does.
+func (a *Applier) Write(ctx context.Context, c *v1beta1.Canary, o *Object, change *Change) error {
+	if err := a.write(ctx, c, o, change); err != nil {
+		return &WriteError{Ref: change.Ref, Op: change.Op, Err: err}
 	}
 	return nil
 }

@@ -211,7 +211,7 @@ func decoded(fields map[string]any) map[string][]byte {
 // trackable is whether a ConfigMap or Secret is copied for the primary. Secrets of other types belong to Kubernetes itself
 // or to an operator, which look for them by name.
 func trackable(u *unstructured.Unstructured) bool {
-	if strings.HasPrefix(u.GetAnnotations()[trackingAnnotation], "disable") {
+	if strings.HasPrefix(annotationAt(u, trackingAnnotation), "disable") {
 		return false
 	}
 	if u.GetKind() != "Secret" {
@@ -237,8 +237,7 @@ func copyNames(c *v1beta1.Canary, key configKey, content string) [][2]string {
 }
 
 // namesIn finds the copies that the pod spec of a primary refers to.
-func namesIn(c *v1beta1.Canary, podSpec map[string]any, configs map[string]string) map[string]string {
-	present := mandatory(podSpec)
+func namesIn(c *v1beta1.Canary, present map[configKey]bool, configs map[string]string) map[string]string {
 	names := map[string]string{}
 	for s, content := range configs {
 		key := configKeyOf(s)
@@ -278,7 +277,7 @@ func recordConfigs(p *unstructured.Unstructured, configs map[string]string) erro
 // recordedConfigs is the reverse of recordConfigs.
 func recordedConfigs(p *unstructured.Unstructured) map[string]string {
 	var configs map[string]string
-	if json.Unmarshal([]byte(p.GetAnnotations()[promotedConfigsAnnotation]), &configs) != nil {
+	if json.Unmarshal([]byte(annotationAt(p, promotedConfigsAnnotation)), &configs) != nil {
 		return nil
 	}
 	return configs

@@ -85,7 +85,7 @@ func (k configCopies) inPlace(c *v1beta1.Canary, key configKey, checksum string)
 		if !ownCopy(c, key, have) {
 			continue
 		}
-		same := digestOf(have).all == checksum && have.GetAnnotations()[copyOfAnnotation] == key.name && metav1.IsControlledBy(have, c)
+		same := digestOf(have).all == checksum && annotationAt(have, copyOfAnnotation) == key.name && metav1.IsControlledBy(have, c)
 		for _, field := range []string{"type", "immutable"} {
 			same = same && reflect.DeepEqual(have.Object[field], source.Object[field])
 		}
@@ -291,7 +291,7 @@ func ownCopy(c *v1beta1.Canary, source configKey, have *unstructured.Unstructure
 		}
 		mine = true
 	}
-	of := have.GetAnnotations()[copyOfAnnotation]
+	of := annotationAt(have, copyOfAnnotation)
 	return mine && (of == source.name || of == "" && have.GetName() == source.name+v1beta1.PrimarySuffix)
 }
 

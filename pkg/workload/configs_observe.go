@@ -16,10 +16,9 @@ import (
 // observeConfigs returns the checksums of the ConfigMaps and Secrets that the pods of a target read, with keys as in a
 // status: ours, and those that Flagger would have. Neither is nil when there are none, and both are when they are not all known: what
 // is missing is not what changed.
-func observeConfigs(namespace string, podSpec map[string]any, live router.Live) (configs, flaggers map[string]string, problem *rollout.Problem) {
+func observeConfigs(namespace string, needed map[configKey]bool, live router.Live) (configs, flaggers map[string]string, problem *rollout.Problem) {
 	var first problems
 	configs, flaggers = map[string]string{}, map[string]string{}
-	needed := mandatory(podSpec)
 	keys := slices.SortedFunc(maps.Keys(needed), func(a, b configKey) int { return strings.Compare(a.String(), b.String()) })
 	for _, key := range keys {
 		ref := key.ref(namespace)
@@ -51,16 +50,16 @@ func configNotFound(namespace string, key configKey) *rollout.Problem {
 
 // configsOfCopy tells with which configs the pods of a primary were started that is a copy of a revision. A primary that
 // Flagger made carries no record: there the copies themselves count, by their data alone, which is all that Flagger copied.
-func configsOfCopy(c *v1beta1.Canary, primary *unstructured.Unstructured, copied string, recorded bool, now map[string]string,
-	live router.Live) (map[string]string, *rollout.Problem) {
+func configsOfCopy(c *v1beta1.Canary, known *knownTemplate, primary *unstructured.Unstructured, copied string, recorded bool,
+	now map[string]string, live router.Live) (map[string]string, *rollout.Problem) {
 	if recorded {
-		return recordedConfigs(primary), nil
+		return known.recordedConfigs(primary), nil
 	}
 	if promoted := promotedOf(c); promoted != nil && promoted.Fingerprint == copied {
 		return promoted.Configs, nil
 	}
 	out := map[string]string{}
-	names := namesIn(c, mapAt(primary.Object, podSpecPath()...), now)
+	names := namesIn(c, known.mandatoryConfigs(primary), now)
 	for s, name := range names {
 		key := configKeyOf(s)
 		source, err := live.Get(key.ref(c.Namespace))
@@ -102,10 +101,10 @@ func promotedOf(c *v1beta1.Canary) *v1beta1.RevisionRef {
 func podSpecPath() []string { return []string{"spec", "template", "spec"} }
 
 // configResources lists the resources of configs that a pod spec refers to, so that only they are watched.
-func configResources(podSpec map[string]any) []router.Ref {
+func configResources(configs map[configKey]bool) []router.Ref {
 	var refs []router.Ref
 	seen := map[string]bool{}
-	for key := range mandatory(podSpec) {
+	for key := range configs {
 		if !seen[key.kind] {
 			seen[key.kind] = true
 			ref := key.ref("")

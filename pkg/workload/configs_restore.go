@@ -39,8 +39,8 @@ func (d *deployment) usedCopies(c *v1beta1.Canary, primary *unstructured.Unstruc
 	if err != nil || known.recordedCopy(primary, hash) == "" {
 		return nil, err
 	}
-	configs := recordedConfigs(primary)
-	names := namesIn(c, mapAt(primary.Object, podSpecPath()...), configs)
+	configs := known.recordedConfigs(primary)
+	names := namesIn(c, known.mandatoryConfigs(primary), configs)
 	var used []usedCopy
 	for _, s := range slices.Sorted(maps.Keys(names)) {
 		used = append(used, usedCopy{configKeyOf(s), names[s], configs[s]})

@@ -41,7 +41,7 @@ func (d *deployment) UnusedCopies(c *v1beta1.Canary, owned func(router.Ref) []*u
 		return nil, err
 	}
 	var unused []router.Ref
-	used := mandatory(mapAt(primary.Object, podSpecPath()...))
+	used := d.templates.of(c, primary).mandatoryConfigs(primary)
 	for _, kind := range []string{configMapKind, secretKind} {
 		for _, u := range owned(configKey{kind: kind}.ref(c.Namespace)) {
 			key := configKey{kind, u.GetName()}
@@ -57,7 +57,7 @@ func (d *deployment) UnusedCopies(c *v1beta1.Canary, owned func(router.Ref) []*u
 // isLeftCopy is whether an object is a copy that this Canary made for itself alone, under a name with a checksum. Flagger makes
 // none.
 func isLeftCopy(c *v1beta1.Canary, kind string, u *unstructured.Unstructured) bool {
-	source := configKey{kind, u.GetAnnotations()[copyOfAnnotation]}
+	source := configKey{kind, annotationAt(u, copyOfAnnotation)}
 	if source.name == "" || len(u.GetOwnerReferences()) != 1 || !router.Owns(c, u) || u.GetDeletionTimestamp() != nil {
 		return false
 	}
@@ -108,7 +108,7 @@ func (d *deployment) deleteCopy(ctx context.Context, c *v1beta1.Canary, ref rout
 	if err != nil || u == nil {
 		return err == nil, err
 	}
-	if !isLeftCopy(c, key.kind, u) || refers(key, u.GetAnnotations()[copyOfAnnotation], digestOf(u).all) {
+	if !isLeftCopy(c, key.kind, u) || refers(key, annotationAt(u, copyOfAnnotation), digestOf(u).all) {
 		return false, nil
 	}
 	uid, version := u.GetUID(), u.GetResourceVersion()

@@ -547,7 +547,7 @@ func TestSecretOfAnotherTypeIsThere(t *testing.T) {
 		token *unstructured.Unstructured
 		want  rollout.ProblemReason
 	}{"outlined": {token: token}, "missing": {want: rollout.ReasonConfigNotFound}} {
-		configs, _, problem := observeConfigs("test", podSpec, liveFunc(func(ref router.Ref) (*unstructured.Unstructured, error) {
+		configs, _, problem := observeConfigs("test", mandatory(podSpec), liveFunc(func(ref router.Ref) (*unstructured.Unstructured, error) {
 			if ref.Name == "token" {
 				return test.token, nil
 			}

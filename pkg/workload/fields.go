@@ -7,29 +7,40 @@ import (
 // The readers below share what they return with the object: a cached object must not be changed, and copying whole
 // templates on each look would be most of the cost of a pass.
 
+// valueAt is nil where there is none. Unlike unstructured.NestedFieldNoCopy it says nothing of what is in the way, and so takes no memory.
+func valueAt(obj map[string]any, path ...string) any {
+	var value any = obj
+	for _, field := range path {
+		fields, _ := value.(map[string]any)
+		value = fields[field]
+	}
+	return value
+}
+
+// annotationAt is empty where there is none.
+func annotationAt(u *unstructured.Unstructured, name string) string {
+	return stringAt(u.Object, "metadata", "annotations", name)
+}
+
 func mapAt(obj map[string]any, path ...string) map[string]any {
-	value, _, _ := unstructured.NestedFieldNoCopy(obj, path...)
-	m, _ := value.(map[string]any)
+	m, _ := valueAt(obj, path...).(map[string]any)
 	return m
 }
 
 func listAt(obj map[string]any, path ...string) []any {
-	value, _, _ := unstructured.NestedFieldNoCopy(obj, path...)
-	l, _ := value.([]any)
+	l, _ := valueAt(obj, path...).([]any)
 	return l
 }
 
 func stringAt(obj map[string]any, path ...string) string {
-	value, _, _ := unstructured.NestedFieldNoCopy(obj, path...)
-	s, _ := value.(string)
+	s, _ := valueAt(obj, path...).(string)
 	return s
 }
 
 // intAt returns a number, or the fallback where there is none. Numbers are float64 in objects that did not come from the
 // API machinery's decoder.
 func intAt(obj map[string]any, fallback int64, path ...string) int64 {
-	value, _, _ := unstructured.NestedFieldNoCopy(obj, path...)
-	switch n := value.(type) {
+	switch n := valueAt(obj, path...).(type) {
 	case int64:
 		return n
 	case int32:
@@ -66,7 +77,6 @@ func withoutNulls(value any) any {
 
 // boolAt is false where there is none.
 func boolAt(obj map[string]any, path ...string) bool {
-	value, _, _ := unstructured.NestedFieldNoCopy(obj, path...)
-	b, _ := value.(bool)
+	b, _ := valueAt(obj, path...).(bool)
 	return b
 }

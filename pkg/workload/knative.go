@@ -58,7 +58,7 @@ func (k *knativeService) Observe(c *v1beta1.Canary, live router.Live, _ time.Tim
 	var first problems
 	first.add(observeRevision(&o.Target, live, c.Namespace, latest))
 	o.Target.Revision.FlaggerHash = fingerprint.FlaggerName(latest)
-	if primary := service.GetAnnotations()[knative.PrimaryAnnotation]; primary != "" {
+	if primary := annotationAt(service, knative.PrimaryAnnotation); primary != "" {
 		first.add(observeRevision(&o.Primary, live, c.Namespace, primary))
 		o.Primary.Copy = o.Primary.Revision.Fingerprint
 	}
@@ -137,7 +137,7 @@ func (k *knativeService) ensurePrimary(ctx context.Context, c *v1beta1.Canary, r
 		return fmt.Errorf("knative service %s.%s get query error: %w", name, c.Namespace, err)
 	}
 	promoted, err := revisionNamed(c, service, revision)
-	if err != nil || service.GetAnnotations()[knative.PrimaryAnnotation] == promoted {
+	if err != nil || annotationAt(service, knative.PrimaryAnnotation) == promoted {
 		return err
 	}
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
@@ -158,7 +158,7 @@ func (k *knativeService) ensurePrimary(ctx context.Context, c *v1beta1.Canary, r
 // revision that was promoted.
 func revisionNamed(c *v1beta1.Canary, service *unstructured.Unstructured, revision rollout.Revision) (string, error) {
 	latest := stringAt(service.Object, "status", "latestCreatedRevisionName")
-	primary := service.GetAnnotations()[knative.PrimaryAnnotation]
+	primary := annotationAt(service, knative.PrimaryAnnotation)
 	names := []string{latest, primary}
 	if primary == "" {
 		for _, field := range []string{"spec", "status"} {

@@ -1,6 +1,7 @@
 package workload
 
 import (
+	"maps"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -25,6 +26,8 @@ type knownTemplate struct {
 	mu                sync.Mutex
 	template, flagger string
 	copies            []string
+	configs           map[configKey]bool
+	promoted          *map[string]string
 }
 
 func newKnownTemplates() *knownTemplates {
@@ -93,4 +96,25 @@ func (d *knownTemplate) recordedCopy(primary *unstructured.Unstructured, templat
 		d.copies = forms
 		return forms, err
 	})
+}
+
+// mandatoryConfigs is mandatory of the pods that it is about. Nobody may change what it returns.
+func (d *knownTemplate) mandatoryConfigs(u *unstructured.Unstructured) map[configKey]bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.configs == nil {
+		d.configs = mandatory(mapAt(u.Object, podSpecPath()...))
+	}
+	return d.configs
+}
+
+// recordedConfigs is recordedConfigs of the primary that it is about.
+func (d *knownTemplate) recordedConfigs(primary *unstructured.Unstructured) map[string]string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.promoted == nil {
+		configs := recordedConfigs(primary)
+		d.promoted = &configs
+	}
+	return maps.Clone(*d.promoted)
 }

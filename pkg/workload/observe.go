@@ -61,9 +61,10 @@ func (d *deployment) Observe(c *v1beta1.Canary, live router.Live, now time.Time)
 	}
 	first.add(o.observe(d.podKind, d.templates.of(c, target), &o.Target, target, targetLimits(c), now))
 	o.Primary.StopsFirst = primary != nil && d.stopsFirst(c, target, primary)
-	o.Target.Revision.FlaggerHash = d.templates.of(c, target).flaggerHash(d.podKind, target)
+	known := d.templates.of(c, target)
+	o.Target.Revision.FlaggerHash = known.flaggerHash(d.podKind, target)
 	if d.options.TrackConfigs {
-		o.Target.Revision.Configs, o.Target.Revision.FlaggerConfigs, problem = observeConfigs(c.Namespace, mapAt(target.Object, podSpecPath()...), live)
+		o.Target.Revision.Configs, o.Target.Revision.FlaggerConfigs, problem = observeConfigs(c.Namespace, known.mandatoryConfigs(target), live)
 		first.add(problem)
 	}
 	o.Selector, problem = d.selector(c, target)
@@ -81,20 +82,24 @@ func (d *deployment) Observe(c *v1beta1.Canary, live router.Live, now time.Time)
 	return o, first.problem
 }
 
-// observeCopy finds out which revision of the target the primary is a copy of.
+// observeCopy finds out which revision of the target the primary is a copy of: the recorded one, or the present one if the primary
+// equals what would be made of it, as it does when Flagger made it. It is empty when it is neither.
 func (d *deployment) observeCopy(c *v1beta1.Canary, o *Observation, target, primary *unstructured.Unstructured,
 	live router.Live) *rollout.Problem {
 	configs := o.Target.Revision.Configs
-	names := namesIn(c, mapAt(primary.Object, podSpecPath()...), configs)
-	o.Primary.Copy = d.copyOf(c, target, primary, *o, names)
-	recorded := d.templates.of(c, primary).recordedCopy(primary, o.Primary.Revision.Fingerprint) != ""
+	known := d.templates.of(c, primary)
+	o.Primary.Copy = known.recordedCopy(primary, o.Primary.Revision.Fingerprint)
+	recorded := o.Primary.Copy != ""
 	o.Primary.CopyRecorded = recorded
+	if !recorded && d.sameTemplate(c, target, primary, o.selectorOfPrimary(), namesIn(c, known.mandatoryConfigs(primary), configs)) {
+		o.Primary.Copy = o.Target.Revision.Fingerprint
+	}
 	o.Primary.Edited = edited(primary, o.Primary.Copy)
 	if !d.options.TrackConfigs || o.Primary.Copy == "" {
 		return nil
 	}
 	var problem *rollout.Problem
-	o.Primary.CopyConfigs, problem = configsOfCopy(c, primary, o.Primary.Copy, recorded, configs, live)
+	o.Primary.CopyConfigs, problem = configsOfCopy(c, known, primary, o.Primary.Copy, recorded, configs, live)
 	return problem
 }
 
@@ -107,7 +112,7 @@ func (d *deployment) Refers(c *v1beta1.Canary, live router.Live) ([]router.Ref, 
 	if err != nil || target == nil {
 		return nil, err
 	}
-	return configResources(mapAt(target.Object, podSpecPath()...)), nil
+	return configResources(d.templates.of(c, target).mandatoryConfigs(target)), nil
 }
 
 // problems keeps the first one.
@@ -158,7 +163,7 @@ func counterOf(d *unstructured.Unstructured) string {
 	if boolAt(d.Object, "spec", "paused") || intAt(d.Object, 0, "status", "observedGeneration") < d.GetGeneration() {
 		return ""
 	}
-	return d.GetAnnotations()[counterAnnotation]
+	return annotationAt(d, counterAnnotation)
 }
 
 func podLabels(d *unstructured.Unstructured) map[string]string {

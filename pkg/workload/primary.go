@@ -70,18 +70,6 @@ func idOf(template map[string]any) string {
 	return stringAt(template, "metadata", "annotations", idAnnotation)
 }
 
-// copyOf finds the revision of the target that the primary was made from: the recorded one, or the present one if the
-// primary equals what would be made of it, as it does when Flagger made it. Empty when it is neither.
-func (d *deployment) copyOf(c *v1beta1.Canary, target, primary *unstructured.Unstructured, o Observation, names map[string]string) string {
-	if recorded := d.templates.of(c, primary).recordedCopy(primary, o.Primary.Revision.Fingerprint); recorded != "" {
-		return recorded
-	}
-	if d.sameTemplate(c, target, primary, o.selectorOfPrimary(), names) {
-		return o.Target.Revision.Fingerprint
-	}
-	return ""
-}
-
 // recordedCopy returns what is recorded on the primary about the revision that it was made from, if its template is still
 // the one that was written then.
 func recordedCopy(primary *unstructured.Unstructured, templateFingerprint string) string {
@@ -90,8 +78,7 @@ func recordedCopy(primary *unstructured.Unstructured, templateFingerprint string
 
 // recordedAs is recordedCopy with the forms in which the template may be recorded.
 func recordedAs(primary *unstructured.Unstructured, templateFingerprint string, forms func() ([]string, error)) string {
-	annotations := primary.GetAnnotations()
-	written := annotations[primaryTemplateAnnotation]
+	written := annotationAt(primary, primaryTemplateAnnotation)
 	if templateFingerprint == "" || written == "" {
 		return ""
 	}
@@ -99,7 +86,7 @@ func recordedAs(primary *unstructured.Unstructured, templateFingerprint string, 
 	if err != nil || !slices.Contains(known, written) {
 		return ""
 	}
-	return annotations[promotedRevisionAnnotation]
+	return annotationAt(primary, promotedRevisionAnnotation)
 }
 
 // writtenFingerprint identifies the pod template of a primary, whatever tools have put on it since to start its pods anew: new pods
@@ -115,7 +102,7 @@ func writtenFingerprint(primary *unstructured.Unstructured) (string, error) {
 // edited is whether a primary that counts as a copy of nothing was changed since it was made. Without a record, or with one in
 // another form, nobody knows.
 func edited(primary *unstructured.Unstructured, copied string) bool {
-	return copied == "" && fingerprint.IsOurs(primary.GetAnnotations()[primaryTemplateAnnotation])
+	return copied == "" && fingerprint.IsOurs(annotationAt(primary, primaryTemplateAnnotation))
 }
 
 // sameTemplate is whether the primary's template is what would be made of the target now, whatever its flagger-id. Both are

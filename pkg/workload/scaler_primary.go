@@ -228,7 +228,7 @@ func PreviousScaler(c *v1beta1.Canary, previous v1beta1.ScalerRef) (source, copi
 
 // HoldsAtZero is whether an autoscaler is told, as ScaleToZero does, to leave its workload without pods.
 func HoldsAtZero(scaler *unstructured.Unstructured) bool {
-	return scaler.GetAnnotations()[pausedAnnotation] == atZero
+	return annotationAt(scaler, pausedAnnotation) == atZero
 }
 
 // ScalesPrimary is whether an autoscaler was made for the primary of this Canary.

@@ -127,7 +127,7 @@ func labelsIn(primary *unstructured.Unstructured) string {
 func (o *Observation) observePrimarySelector(c *v1beta1.Canary, target, primary *unstructured.Unstructured) *rollout.Problem {
 	own := podLabels(target)
 	if selects(primary, o.Selector) {
-		o.stayApart(c, own, primary.GetAnnotations()[replacedLabelAnnotation])
+		o.stayApart(c, own, annotationAt(primary, replacedLabelAnnotation))
 		return nil
 	}
 	made, ours := primarySelector(c, primary)

@@ -226,10 +226,11 @@ func (s *coreService) write(ctx context.Context, c *v1beta1.Canary, next *unstru
 		return fmt.Errorf("updating %s failed: %w", described(next), err)
 	}
 	hash, err := serviceFingerprint(stored)
-	if err != nil || stored.GetAnnotations()[primaryTemplateAnnotation] == hash {
+	if err != nil || annotationAt(stored, primaryTemplateAnnotation) == hash {
 		return err
 	}
 	// The server stored something else than it was sent: defaults of a newer version, or what a webhook added.
+	stored = stored.DeepCopy()
 	annotations := stored.GetAnnotations()
 	annotations[primaryTemplateAnnotation] = hash
 	stored.SetAnnotations(annotations)

@@ -225,7 +225,7 @@ func (d *deployment) sourceOf(c *v1beta1.Canary, target *unstructured.Unstructur
 // once more.
 func (d *deployment) confirmRecord(ctx context.Context, c *v1beta1.Canary, stored *unstructured.Unstructured) error {
 	hash, err := writtenFingerprint(stored)
-	if err != nil || stored.GetAnnotations()[primaryTemplateAnnotation] == hash {
+	if err != nil || annotationAt(stored, primaryTemplateAnnotation) == hash {
 		return err
 	}
 	patch := map[string]any{"metadata": map[string]any{"annotations": map[string]any{primaryTemplateAnnotation: hash}}}

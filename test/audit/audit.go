@@ -53,7 +53,8 @@ func (c *Call) Name() string {
 func Read(state, user string, since, until time.Time, each func(*Call)) error {
 	found, named := false, []byte(user)
 	err := filepath.WalkDir(state, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.Name() != "audit.log" {
+		// A log that has grown too long is put aside under a name with its time, which sorts before the present one.
+		if rotated, _ := filepath.Match("audit-*.log", filepath.Base(path)); err != nil || !rotated && d.Name() != "audit.log" {
 			return nil //nolint:nilerr // folders of other processes may vanish meanwhile
 		}
 		found = true

@@ -12,6 +12,7 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/kube/objects"
 )
 
 // CanaryResource are read as unstructured objects: one Canary that does not fit our types must not keep all others out of
@@ -22,6 +23,7 @@ var CanaryResource = v1beta1.SchemeGroupVersion.WithResource("canaries")
 type Canaries struct {
 	cluster  *Cluster
 	informer toolscache.SharedIndexInformer
+	decoder  *objects.Decoder
 	// outdated is set while the API server drops what we write into the status.
 	outdated atomic.Bool
 }
@@ -45,7 +47,7 @@ func NewCanaries(cluster *Cluster, indexers toolscache.Indexers, onEvent func(ol
 	}); err != nil {
 		return nil, fmt.Errorf("watching canaries: %w", err)
 	}
-	return &Canaries{cluster: cluster, informer: informer}, nil
+	return &Canaries{cluster: cluster, informer: informer, decoder: objects.NewDecoder()}, nil
 }
 
 // Run fills the store and keeps it up to date until ctx ends.
@@ -78,15 +80,17 @@ func indexWorkloads(item any) ([]string, error) {
 }
 
 // Get returns the newest known state of a Canary, nil if it does not exist. An object that does not fit our types comes
-// with an error of type UndecodableError. What an earlier call has returned, nil for nothing, is returned once more if the Canary
-// is still at that version: most passes come of other objects. So nobody may change it.
-func (s *Canaries) Get(key string, earlier *v1beta1.Canary) (*v1beta1.Canary, *unstructured.Unstructured, error) {
+// with an error of type UndecodableError. What earlier calls, also of WriteStatus, have returned, nil for nothing, is returned once more
+// if the Canary is at that version: most passes come of other objects, or of their own writes. So nobody may change it.
+func (s *Canaries) Get(key string, earlier ...*v1beta1.Canary) (*v1beta1.Canary, *unstructured.Unstructured, error) {
 	u, err := s.Object(key)
 	if err != nil || u == nil {
 		return nil, nil, err
 	}
-	if IsAt(earlier, u) {
-		return earlier, u, nil
+	for _, c := range earlier {
+		if IsAt(c, u) {
+			return c, u, nil
+		}
 	}
 	c, err := Decode(u)
 	return c, u, err
@@ -112,7 +116,7 @@ func (s *Canaries) Object(key string) (*unstructured.Unstructured, error) {
 
 // Decode goes through JSON because that checks number ranges, which a field-wise conversion silently truncates.
 func Decode(u *unstructured.Unstructured) (*v1beta1.Canary, error) {
-	data, err := u.MarshalJSON()
+	data, err := objects.Marshal(u.Object)
 	if err != nil {
 		return nil, UndecodableError{err}
 	}

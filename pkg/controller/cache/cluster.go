@@ -1,7 +1,12 @@
 package cache
 
 import (
+	"context"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/metadata"
@@ -14,7 +19,7 @@ import (
 // Config is what the caches of a cluster are made of.
 type Config struct {
 	Client dynamic.Interface
-	// Metadata reads what Secrets there are without their contents. Without it all Secrets are read whole.
+	// Metadata reads what Secrets there are without their contents, and who wrote an object. Without it all is read whole by Client.
 	Metadata  metadata.Interface
 	Discovery kube.Discovery
 	Clock     clock.Clock
@@ -57,6 +62,22 @@ func NewCluster(cfg Config) *Cluster {
 
 // Client writes to the cluster, so that what was written can be read back at once.
 func (c *Cluster) Client() dynamic.Interface { return c.recording }
+
+// Managed returns an object with the record of who wrote which field, which no cache has: its metadata, where that can be read alone.
+func (c *Cluster) Managed(ctx context.Context, ref router.Ref) (*unstructured.Unstructured, error) {
+	if c.outlines == nil {
+		return c.client.Resource(ref.Resource).Namespace(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+	}
+	m, err := c.outlines.Resource(ref.Resource).Namespace(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(m)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", ref, err)
+	}
+	return &unstructured.Unstructured{Object: fields}, nil
+}
 
 // Get returns the newest known state of an object, nil if it does not exist.
 func (c *Cluster) Get(ref router.Ref) (*unstructured.Unstructured, error) {

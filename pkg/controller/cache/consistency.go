@@ -58,8 +58,7 @@ func (c *consistency) record(resource schema.GroupVersionResource, u *unstructur
 	if u == nil || !c.watches(resource) {
 		return
 	}
-	u = u.DeepCopy()
-	unstructured.RemoveNestedField(u.Object, "metadata", "managedFields")
+	dropManagedFields(u)
 	u = workload.Summarize(u)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -130,7 +129,7 @@ func newer(a, b *unstructured.Unstructured) bool {
 	return err == nil && order > 0
 }
 
-// recordingClient hands every answer to a write to a consistency.
+// recordingClient hands every answer to a write to a consistency. So nobody may change it.
 type recordingClient struct {
 	dynamic.Interface
 	consistency *consistency

@@ -339,20 +339,16 @@ func trim(item any) (any, error) {
 			return summary, nil
 		}
 		trimSlice(u)
+		dropManagedFields(u)
 	}
-	return dropManagedFields(item)
+	return item, nil
 }
 
 // dropManagedFields drops the record of who wrote which field.
-func dropManagedFields(item any) (any, error) {
-	u, ok := item.(*unstructured.Unstructured)
-	if !ok {
-		return item, nil
-	}
+func dropManagedFields(u *unstructured.Unstructured) {
 	if _, found, _ := unstructured.NestedFieldNoCopy(u.Object, "metadata", "managedFields"); found {
 		unstructured.RemoveNestedField(u.Object, "metadata", "managedFields")
 	}
-	return item, nil
 }
 
 // handler turns the three kinds of events into one. An object that was deleted while the watch was broken arrives as a

@@ -12,11 +12,11 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/kube/objects"
 )
 
 // ErrOutdatedCRD is a status that the API server stored without our record of the rollout. A CRD that is older than the
@@ -24,54 +24,85 @@ import (
 var ErrOutdatedCRD = errors.New("the CRD canaries.flagger.app is older than this operator and drops status.rollout: " +
 	"apply artifacts/flagger/crd.yaml of this version; nothing is rolled out before that")
 
-// StatusDiffers compares the statuses as the API server would store them.
-func StatusDiffers(old, next *v1beta1.CanaryStatus) (bool, error) {
+// Status is a status as the API server would store it, with times in whole seconds.
+type Status struct {
+	decoded v1beta1.CanaryStatus
+	encoded []byte
+}
+
+// Changed returns next as the API server would store it, and nil if that is what old is.
+func Changed(old, next *v1beta1.CanaryStatus) (*Status, error) {
 	// So it is in almost every pass.
 	if equality.Semantic.DeepEqual(old, next) {
-		return false, nil
+		return nil, nil
 	}
 	data, err := json.Marshal(next)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	var stored v1beta1.CanaryStatus
-	if err := json.Unmarshal(data, &stored); err != nil {
-		return false, err
+	s := &Status{encoded: data}
+	if err := json.Unmarshal(data, &s.decoded); err != nil {
+		return nil, err
 	}
-	return !equality.Semantic.DeepEqual(*old, stored), nil
+	if equality.Semantic.DeepEqual(*old, s.decoded) {
+		return nil, nil
+	}
+	return s, nil
 }
 
-// WriteStatus replaces the status of a Canary. It fails with a conflict if the object is no longer at the version of u.
-// Everything outside of the status is sent back as it was read, fields unknown to us included.
-func (s *Canaries) WriteStatus(ctx context.Context, u *unstructured.Unstructured, status *v1beta1.CanaryStatus) error {
-	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(status)
+// WriteStatus replaces the status of a Canary, which c was decoded from. It fails with a conflict if the object is no longer at the
+// version of u. Everything outside of the status is sent back as it was read, fields unknown to us included. It returns what is decoded
+// from the object that it leaves, nil if that is not known.
+func (s *Canaries) WriteStatus(ctx context.Context, u *unstructured.Unstructured, c *v1beta1.Canary, status *Status) (*v1beta1.Canary, error) {
+	fields, err := s.decoder.Unmarshal(status.encoded)
 	if err != nil {
-		return fmt.Errorf("canary %s/%s: encoding the status: %w", u.GetNamespace(), u.GetName(), err)
+		return nil, fmt.Errorf("canary %s/%s: encoding the status: %w", u.GetNamespace(), u.GetName(), err)
 	}
 	// Sent and not changed, so what is not replaced need not be copied.
 	next := &unstructured.Unstructured{Object: maps.Clone(u.Object)}
 	next.Object["status"] = fields
 	if s.outdated.Load() {
 		// Whether the CRD was updated meanwhile is found out without a write, or each attempt would be one.
-		err := s.updateStatus(ctx, s.cluster.client, next, metav1.UpdateOptions{DryRun: []string{metav1.DryRunAll}})
+		_, err := s.updateStatus(ctx, s.cluster.client, next, metav1.UpdateOptions{DryRun: []string{metav1.DryRunAll}})
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return s.updateStatus(ctx, s.cluster.Client(), next, metav1.UpdateOptions{})
+	stored, err := s.updateStatus(ctx, s.cluster.Client(), next, metav1.UpdateOptions{})
+	if err != nil || !IsAt(c, u) || !storedAs(stored, next) {
+		return nil, err
+	}
+	written := *c
+	written.ResourceVersion, written.Status = stored.GetResourceVersion(), status.decoded
+	return &written, nil
 }
 
-func (s *Canaries) updateStatus(ctx context.Context, client dynamic.Interface, u *unstructured.Unstructured, options metav1.UpdateOptions) error {
+func (s *Canaries) updateStatus(ctx context.Context, client dynamic.Interface, u *unstructured.Unstructured,
+	options metav1.UpdateOptions) (*unstructured.Unstructured, error) {
 	wanted := recordIn(u)
 	stored, err := client.Resource(CanaryResource).Namespace(u.GetNamespace()).UpdateStatus(ctx, u, options)
 	if err != nil {
-		return fmt.Errorf("failed to sync canary %s.%s status: %w", u.GetName(), u.GetNamespace(), err)
+		return nil, fmt.Errorf("failed to sync canary %s.%s status: %w", u.GetName(), u.GetNamespace(), err)
 	}
 	s.outdated.Store(!holds(recordIn(stored), wanted))
 	if s.outdated.Load() {
-		return fmt.Errorf("canary %s/%s: %w", u.GetNamespace(), u.GetName(), ErrOutdatedCRD)
+		return nil, fmt.Errorf("canary %s/%s: %w", u.GetNamespace(), u.GetName(), ErrOutdatedCRD)
 	}
-	return nil
+	return stored, nil
+}
+
+// storedAs is whether the API server has stored what it was sent, as it does unless a webhook or an older CRD made something else of it.
+func storedAs(stored, sent *unstructured.Unstructured) bool {
+	metadata := func(u *unstructured.Unstructured) map[string]any {
+		fields, _ := u.Object["metadata"].(map[string]any)
+		fields = maps.Clone(fields)
+		delete(fields, "resourceVersion")
+		delete(fields, "managedFields")
+		return fields
+	}
+	a, b := maps.Clone(stored.Object), maps.Clone(sent.Object)
+	a["metadata"], b["metadata"] = metadata(stored), metadata(sent)
+	return objects.Equal(a, b)
 }
 
 // recordIn returns the names of the fields of status.rollout that have a value.

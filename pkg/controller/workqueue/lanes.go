@@ -1,6 +1,9 @@
 package workqueue
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // maxAhead is how many hurried keys in a row get ahead of one that waits its turn. A fleet that is changed at once takes its first
 // actions at once, and steps that are due meanwhile come late by little.
@@ -18,6 +21,8 @@ type lanes struct {
 	// moved are keys that are in the slow lane no more, with the number of places that they left there, gone is the sum of these.
 	moved map[string]int
 	gone  int
+	// waiting is the length of the fast lane, for those who don't hold the lock of the queue.
+	waiting atomic.Int64
 	// ahead is how many were taken out of the fast lane in a row.
 	ahead int
 }
@@ -62,6 +67,7 @@ func (l *lanes) Touch(key string) {
 func (l *lanes) pushFast(key string) {
 	l.fast = append(l.fast, key)
 	l.isFast[key] = true
+	l.waiting.Add(1)
 }
 
 // Len is how many keys wait.
@@ -74,6 +80,7 @@ func (l *lanes) Pop() (key string) {
 		l.ahead++
 		key, l.fast = pop(l.fast)
 		delete(l.isFast, key)
+		l.waiting.Add(-1)
 		return key
 	}
 	l.ahead = 0

@@ -3,7 +3,8 @@
 // types that it is unpacked through. For an operator that mostly listens that is much of what it does.
 //
 // Only what the operator gets all the time is decoded here: events of watches, lists and single objects in JSON. Whatever is anything
-// else, or looks odd in any way, is left to client-go, so that a failure is the one that it would have been.
+// else, or looks odd in any way, is left to client-go, so that a failure is the one that it would have been. What it sends is encoded in
+// one pass as well.
 package objects
 
 import (
@@ -13,8 +14,8 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// NewForConfig returns a dynamic client that leaves out of lists and watches what no cache keeps, metadata.managedFields. An object that
-// is read alone, and one that a write is answered with, is whole.
+// NewForConfig returns a dynamic client that leaves out of all that it reads what no cache keeps, metadata.managedFields. Who wants to
+// know about them asks a client for metadata.
 func NewForConfig(config *rest.Config) (dynamic.Interface, error) {
 	own := dynamic.ConfigFor(config)
 	own.NegotiatedSerializer = faster(own.NegotiatedSerializer)

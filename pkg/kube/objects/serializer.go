@@ -2,10 +2,8 @@ package objects
 
 import (
 	"bytes"
-	"hash/maphash"
 	"slices"
 	"strings"
-	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -40,9 +38,8 @@ func faster(standard runtime.NegotiatedSerializer) runtime.NegotiatedSerializer 
 type serializer struct {
 	runtime.Serializer
 	// typed are the kinds that the dynamic client has types for, above all Status.
-	typed map[string]bool
-	// readers are those at rest. A collection of garbage takes them away, with all that they know.
-	readers *sync.Pool
+	typed   map[string]bool
+	decoder *Decoder
 }
 
 func newSerializer(standard runtime.Serializer) serializer {
@@ -52,8 +49,7 @@ func newSerializer(standard runtime.Serializer) serializer {
 	for kind := range scheme.AllKnownTypes() {
 		typed[kind.Kind] = true
 	}
-	seed := maphash.MakeSeed()
-	return serializer{standard, typed, &sync.Pool{New: func() any { return &reader{seed: seed} }}}
+	return serializer{standard, typed, NewDecoder()}
 }
 
 // Decode implements runtime.Decoder. The object of an event comes without an object to decode into.
@@ -76,7 +72,7 @@ func (s serializer) decode(data []byte, into runtime.Object) (runtime.Object, *s
 		}
 		return &unstructured.Unstructured{Object: fields}, kind, true
 	case *unstructured.Unstructured:
-		fields, kind, ok := s.read(data, elsewhere)
+		fields, kind, ok := s.read(data, inObject)
 		if !ok {
 			return nil, nil, false
 		}
@@ -96,9 +92,7 @@ func (s serializer) decode(data []byte, into runtime.Object) (runtime.Object, *s
 
 // read is ok for an object with a kind.
 func (s serializer) read(data []byte, where place) (map[string]any, *schema.GroupVersionKind, bool) {
-	r := s.readers.Get().(*reader)
-	defer s.readers.Put(r)
-	fields, ok := r.read(data, where)
+	fields, ok := s.decoder.read(data, where)
 	if !ok {
 		return nil, nil, false
 	}

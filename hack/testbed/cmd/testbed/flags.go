@@ -53,7 +53,7 @@ type what struct {
 	imageFiles repeated
 	cache      string
 	keep       bool
-	unserved   string
+	served     string
 }
 
 func (w *what) register(flags *flag.FlagSet) {
@@ -61,13 +61,13 @@ func (w *what) register(flags *flag.FlagSet) {
 	flags.Var(&w.images, "image", "program of an image: name=path[,argument…] or name=@component[/program][,argument…]; may be repeated")
 	flags.Var(&w.imageFiles, "images", "YAML file that maps image names to path (or component, program), args and env; may be repeated")
 	flags.StringVar(&w.cache, "cache", "", "folder of built programs (default flagger-testbed in the user's cache folder)")
-	flags.StringVar(&w.unserved, "unserved", "", "namespace whose Services lead nowhere; tens of thousands of them are more than a process can listen on")
+	flags.StringVar(&w.served, "served", "", "the only namespace whose Services lead anywhere; tens of thousands of them are more than a process can listen on (default all)")
 	flags.BoolVar(&w.keep, "keep", false, "keep the state folder with all logs at the end")
 }
 
 // plan makes a plan of the flags.
 func (w *what) plan(name string) (control.Plan, error) {
-	plan := control.Plan{Name: name, Features: w.with, Images: map[string]control.Image{}, Unserved: w.unserved}
+	plan := control.Plan{Name: name, Features: w.with, Images: map[string]control.Image{}, Served: w.served}
 	for _, mapping := range defaultImages() {
 		if err := addImage(plan.Images, mapping); err != nil {
 			return plan, err

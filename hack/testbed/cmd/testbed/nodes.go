@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +10,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
@@ -48,13 +48,9 @@ func (w *worker) startNode(ctx context.Context) error {
 	return w.waitNode(ctx, client)
 }
 
-// served is what Services and DNS read: all but a namespace that nobody sends requests to.
+// served is what Services and DNS read: all, or one namespace where nobody sends requests to any other.
 func (w *worker) served(client kubernetes.Interface) informers.SharedInformerFactory {
-	return informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTweakListOptions(func(o *metav1.ListOptions) {
-		if w.plan.Unserved != "" {
-			o.FieldSelector = fields.OneTermNotEqualSelector("metadata.namespace", w.plan.Unserved).String()
-		}
-	}))
+	return informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(cmp.Or(w.plan.Served, metav1.NamespaceAll)))
 }
 
 // images are the programs of the node by image name.

@@ -28,8 +28,8 @@ type Plan struct {
 	Name     string           `json:"name"`
 	Features []string         `json:"features,omitempty"`
 	Images   map[string]Image `json:"images,omitempty"`
-	// Unserved is a namespace whose Services lead nowhere.
-	Unserved string `json:"unserved,omitempty"`
+	// Served is the only namespace whose Services lead anywhere, empty for all.
+	Served string `json:"served,omitempty"`
 }
 
 // Image is the program that stands for a container image: either a path, or a
