@@ -1,19 +1,21 @@
 package metrics
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
-	"text/template"
 	"time"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/metrics/template"
 )
 
-// maxQuery is the most, in bytes, that a query may be, before and after rendering. Servers refuse longer URLs anyway, and the
-// parser of templates needs more than a kilobyte of stack for a nested {{ if }} of eight bytes.
-const maxQuery = 64 << 10
+const (
+	// maxQuery is the most, in bytes, that a query may be, before and after rendering. Servers refuse longer URLs anyway.
+	maxQuery = 64 << 10
+	// budget is what one rendering may spend. It takes a fraction of a second to spend, and ten thousand turns of an empty loop.
+	budget = 100_000
+)
 
 // Vars are the values of the functions that a query may use.
 type Vars struct {
@@ -90,38 +92,21 @@ func Render(query string, v Vars) (string, error) {
 	return render(query, functions(v))
 }
 
-func render(query string, funcs template.FuncMap) (string, error) {
-	if len(query) > maxQuery {
-		return "", fmt.Errorf("the query is longer than %d bytes", maxQuery)
-	}
-	tmpl, err := template.New("query").Option("missingkey=error").Funcs(funcs).Parse(query)
-	if err != nil {
-		return "", err
-	}
-	if tmpl, err = metered(tmpl); err != nil {
-		return "", err
-	}
-	out := &limitedBuilder{limit: maxQuery}
-	switch err := tmpl.Execute(out, nil); {
-	case errors.Is(err, errBudget):
-		return "", errBudget
-	case err != nil:
-		return "", err
-	}
-	return out.String(), nil
+func render(query string, funcs map[string]template.Func) (string, error) {
+	return template.Render(query, funcs, template.Limits{Budget: budget, Size: maxQuery})
 }
 
-func functions(v Vars) template.FuncMap {
-	return template.FuncMap{
-		"name":      func() string { return v.Name },
-		"namespace": func() string { return v.Namespace },
-		"target":    func() string { return v.Target },
-		"service":   func() string { return v.Service },
-		"ingress":   func() string { return v.Ingress },
-		"route":     func() string { return v.Route },
-		"interval":  func() string { return v.Interval },
-		"side":      v.side,
-		"variables": func() map[string]string { return v.Variables },
+func functions(v Vars) map[string]template.Func {
+	return map[string]template.Func{
+		"name":      template.Value(v.Name),
+		"namespace": template.Value(v.Namespace),
+		"target":    template.Value(v.Target),
+		"service":   template.Value(v.Service),
+		"ingress":   template.Value(v.Ingress),
+		"route":     template.Value(v.Route),
+		"interval":  template.Value(v.Interval),
+		"side":      template.Value(v.side()),
+		"variables": template.Value(v.Variables),
 	}
 }
 
@@ -154,28 +139,15 @@ var nonWord = regexp.MustCompile(`\W`)
 // builtInFunctions adds what the built-in queries need beyond what users may rely on: primary, shared, word, the form of a name in the
 // route names of Skipper, and pods, the regular expression for the names of the target's pods. Pods of a DaemonSet are
 // <name>-<id>, those of a Deployment <name>-<replica set>-<id>.
-func builtInFunctions(v Vars) template.FuncMap {
+func builtInFunctions(v Vars) map[string]template.Func {
+	pods := v.Target + "-[0-9a-zA-Z]+"
+	if v.TargetKind != "DaemonSet" {
+		pods += "(-[0-9a-zA-Z]+)"
+	}
 	funcs := functions(v)
-	funcs["primary"] = func() bool { return v.Primary }
-	funcs["shared"] = func() bool { return v.Shared }
-	funcs["word"] = func(s string) string { return nonWord.ReplaceAllString(s, "_") }
-	funcs["pods"] = func() string {
-		if v.TargetKind == "DaemonSet" {
-			return v.Target + "-[0-9a-zA-Z]+"
-		}
-		return v.Target + "-[0-9a-zA-Z]+(-[0-9a-zA-Z]+)"
-	}
+	funcs["primary"] = template.Value(v.Primary)
+	funcs["shared"] = template.Value(v.Shared)
+	funcs["word"] = template.OfText(func(s string) string { return nonWord.ReplaceAllString(s, "_") })
+	funcs["pods"] = template.Value(pods)
 	return funcs
-}
-
-type limitedBuilder struct {
-	strings.Builder
-	limit int
-}
-
-func (b *limitedBuilder) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > b.limit {
-		return 0, fmt.Errorf("the query is longer than %d bytes", b.limit)
-	}
-	return b.Builder.Write(p)
 }
