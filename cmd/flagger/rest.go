@@ -15,6 +15,9 @@ const (
 	// atRest is up to how many bytes a process at rest allocates between two looks: leases, probes and watches go on. One pass
 	// of a Canary takes 33,000 and more.
 	atRest = 512 << 10
+	// untilRest is after how many looks in a row without work it rests. Between the steps of an analysis there is hardly any work for some
+	// seconds: what was returned then would be taken again at once.
+	untilRest = 4
 	// worthReturning is how many bytes more than after the last return have to be held, besides a quarter of what was held then. Where as
 	// much was allocated since as is held, it is worth it in any case: then all that is held may be garbage.
 	worthReturning = 4 << 20
@@ -41,6 +44,8 @@ type heapReturner struct {
 	free  func()
 
 	last heapUse
+	// quiet is how many looks in a row saw no work.
+	quiet int
 	// floor is what was held after the last return, or less if the runtime has returned some.
 	floor uint64
 	// returned is what was allocated until the last return.
@@ -73,9 +78,11 @@ func (h *heapReturner) run(ctx context.Context, lookup func(string) (string, boo
 func (h *heapReturner) look() {
 	use, before, began := h.read(), h.last, h.clock.Now()
 	h.last, h.floor = use, min(h.floor, use.held)
-	working := use.allocated-before.allocated > atRest
+	if h.quiet++; use.allocated-before.allocated > atRest {
+		h.quiet = 0
+	}
 	worthIt := use.held >= h.floor+max(worthReturning, h.floor/4) || use.allocated-h.returned >= use.held
-	if working || !worthIt || began.Before(h.notBefore) {
+	if h.quiet < untilRest || !worthIt || began.Before(h.notBefore) {
 		return
 	}
 	h.free()

@@ -36,6 +36,13 @@ func (h *heapOf) allocate(bytes uint64) {
 	h.look()
 }
 
+// rest is as many looks as it takes to know of it.
+func (h *heapOf) rest() {
+	for range untilRest {
+		h.allocate(1000)
+	}
+}
+
 func TestGarbageIsReturnedWhenThereIsNoMoreWork(t *testing.T) {
 	h := newHeap(20<<20, 40*time.Millisecond)
 	for range 5 {
@@ -44,7 +51,7 @@ func TestGarbageIsReturnedWhenThereIsNoMoreWork(t *testing.T) {
 	if h.returns != 0 {
 		t.Fatalf("%d returns while there is work", h.returns)
 	}
-	h.allocate(1000)
+	h.rest()
 	if h.returns != 1 || h.use.held != h.live {
 		t.Fatalf("%d returns at rest, %d bytes held", h.returns, h.use.held)
 	}
@@ -60,9 +67,23 @@ func TestGarbageIsReturnedWhenThereIsNoMoreWork(t *testing.T) {
 	if h.returns != 1 {
 		t.Error("a return while there is work")
 	}
-	h.allocate(1000)
+	h.rest()
 	if h.returns != 2 {
 		t.Errorf("%d returns, want another one after the work", h.returns)
+	}
+}
+
+// Steps of an analysis that are ten seconds apart leave less than that between them.
+func TestNothingIsReturnedBetweenSteps(t *testing.T) {
+	h := newHeap(20<<20, 40*time.Millisecond)
+	for range 10 {
+		h.allocate(30 << 20)
+		for range untilRest - 1 {
+			h.allocate(1000)
+		}
+	}
+	if h.returns != 0 {
+		t.Errorf("%d returns between steps", h.returns)
 	}
 }
 
@@ -71,11 +92,11 @@ func TestReturnsAreBounded(t *testing.T) {
 	h := newHeap(1<<30, time.Second)
 	for range 100 {
 		h.allocate(500 << 20)
-		h.allocate(1000)
+		h.rest()
 	}
-	// 100 times work and rest are 400 seconds.
-	if h.returns < 3 || h.returns > 4 {
-		t.Errorf("%d returns of a second each in 400 seconds, want no more than 1 %% of the time", h.returns)
+	// 100 times work and rest are 1,000 seconds.
+	if h.returns < 9 || h.returns > 10 {
+		t.Errorf("%d returns of a second each in 1,000 seconds, want no more than 1 %% of the time", h.returns)
 	}
 }
 

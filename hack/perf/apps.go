@@ -131,7 +131,7 @@ func (b *bench) onboard(ctx context.Context, a app) error {
 			TargetRef: v1beta1.LocalObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: a.name},
 			Service: v1beta1.CanaryService{
 				Port: 9898, TargetPort: intstr.FromString("http"), Hosts: []string{a.name + ".example.com"},
-				GatewayRefs: []v1beta1.ParentReference{{Name: "gateway"}},
+				GatewayRefs: []v1beta1.ParentReference{{Name: "gateway"}}, Headless: b.headless,
 			},
 			Analysis: &v1beta1.CanaryAnalysis{
 				Interval: interval.String(), Threshold: 5, StepWeight: 10, MaxWeight: 50,

@@ -49,6 +49,7 @@ type settings struct {
 	counts, out, dir  string
 	profiles          string
 	idle              time.Duration
+	headless          bool
 	trace, updateFile bool
 }
 
@@ -56,6 +57,7 @@ func main() {
 	var s settings
 	flag.IntVar(&s.n, "n", 20, "Number of Canaries.")
 	roll := flag.String("roll", "", "Number of Canaries that get a new revision, in percent or not. Several numbers, such as 1%,10%,100%, are for one stage after the other. Default: all.")
+	flag.BoolVar(&s.headless, "headless", false, "Make Services without an address. For each address that it gives, the API server looks at all that it has given, which is most of its work where there are thousands.")
 	flag.BoolVar(&s.restart, "restart", false, "At the end, start the operator anew on the Canaries that have settled.")
 	flag.DurationVar(&s.soak, "soak", 0, "Roll out again and again for this long, instead of the stages rollout and idle, and note what grows. Default: not at all.")
 	flag.StringVar(&s.plot, "plot", "bin/soak", "Files for what was noted meanwhile: with .csv the samples, with .svg a plot of them.")

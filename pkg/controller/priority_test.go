@@ -70,3 +70,49 @@ func TestNewRevisionsComeBeforePeriodicWork(t *testing.T) {
 		}))
 	}
 }
+
+// Of a fleet that is changed at once, each new revision is recorded before the first one gets pods: what follows is so much work for the
+// API server that the others would wait for it.
+func TestNewRevisionsAreRecordedBeforePodsCome(t *testing.T) {
+	inBubble(func(t *testing.T) {
+		names, objects := fleet(5)
+		a := newAPI(t, objects...)
+		var held atomic.Pointer[chan struct{}]
+		a.client.PrependReactor("update", "canaries", func(clienttesting.Action) (bool, runtime.Object, error) {
+			if hold := held.Load(); hold != nil {
+				<-*hold
+			}
+			return false, nil, nil
+		})
+		l := newLoop(t, a, 1).start()
+		l.untilAll(names, v1beta1.CanaryPhaseInitialized)
+		for _, name := range names {
+			l.atRest(name)
+		}
+		l.untilIdle()
+		a.reset()
+		hold := make(chan struct{})
+		held.Store(&hold)
+		for _, name := range names {
+			a.paint(name, "blue")
+			// Its controller has seen the change, so it may get pods at once.
+			a.makeReady(name)
+		}
+		settle()
+		held.Store(nil)
+		close(hold)
+		l.until("pods of all", func() bool { return a.times("patch deployments") >= len(names) })
+		var recorded, scaled int
+		for _, call := range a.recorded() {
+			switch call {
+			case "update canaries/status":
+				recorded++
+			case "patch deployments":
+				// The last one is handed out, and no more seen to wait.
+				if scaled++; recorded < len(names)-1 {
+					t.Errorf("%d new revisions of %d were recorded when the %d. got pods", recorded, len(names), scaled)
+				}
+			}
+		}
+	})(t)
+}
