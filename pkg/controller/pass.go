@@ -58,9 +58,9 @@ func (c *Controller) pass(ctx context.Context, key string) (time.Time, error) {
 	c.observeOutcomes(v, stored, decision, until(since, v.started))
 	// Before the actions: what is asked does not depend on them, and one that fails may fail for long.
 	wake = until(wake, c.inquire(ctx, v, decision))
-	if stored != v.canary && len(decision.Actions) > 0 && c.queue.Pressed() {
-		// Others have not got as far as that yet. The next pass finds the actions again, as it does after a crash.
-		c.queue.Add(key)
+	if begins && len(decision.Actions) > 0 && c.queue.Pressed() {
+		// Others have yet to begin. The next pass, after those, finds the actions again, as it does after a crash.
+		c.queue.Hurry(key)
 		return wake, nil
 	}
 	if len(decision.Actions) > 0 {
