@@ -127,7 +127,7 @@ KEDA := TestKeda
 bin/e2e.test: $(TESTBED) bin/loadtester FORCE
 	$(SHARED) go -C test/gitops build -o $(CURDIR)/bin/gitops ./apply
 	-go mod download $(CRDS)
-	go build -race -o bin/flagger-race ./cmd/flagger
+	go build -race -tags grpcnotrace -o bin/flagger-race ./cmd/flagger
 	go test -race -c -o $@ ./test/e2e
 
 test-api: bin/e2e.test ## Run the suite on a real API server and controllers, but for its longest tests
@@ -175,7 +175,7 @@ THROUGH := TestDataPlane|TestKilled|TestNothingLost|TestDeletionGivesBack|TestHa
 
 # Real data planes: $(1) is that of the tests, $(2) the feature of the testbed, $(3) which tests, $(4) more flags of the testbed.
 define through
-$(SHARED) go build -o bin/flagger-killed ./cmd/flagger
+$(SHARED) go build -tags grpcnotrace -o bin/flagger-killed ./cmd/flagger
 $(SHARED) go test -c -o bin/dataplane.test ./test/e2e
 $(TESTBED) run --with prometheus,$(2) --images hack/testbed/demo/images.yaml $(4) -- \
   env FLAGGER=$(CURDIR)/bin/flagger-killed ROOT=$(CURDIR) DATAPLANE=$(1) bin/dataplane.test -test.v \
@@ -202,7 +202,7 @@ e2e-skipper: $(TESTBED) ## Through Skipper: the same
 
 e2e-apisix: $(TESTBED) ## Follow what the ingress controller of APISIX tells a gateway, through whole rollouts
 	-go mod download github.com/apache/apisix-ingress-controller@v1.8.4
-	$(SHARED) go build -o bin/flagger-killed ./cmd/flagger
+	$(SHARED) go build -tags grpcnotrace -o bin/flagger-killed ./cmd/flagger
 	$(SHARED) go test -c -o bin/dataplane.test ./test/e2e
 	$(TESTBED) run --with prometheus --images hack/testbed/demo/images.yaml \
 	  --image 'apache/apisix-ingress-controller:*=@apisix-ingress-controller' -- \

@@ -13,7 +13,7 @@ const (
 	// lookAtHeap is how often the operator looks whether it rests.
 	lookAtHeap = 2 * time.Second
 	// atRest is up to how many bytes a process at rest allocates between two looks: leases, probes and watches go on. One pass
-	// of a Canary takes 33,000 and more.
+	// of a Canary takes 25,000 and more.
 	atRest = 512 << 10
 	// untilRest is after how many looks in a row without work it rests. Between the steps of an analysis there is hardly any work for some
 	// seconds: what was returned then would be taken again at once.

@@ -58,7 +58,7 @@ func (c *Controller) pass(ctx context.Context, key string) (time.Time, error) {
 	c.observeOutcomes(v, stored, decision, until(since, v.started))
 	// Before the actions: what is asked does not depend on them, and one that fails may fail for long.
 	wake = until(wake, c.inquire(ctx, v, decision))
-	if begins && len(decision.Actions) > 0 && c.queue.Pressed() {
+	if begins && onlyPods(decision.Actions) && c.queue.Pressed() {
 		// Others have yet to begin. The next pass, after those, finds the actions again, as it does after a crash.
 		c.queue.Hurry(key)
 		return wake, nil
@@ -74,6 +74,15 @@ func (c *Controller) pass(ctx context.Context, key string) (time.Time, error) {
 // none comes of a write that was answered and had no effect, such as a deletion that was answered with "not found" by a server
 // that did not know the resource for a moment.
 const lookAgain = 10 * time.Second
+
+// onlyPods is whether nothing is to be done but to give a canary pods, which may wait: traffic that has to be led away from one may not.
+func onlyPods(actions []rollout.Action) bool {
+	if len(actions) != 1 {
+		return false
+	}
+	_, ok := actions[0].(rollout.ScaleTargetUp)
+	return ok
+}
 
 // store writes the status if it differs, and returns the Canary with its new status.
 func (c *Controller) store(ctx context.Context, v *view, d rollout.Decision) (*v1beta1.Canary, error) {

@@ -14,9 +14,9 @@ import (
 	"flagger.app/flagger/pkg/router/services"
 )
 
-// findings are what the last pass found of the objects of a Canary that were all in place. Most passes come of objects that change
-// none of it, and take it over instead of rendering and comparing everything anew. What is not in place is never kept: it is about
-// to be written.
+// findings are what the last pass found of the spec of a Canary, and of its objects that were all in place. Most passes come of objects
+// that change none of it, and take it over instead of rendering and comparing everything anew. What is not in place is never kept: it is
+// about to be written.
 type findings struct {
 	// canary is the one that they are about, without its status.
 	canary *v1beta1.Canary

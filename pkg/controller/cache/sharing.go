@@ -3,6 +3,8 @@ package cache
 import (
 	"hash/maphash"
 	"sync"
+
+	"flagger.app/flagger/pkg/kube/objects"
 )
 
 const (
@@ -53,7 +55,7 @@ func (s *sharing) value(before, value any) any {
 	case string:
 		return s.text(v)
 	case map[string]any, []any:
-		if equal(before, v) {
+		if objects.Equal(before, v) {
 			return before
 		}
 		left := largestTree
@@ -62,7 +64,7 @@ func (s *sharing) value(before, value any) any {
 			return s.copied(before, v)
 		}
 		place := &s.trees[hash%knownTrees]
-		if !equal(*place, v) {
+		if !objects.Equal(*place, v) {
 			*place = s.copied(before, v)
 		}
 		return *place
@@ -136,38 +138,5 @@ func (s *sharing) hash(value any, left *int) uint64 {
 		return maphash.Comparable(s.seed, value)
 	default:
 		return 1
-	}
-}
-
-// equal compares JSON. Whatever else there may be differs.
-func equal(a, b any) bool {
-	switch a := a.(type) {
-	case nil, bool, int64, float64, string:
-		return a == b
-	case map[string]any:
-		b, ok := b.(map[string]any)
-		if !ok || len(a) != len(b) || (a == nil) != (b == nil) {
-			return false
-		}
-		for key, field := range a {
-			other, found := b[key]
-			if !found || !equal(field, other) {
-				return false
-			}
-		}
-		return true
-	case []any:
-		b, ok := b.([]any)
-		if !ok || len(a) != len(b) || (a == nil) != (b == nil) {
-			return false
-		}
-		for i := range a {
-			if !equal(a[i], b[i]) {
-				return false
-			}
-		}
-		return true
-	default:
-		return false
 	}
 }

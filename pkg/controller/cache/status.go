@@ -24,7 +24,7 @@ import (
 var ErrOutdatedCRD = errors.New("the CRD canaries.flagger.app is older than this operator and drops status.rollout: " +
 	"apply artifacts/flagger/crd.yaml of this version; nothing is rolled out before that")
 
-// Status is a status as the API server would store it, with times in whole seconds.
+// Status is a status as the API server would store it, with times no finer than that.
 type Status struct {
 	decoded v1beta1.CanaryStatus
 	encoded []byte

@@ -150,8 +150,14 @@ func (q *Queue) Done(key string) {
 // Len is the number of keys that wait for a worker.
 func (q *Queue) Len() int { return q.ready.Len() }
 
-// Pressed is whether keys in a hurry wait for a worker.
-func (q *Queue) Pressed() bool { return q.lanes.waiting.Load() > 0 }
+// shortPress is how many keys in a hurry are worked on within seconds.
+const shortPress = 256
+
+// Pressed is whether keys in a hurry wait for a worker, and not so many that it would take long until they have one.
+func (q *Queue) Pressed() bool {
+	n := q.lanes.waiting.Load()
+	return n > 0 && n <= shortPress
+}
 
 // Idle is whether no key is due or at work. Len does not tell: a key that was handed out is in it no more.
 func (q *Queue) Idle() bool { return q.open.passes.Load() == 0 }
