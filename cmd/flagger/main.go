@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 
 	"go.uber.org/zap"
@@ -30,6 +31,10 @@ func main() {
 	case o.version:
 		fmt.Printf("Flagger version %s revision  %s\n", version.Version, version.Revision)
 		return
+	}
+	if o.pprofAddress == "" {
+		// Nobody can ask for a profile of the heap, for which the runtime keeps a table of more than a megabyte.
+		runtime.MemProfileRate = 0
 	}
 	logging := process.Logging{Level: o.logLevel, Encoding: o.zapEncoding, ReplaceGlobals: o.zapReplaceGlobals}
 	os.Exit(process.Serve(logging, func(ctx context.Context, log *zap.Logger) error {
