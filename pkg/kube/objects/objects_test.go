@@ -50,6 +50,20 @@ const (
 	partial  = `{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"podinfo","managedFields":[{"manager":"kubectl"}]}}`
 )
 
+// clients are that of client-go and ours, of one server.
+func clients(t *testing.T, url string) (standard, own dynamic.Interface) {
+	t.Helper()
+	config := &rest.Config{Host: url, QPS: -1}
+	standard, err := dynamic.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if own, err = NewForConfig(config); err != nil {
+		t.Fatal(err)
+	}
+	return standard, own
+}
+
 // answered gives each client what an API server says, and compares what they make of it.
 func answered(t *testing.T, code int, contentType, body string, call func(dynamic.ResourceInterface) (any, error)) {
 	t.Helper()
@@ -59,15 +73,7 @@ func answered(t *testing.T, code int, contentType, body string, call func(dynami
 		_, _ = io.WriteString(w, body)
 	}))
 	defer server.Close()
-	config := &rest.Config{Host: server.URL, QPS: -1}
-	standard, err := dynamic.NewForConfig(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	own, err := NewForConfig(config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	standard, own := clients(t, server.URL)
 	resource := schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
 	want, wantErr := call(standard.Resource(resource).Namespace("test"))
 	got, gotErr := call(own.Resource(resource).Namespace("test"))

@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/rest"
 )
 
 func fieldsOf(t testing.TB, data string) map[string]any {
@@ -79,15 +78,7 @@ func TestBodiesOfWritesMeanThoseOfClientGo(t *testing.T) {
 		_, _ = io.WriteString(w, `{"kind":"Pod","apiVersion":"v1"}`)
 	}))
 	defer server.Close()
-	config := &rest.Config{Host: server.URL, QPS: -1}
-	standard, err := dynamic.NewForConfig(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	own, err := NewForConfig(config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	standard, own := clients(t, server.URL)
 	for _, object := range []string{stored(t, "deployment"), stored(t, "canary"), `{"metadata":{"name":"x"}}`} {
 		var bodies []map[string]any
 		for _, client := range []dynamic.Interface{standard, own} {
