@@ -81,7 +81,7 @@ func writeStatus(t *testing.T, server func(*unstructured.Unstructured)) (*v1beta
 	next.Phase, next.CanaryWeight = v1beta1.CanaryPhaseProgressing, 10
 	// Nobody stores parts of a second.
 	next.LastTransitionTime = metav1.NewTime(time.Unix(1_700_000_000, 123_456_789))
-	next.Rollout = &v1beta1.RolloutStatus{Stage: "analysing", Outbox: []v1beta1.Notice{}}
+	next.Rollout = &v1beta1.RolloutStatus{Stage: "rollback", Outbox: []v1beta1.Notice{}}
 	changed, err := Changed(&decoded.Status, next)
 	if err != nil || changed == nil {
 		t.Fatalf("got %v, %v", changed, err)
