@@ -8,6 +8,8 @@ VERSION  ?= 0.1.0
 # Whole: how much of it is short enough depends on the clone.
 REVISION ?= $(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null || echo unknown)
 LDFLAGS  := -s -w -X flagger.app/flagger/pkg/version.Version=$(VERSION) -X flagger.app/flagger/pkg/version.Revision=$(REVISION)
+# The pages of gRPC on its requests are templates, which call methods by name: for them the linker keeps a fifth of the program.
+TAGS     := -tags grpcnotrace
 CACHE    := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/flagger-build
 LINTER   := $(CACHE)/golangci-lint-v2.15.0
 TESTBED  := bin/testbed
@@ -26,9 +28,8 @@ help: ## Show this list
 
 build: bin/flagger bin/loadtester ## Build the operator and the load tester into bin/
 
-# The pages of gRPC on its requests are templates, which call methods by name: for them the linker keeps a fifth of the program.
 bin/flagger bin/loadtester: FORCE
-	$(SHARED) go build -tags grpcnotrace -ldflags '$(LDFLAGS)' -o $@ ./cmd/$(@F)
+	$(SHARED) go build $(TAGS) -ldflags '$(LDFLAGS)' -o $@ ./cmd/$(@F)
 
 $(TESTBED): FORCE
 	$(SHARED) go -C hack/testbed build -o $(CURDIR)/$@ ./cmd/testbed
@@ -127,7 +128,7 @@ KEDA := TestKeda
 bin/e2e.test: $(TESTBED) bin/loadtester FORCE
 	$(SHARED) go -C test/gitops build -o $(CURDIR)/bin/gitops ./apply
 	-go mod download $(CRDS)
-	go build -race -tags grpcnotrace -o bin/flagger-race ./cmd/flagger
+	go build -race $(TAGS) -o bin/flagger-race ./cmd/flagger
 	go test -race -c -o $@ ./test/e2e
 
 test-api: bin/e2e.test ## Run the suite on a real API server and controllers, but for its longest tests
@@ -175,7 +176,7 @@ THROUGH := TestDataPlane|TestKilled|TestNothingLost|TestDeletionGivesBack|TestHa
 
 # Real data planes: $(1) is that of the tests, $(2) the feature of the testbed, $(3) which tests, $(4) more flags of the testbed.
 define through
-$(SHARED) go build -tags grpcnotrace -o bin/flagger-killed ./cmd/flagger
+$(SHARED) go build $(TAGS) -o bin/flagger-killed ./cmd/flagger
 $(SHARED) go test -c -o bin/dataplane.test ./test/e2e
 $(TESTBED) run --with prometheus,$(2) --images hack/testbed/demo/images.yaml $(4) -- \
   env FLAGGER=$(CURDIR)/bin/flagger-killed ROOT=$(CURDIR) DATAPLANE=$(1) bin/dataplane.test -test.v \
@@ -202,7 +203,7 @@ e2e-skipper: $(TESTBED) ## Through Skipper: the same
 
 e2e-apisix: $(TESTBED) ## Follow what the ingress controller of APISIX tells a gateway, through whole rollouts
 	-go mod download github.com/apache/apisix-ingress-controller@v1.8.4
-	$(SHARED) go build -tags grpcnotrace -o bin/flagger-killed ./cmd/flagger
+	$(SHARED) go build $(TAGS) -o bin/flagger-killed ./cmd/flagger
 	$(SHARED) go test -c -o bin/dataplane.test ./test/e2e
 	$(TESTBED) run --with prometheus --images hack/testbed/demo/images.yaml \
 	  --image 'apache/apisix-ingress-controller:*=@apisix-ingress-controller' -- \

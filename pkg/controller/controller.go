@@ -249,7 +249,7 @@ func isRefused(err error) bool {
 
 func (c *Controller) logger(key string) *zap.Logger {
 	namespace, name := keyParts(key)
-	// Most passes log nothing.
+	// The field is encoded only for what is logged, which above debug is nothing in most passes.
 	return c.Log.WithLazy(zap.String("canary", name+"."+namespace))
 }
 

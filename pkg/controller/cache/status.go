@@ -97,7 +97,6 @@ func storedAs(stored, sent *unstructured.Unstructured) bool {
 		fields, _ := u.Object["metadata"].(map[string]any)
 		fields = maps.Clone(fields)
 		delete(fields, "resourceVersion")
-		delete(fields, "managedFields")
 		return fields
 	}
 	a, b := maps.Clone(stored.Object), maps.Clone(sent.Object)
