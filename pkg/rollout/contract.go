@@ -83,11 +83,11 @@ func (p *pass) settleContract() {
 	if old == nil {
 		old = &v1beta1.RolloutStatus{}
 	}
-	if !Alike(old.Target, p.st.Target) {
+	if !old.Target.Equal(p.st.Target) {
 		p.next.LastAppliedSpec = hashFor(p.st.Target)
 		p.trackConfigs()
 	}
-	if p.st.Promoted != nil && !Alike(old.Promoted, p.st.Promoted) {
+	if p.st.Promoted != nil && !old.Promoted.Equal(p.st.Promoted) {
 		p.next.LastPromotedSpec = hashFor(p.st.Promoted)
 	}
 }

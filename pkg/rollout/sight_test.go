@@ -61,7 +61,7 @@ func TestSight(t *testing.T) {
 			if drained != c.drained || written != c.written {
 				t.Errorf("drained for %s, and by the status for %s, want %s and %s", drained, written, c.drained, c.written)
 			}
-			if c.written < 0 && c.drained >= 0 && f.Canary.Status.Rollout.PrimaryReadySince == nil && !Alike(d.Status, f.Canary.Status) {
+			if c.written < 0 && c.drained >= 0 && f.Canary.Status.Rollout.PrimaryReadySince == nil && !d.Status.Equal(&f.Canary.Status) {
 				t.Error("the status is written")
 			}
 			if !d.Wake.Equal(c.wake) {

@@ -179,7 +179,7 @@ func (w *World) write(do func()) error {
 }
 
 func (w *World) carryOut(f *rollout.Facts, d *rollout.Decision) (wrote bool, err error) {
-	if !rollout.Alike(d.Status, w.canary.Status) {
+	if !d.Status.Equal(&w.canary.Status) {
 		wrote = true
 		if err := w.write(func() { w.storeStatus(d) }); err != nil {
 			return wrote, err

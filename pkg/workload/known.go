@@ -20,8 +20,9 @@ type knownTemplates struct {
 
 // knownTemplate is what is known of one version of a workload. What was not asked for is empty.
 type knownTemplate struct {
-	uid     types.UID
-	version string
+	uid        types.UID
+	version    string
+	generation int64
 	// mu guards the rest: passes of Canaries that depend on this one observe its workloads too.
 	mu                sync.Mutex
 	template, flagger string
@@ -55,8 +56,23 @@ func (d *knownTemplates) of(c *v1beta1.Canary, u *unstructured.Unstructured) *kn
 		// There are two, target and primary: others are of names that the Canary had before.
 		clear(known)
 	}
-	known[u.GetName()] = &knownTemplate{uid: uid, version: version}
-	return known[u.GetName()]
+	next := &knownTemplate{uid: uid, version: version, generation: u.GetGeneration()}
+	if ok && last.uid == uid {
+		next.takeOver(last)
+	}
+	known[u.GetName()] = next
+	return next
+}
+
+// takeOver keeps what is known of the template of another version. The API server counts the generations of a spec, and the most
+// versions of a workload come of its status.
+func (d *knownTemplate) takeOver(last *knownTemplate) {
+	if d.generation == 0 || d.generation != last.generation {
+		return
+	}
+	last.mu.Lock()
+	defer last.mu.Unlock()
+	d.template, d.flagger, d.copies, d.configs = last.template, last.flagger, last.copies, last.configs
 }
 
 func (d *knownTemplates) forget(canary types.UID) {

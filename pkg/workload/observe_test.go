@@ -496,13 +496,17 @@ func TestKnownTemplatesAreOfOneVersion(t *testing.T) {
 		u := target(t)
 		u.SetUID(types.UID(uid))
 		u.SetResourceVersion(version)
+		u.SetGeneration(int64(len(image)))
 		set(t, u, image, "spec", "template", "metadata", "annotations", "image")
 		return u
 	}
+	uncounted := workload("a", "2", "another")
+	uncounted.SetGeneration(0)
 	for name, u := range map[string]*unstructured.Unstructured{
-		"another version":  workload("a", "2", "two"),
-		"another workload": workload("b", "1", "three"),
-		"no version":       workload("a", "", "four"),
+		"another generation": workload("a", "2", "other"),
+		"no generation":      uncounted,
+		"another workload":   workload("b", "1", "two"),
+		"no version":         workload("a", "", "four"),
 	} {
 		first := workload("a", "1", "one")
 		if _, err := d.of(c, first).fingerprint(first); err != nil {
@@ -520,7 +524,14 @@ func TestKnownTemplatesAreOfOneVersion(t *testing.T) {
 		t.Errorf("kept of a Canary that is gone: %v", d.seen)
 	}
 	u := workload("a", "1", "one")
-	if first := d.of(c, u); d.of(c, u) != first {
+	first := d.of(c, u)
+	if d.of(c, u) != first {
 		t.Error("the same version is computed again")
+	}
+	if _, err := first.fingerprint(u); err != nil {
+		t.Fatal(err)
+	}
+	if next := d.of(c, workload("a", "2", "one")); next.template != first.template {
+		t.Error("the template of the same generation is computed again")
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"slices"
 
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -26,28 +25,25 @@ var ErrOutdatedCRD = errors.New("the CRD canaries.flagger.app is older than this
 
 // Status is a status as the API server would store it, with times no finer than that.
 type Status struct {
-	decoded v1beta1.CanaryStatus
+	decoded *v1beta1.CanaryStatus
 	encoded []byte
 }
 
 // Changed returns next as the API server would store it, and nil if that is what old is.
 func Changed(old, next *v1beta1.CanaryStatus) (*Status, error) {
 	// So it is in almost every pass.
-	if equality.Semantic.DeepEqual(old, next) {
+	if old.Equal(next) {
 		return nil, nil
 	}
-	data, err := json.Marshal(next)
+	stored := next.Stored()
+	if old.Equal(stored) {
+		return nil, nil
+	}
+	data, err := json.Marshal(stored)
 	if err != nil {
 		return nil, err
 	}
-	s := &Status{encoded: data}
-	if err := json.Unmarshal(data, &s.decoded); err != nil {
-		return nil, err
-	}
-	if equality.Semantic.DeepEqual(*old, s.decoded) {
-		return nil, nil
-	}
-	return s, nil
+	return &Status{decoded: stored, encoded: data}, nil
 }
 
 // WriteStatus replaces the status of a Canary, which c was decoded from. It fails with a conflict if the object is no longer at the
@@ -73,7 +69,7 @@ func (s *Canaries) WriteStatus(ctx context.Context, u *unstructured.Unstructured
 		return nil, err
 	}
 	written := *c
-	written.ResourceVersion, written.Status = stored.GetResourceVersion(), status.decoded
+	written.ResourceVersion, written.Status = stored.GetResourceVersion(), *status.decoded
 	return &written, nil
 }
 
