@@ -200,7 +200,6 @@ func (c *Controller) Run(ctx context.Context) error {
 // process runs a pass and decides when the next one is due.
 func (c *Controller) process(ctx context.Context, key string) {
 	log := c.logger(key)
-	started := c.Clock.Now()
 	var wake time.Time
 	err := workqueue.Guard(func() (err error) {
 		wake, err = c.pass(ctx, key)
@@ -226,7 +225,6 @@ func (c *Controller) process(ctx context.Context, key string) {
 		// It does not hold up those behind it.
 		c.limit.wakeNext(c.Clock.Now())
 	}
-	log.Debug("pass", zap.Duration("took", c.Clock.Since(started)))
 }
 
 // errMoved ends a pass whose turn somebody else took meanwhile. errAsleep ends one that is woken when the caches are filled.

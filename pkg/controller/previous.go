@@ -59,7 +59,7 @@ func (o *observer) observeUnusedCopies(copier workload.Copier) {
 	}
 	unused, err := copier.UnusedCopies(o.v.canary, owned, o.main)
 	o.failed(err)
-	if kept := o.v.memory.kept; kept.promoted == promotedIdentity(o.v.canary) {
+	if kept := o.v.memory.kept; len(unused) > 0 && kept.promoted == promotedIdentity(o.v.canary) {
 		unused = slices.DeleteFunc(unused, func(ref router.Ref) bool { return slices.Contains(kept.copies, ref) })
 	}
 	o.v.previous.copies = unused

@@ -11,7 +11,7 @@ import (
 func Test25_GeneratedNamesFollowTheService(t *testing.T) {
 	c := canary(func(c *v1beta1.Canary) { c.Spec.Service.Name = "frontend" })
 	for _, name := range []string{"gloo", "traefik", "kuma", "apisix", "contour", "skipper"} {
-		o := observers()[name]
+		o := observers()[name]()
 		for _, text := range []string{o.successRate(), o.latency} {
 			query, err := render(text, builtInFunctions(NewVars(c, v1beta1.CanaryMetric{})))
 			if err != nil {

@@ -82,7 +82,8 @@ var sides = map[string]struct{ canary, primary labels }{
 func TestIncidentB25_BuiltInQueriesSeeTheCanaryAlone(t *testing.T) {
 	c := canary(nil)
 	c.Name = "podinfo"
-	for name, o := range observers() {
+	for name, observed := range observers() {
+		o := observed()
 		t.Run(name, func(t *testing.T) {
 			side, ok := sides[name]
 			if !ok {

@@ -139,7 +139,7 @@ func TestBoundThatNoBucketHas(t *testing.T) {
 func TestBucketOfABound(t *testing.T) {
 	for bound, want := range map[string][2]string{"500ms": {`500(\\.0)?`, `0\\.5`}, "1s": {`1000(\\.0)?`, `1(\\.0)?`}, "2.5s": {`2500(\\.0)?`, `2\\.5`}} {
 		for i, o := range []string{"istio", "traefik"} {
-			text, err := observers()[o].text(task{source: analysis.Duration, measure: measureGood, metric: v1beta1.CanaryMetric{
+			text, err := observers()[o]().text(task{source: analysis.Duration, measure: measureGood, metric: v1beta1.CanaryMetric{
 				Name: "request-duration", MetricPolicy: v1beta1.MetricPolicy{Comparison: &v1beta1.MetricComparison{SlowerThan: bound}}}})
 			if err != nil || !strings.Contains(text, `le=~"`+want[i]+`"`) {
 				t.Errorf("%s of %s: %s, %v", bound, o, text, err)

@@ -140,7 +140,7 @@ func TestQueriesFindWhatTheRouterMakes(t *testing.T) {
 				vars := NewVars(c, v1beta1.CanaryMetric{})
 				for _, primary := range []bool{false, true} {
 					vars.Primary = primary
-					o := observers()[provider]
+					o := observers()[provider]()
 					for _, text := range []string{o.successRate(), o.latency} {
 						query, err := render(text, builtInFunctions(vars))
 						if err != nil {
@@ -165,7 +165,8 @@ func TestLabelsOfBuiltInMetricsAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, o := range observers() {
+	for name, observed := range observers() {
+		o := observed()
 		named := map[string]bool{}
 		matchers, err := render(o.matchers+", "+o.good, builtInFunctions(Vars{}))
 		if err != nil {
@@ -200,7 +201,7 @@ func TestQueriesOfASharedIngress(t *testing.T) {
 		vars := NewVars(c, v1beta1.CanaryMetric{})
 		for _, primary := range []bool{false, true} {
 			vars.Primary = primary
-			query, err := render(observers()[v1beta1.NGINXProvider].successRate(), builtInFunctions(vars))
+			query, err := render(observers()[v1beta1.NGINXProvider]().successRate(), builtInFunctions(vars))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -119,7 +119,7 @@ func envoy(matchers string) observer {
 
 // observers is the table of the built-in metrics. Names that the provider generates are built from the name of the apex
 // Service where the objects are, and from the target where the workload is meant.
-func observers() map[string]observer {
+func observers() map[string]func() observer {
 	const (
 		istio = `reporter="destination", destination_workload_namespace="{{ namespace }}", destination_workload=~"{{ target }}"`
 		links = `namespace="{{ namespace }}", deployment=~"{{ target }}", direction="inbound"`
@@ -133,33 +133,53 @@ func observers() map[string]observer {
 		traef = `service=~"{{ namespace }}-{{ service }}-{{ side }}-[0-9a-zA-Z-]+@kubernetescrd"`
 		apix  = `route=~"{{ namespace }}_{{ route }}-{{ service }}-canary_.+"`
 	)
-	return map[string]observer{
-		"istio": observer{requests: "istio_requests_total", matchers: istio, good: `response_code!~"5.*"`}.
-			timed("istio_request_duration_milliseconds_bucket", istio, false),
-		"linkerd": observer{requests: "response_total", matchers: links, good: `classification!="failure"`}.
-			timed("response_latency_ms_bucket", links, false).withDirect(),
-		"appmesh": envoy(pods).withDirect(),
-		"contour": envoy(`envoy_cluster_name=~"{{ namespace }}_{{ service }}-{{ side }}_[0-9a-zA-Z-]+"`),
-		"gloo":    envoy(`envoy_cluster_name=~"{{ namespace }}-{{ service }}-{{ side }}upstream-[0-9a-zA-Z-]+_[0-9a-zA-Z-]+"`),
-		"kuma":    envoy(`service=~"{{ service }}-{{ side }}_{{ namespace }}_svc_[0-9a-zA-Z-]+"`),
-		"knative": envoy(`envoy_cluster_name=~"{{ namespace }}/{{ route }}"`).withoutSides(),
-		"osm": observer{requests: "osm_request_total", matchers: osm, good: `response_code!~"5.*"`}.
-			timed("osm_request_duration_ms_bucket", osm, false),
+	return map[string]func() observer{
+		"istio": func() observer {
+			return observer{requests: "istio_requests_total", matchers: istio, good: `response_code!~"5.*"`}.
+				timed("istio_request_duration_milliseconds_bucket", istio, false)
+		},
+		"linkerd": func() observer {
+			return observer{requests: "response_total", matchers: links, good: `classification!="failure"`}.
+				timed("response_latency_ms_bucket", links, false).withDirect()
+		},
+		"appmesh": func() observer { return envoy(pods).withDirect() },
+		"contour": func() observer {
+			return envoy(`envoy_cluster_name=~"{{ namespace }}_{{ service }}-{{ side }}_[0-9a-zA-Z-]+"`)
+		},
+		"gloo": func() observer {
+			return envoy(`envoy_cluster_name=~"{{ namespace }}-{{ service }}-{{ side }}upstream-[0-9a-zA-Z-]+_[0-9a-zA-Z-]+"`)
+		},
+		"kuma":    func() observer { return envoy(`service=~"{{ service }}-{{ side }}_{{ namespace }}_svc_[0-9a-zA-Z-]+"`) },
+		"knative": func() observer { return envoy(`envoy_cluster_name=~"{{ namespace }}/{{ route }}"`).withoutSides() },
+		"osm": func() observer {
+			return observer{requests: "osm_request_total", matchers: osm, good: `response_code!~"5.*"`}.
+				timed("osm_request_duration_ms_bucket", osm, false)
+		},
 		// The durations of NGINX and Skipper are means, not percentiles: thresholds in use are made for them.
-		"nginx": observer{requests: "nginx_ingress_controller_requests", matchers: nginx, good: `status!~"5.*"`,
-			latency: mean("nginx_ingress_controller_response_duration_seconds", nginx)}.
-			timed("nginx_ingress_controller_response_duration_seconds_bucket", nginx, true),
-		"skipper": observer{requests: "skipper_response_duration_seconds_bucket", matchers: skip + `, le="+Inf"`, good: `code!~"5.."`,
-			latency: mean("skipper_serve_route_duration_seconds", skip)}.
-			timed("skipper_serve_route_duration_seconds_bucket", skip, true),
-		"traefik": observer{requests: "traefik_service_request_duration_seconds_bucket", matchers: traef + `, le="+Inf"`, good: `code!~"5.."`,
-			latency: p99("traefik_service_request_duration_seconds_bucket", traef) + " * 1000"}.
-			timed("traefik_service_request_duration_seconds_bucket", traef, true),
-		"apisix": observer{requests: "apisix_http_status", matchers: apix, good: `code!~"5.."`}.
-			timed("apisix_http_latency_bucket", `type=~"request", `+apix, false).withoutSides(),
+		"nginx": func() observer {
+			return observer{requests: "nginx_ingress_controller_requests", matchers: nginx, good: `status!~"5.*"`,
+				latency: mean("nginx_ingress_controller_response_duration_seconds", nginx)}.
+				timed("nginx_ingress_controller_response_duration_seconds_bucket", nginx, true)
+		},
+		"skipper": func() observer {
+			return observer{requests: "skipper_response_duration_seconds_bucket", matchers: skip + `, le="+Inf"`, good: `code!~"5.."`,
+				latency: mean("skipper_serve_route_duration_seconds", skip)}.
+				timed("skipper_serve_route_duration_seconds_bucket", skip, true)
+		},
+		"traefik": func() observer {
+			return observer{requests: "traefik_service_request_duration_seconds_bucket", matchers: traef + `, le="+Inf"`, good: `code!~"5.."`,
+				latency: p99("traefik_service_request_duration_seconds_bucket", traef) + " * 1000"}.
+				timed("traefik_service_request_duration_seconds_bucket", traef, true)
+		},
+		"apisix": func() observer {
+			return observer{requests: "apisix_http_status", matchers: apix, good: `code!~"5.."`}.
+				timed("apisix_http_latency_bucket", `type=~"request", `+apix, false).withoutSides()
+		},
 		// http stands for applications that expose these metrics themselves.
-		"http": observer{requests: "http_request_duration_seconds_count", matchers: pods, good: `status!~"5.*"`, seconds: true}.
-			timed("http_request_duration_seconds_bucket", pods, true).withDirect(),
+		"http": func() observer {
+			return observer{requests: "http_request_duration_seconds_count", matchers: pods, good: `status!~"5.*"`, seconds: true}.
+				timed("http_request_duration_seconds_bucket", pods, true).withDirect()
+		},
 	}
 }
 
@@ -216,9 +236,9 @@ func observerFor(name string) (observer, error) {
 	case name == "http":
 		name = ""
 	}
-	o, ok := observers()[name]
+	known, ok := observers()[name]
 	if !ok {
 		return observer{}, fmt.Errorf("there are no built-in metrics for provider %q: correct spec.provider or the operator's flag -mesh-provider, or use templateRef", name)
 	}
-	return o, nil
+	return known(), nil
 }

@@ -33,7 +33,8 @@ func TestBuiltInQueries(t *testing.T) {
 	vars := NewVars(c, v1beta1.CanaryMetric{})
 	type queries struct{ SuccessRate, Duration string }
 	got := map[string]queries{}
-	for name, o := range observers() {
+	for name, observed := range observers() {
+		o := observed()
 		var q queries
 		var err error
 		if q.SuccessRate, err = render(o.successRate(), builtInFunctions(vars)); err != nil {
@@ -139,7 +140,7 @@ func TestPodsOfDaemonSets(t *testing.T) {
 	} {
 		c := canary(func(c *v1beta1.Canary) { c.Spec.TargetRef.Kind = kind })
 		vars := NewVars(c, v1beta1.CanaryMetric{})
-		got, err := render(observers()["http"].successRate(), builtInFunctions(vars))
+		got, err := render(observers()["http"]().successRate(), builtInFunctions(vars))
 		if err != nil || strings.Count(got, want) != 3 {
 			t.Errorf("%s: %s (%v), want %s three times", kind, got, err, want)
 		}

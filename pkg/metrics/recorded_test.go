@@ -22,7 +22,7 @@ func TestQueriesOfRecordedSeries(t *testing.T) {
 	got := map[string]map[string]queries{}
 	for _, gateway := range []string{"contour", "istio", "skipper", "traefik"} {
 		got[gateway] = map[string]queries{}
-		o := observers()[gateway]
+		o := observers()[gateway]()
 		for _, namespace := range []string{"bad-canary", "slow-canary", "bad-primary", "slow-primary"} {
 			c := canary(func(c *v1beta1.Canary) {
 				c.Name, c.Namespace, c.Spec.IngressRef = "podinfo", namespace, &v1beta1.LocalObjectReference{Name: "edge"}

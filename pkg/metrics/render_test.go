@@ -88,7 +88,8 @@ func TestB12RenderErrors(t *testing.T) {
 
 // FuzzRender checks that no text makes rendering panic, hang or grow without limit.
 func FuzzRender(f *testing.F) {
-	for _, o := range observers() {
+	for _, observed := range observers() {
+		o := observed()
 		f.Add(o.successRate())
 		f.Add(o.latency)
 	}

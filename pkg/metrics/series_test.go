@@ -75,7 +75,7 @@ func (all series) ratio(t *testing.T, query string) float64 {
 // Errors of the primary alone fail no canary, those of the canary always do, and so with what is slow: in the series that Skipper
 // exported of such rollouts.
 func TestSeriesOfSkipper(t *testing.T) {
-	all, o := recorded(t, "skipper"), observers()["skipper"]
+	all, o := recorded(t, "skipper"), observers()["skipper"]()
 	for namespace, want := range map[string]struct {
 		success float64
 		slow    bool

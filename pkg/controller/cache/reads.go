@@ -13,9 +13,12 @@ type Reads struct {
 	touched map[ObjectKey]Version
 }
 
+// usualReads is how many objects most passes look at: the workloads, three Services, the route, and some configs.
+const usualReads = 16
+
 // Reads begins a pass over a Canary.
 func (x *Index) Reads(key string) *Reads {
-	return &Reads{index: x, key: key, touched: map[ObjectKey]Version{}}
+	return &Reads{index: x, key: key, touched: make(map[ObjectKey]Version, usualReads)}
 }
 
 // Keep ends a pass that looked at all it wanted to: what earlier ones looked at and this one did not wakes the Canary no more.

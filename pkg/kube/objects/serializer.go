@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"strings"
+	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -40,6 +41,8 @@ type serializer struct {
 	// typed are the kinds that the dynamic client has types for, above all Status.
 	typed   map[string]bool
 	decoder *Decoder
+	// buffers are for what is encoded.
+	buffers *sync.Pool
 }
 
 func newSerializer(standard runtime.Serializer) serializer {
@@ -49,7 +52,7 @@ func newSerializer(standard runtime.Serializer) serializer {
 	for kind := range scheme.AllKnownTypes() {
 		typed[kind.Kind] = true
 	}
-	return serializer{standard, typed, NewDecoder()}
+	return serializer{standard, typed, NewDecoder(), &sync.Pool{New: func() any { return new([]byte) }}}
 }
 
 // Decode implements runtime.Decoder. The object of an event comes without an object to decode into.

@@ -14,7 +14,10 @@ import (
 // Encode implements runtime.Encoder. The standard serializer encodes an unstructured object three times, each time through reflection.
 func (s serializer) Encode(obj runtime.Object, w io.Writer) error {
 	if u, ok := obj.(*unstructured.Unstructured); ok && u.Object != nil {
-		if data, ok := appendValue(nil, u.Object); ok {
+		buffer := s.buffers.Get().(*[]byte)
+		defer s.buffers.Put(buffer)
+		data, ok := appendValue((*buffer)[:0], u.Object)
+		if *buffer = data; ok {
 			_, err := w.Write(data)
 			return err
 		}
