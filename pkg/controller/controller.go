@@ -88,6 +88,8 @@ type Config struct {
 	// recalled, if set, is told of each finding that a pass takes over, with how to find out anew and whether that would still be
 	// from the same objects. Tests compare the two.
 	recalled func(found any, anew func() any, unchanged func() bool)
+	// passed, if set, is told of each pass that has ended.
+	passed func(key string)
 }
 
 // Controller runs the control loop.
@@ -224,6 +226,9 @@ func (c *Controller) process(ctx context.Context, key string) {
 	if c.queue.Failing(key) {
 		// It does not hold up those behind it.
 		c.limit.wakeNext(c.Clock.Now())
+	}
+	if c.passed != nil {
+		c.passed(key)
 	}
 }
 

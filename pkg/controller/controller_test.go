@@ -163,6 +163,7 @@ func newLoop(t *testing.T, a *api, workers int, edits ...func(*Config)) *loop {
 		DefaultProvider: "kubernetes", Workers: workers,
 		Settings: rollout.Settings{MinInterval: time.Second, PropagationDelay: time.Second},
 		recalled: l.compareRecalled,
+		passed:   func(key string) { zap.New(core).Debug("pass", zap.String("canary", nameOfKey(key))) },
 	}
 	for _, edit := range edits {
 		edit(&cfg)
