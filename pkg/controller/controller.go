@@ -139,8 +139,8 @@ func New(cfg Config) (*Controller, error) {
 	}
 	c.workloads = workload.NewKinds(c.main.Client(), c.main, cfg.Workload)
 	var err error
-	indexers := toolscache.Indexers{byTurn: cache.IndexBy(turnOf), byDependency: indexDependencies}
-	if c.canaries, err = cache.NewCanaries(c.main.Cluster, indexers, c.onCanary); err != nil {
+	indexers := toolscache.Indexers{byTurn: cache.IndexBy(turnsOf), byDependency: cache.IndexBy(dependenciesOf)}
+	if c.canaries, err = cache.NewCanaries(c.main.Cluster, indexers, waiting, c.onCanary); err != nil {
 		return nil, err
 	}
 	c.crew = c.newCrew()
@@ -195,7 +195,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	if !toolscache.WaitForCacheSync(ctx.Done(), c.Synced) {
 		return nil
 	}
-	c.act(ctx, c.canaries.Indexer().ListKeys())
+	c.act(ctx, c.canaries.Keys())
 	return nil
 }
 

@@ -28,7 +28,7 @@ func (c *Controller) newCrew() *crew {
 	crew := &crew{
 		queue:     queue,
 		inquiries: inquiry.New[rollout.Answer](c.Clock, queue.Add),
-		limit:     newLimit(&c.Settings, c.canaries.Indexer(), queue),
+		limit:     newLimit(&c.Settings, c.canaries, queue),
 		known:     map[string]*memory{},
 	}
 	crew.publisher = outbox.New(outbox.Config{

@@ -120,8 +120,7 @@ func testDeletionWaitsForWhatCouldNotBeRead(t *testing.T) {
 func (l *loop) untilSeen(name string) {
 	l.t.Helper()
 	eventually(l.t, "the cache to follow", func() bool {
-		item, exists, err := l.canaries.Indexer().GetByKey("test/" + name)
-		return err == nil && exists && item.(*unstructured.Unstructured).GetResourceVersion() == l.api.get(canaryResource, name).GetResourceVersion()
+		return l.canaries.Shows("test/"+name, l.api.get(canaryResource, name).GetResourceVersion())
 	})
 }
 

@@ -34,13 +34,6 @@ func keyOfReference(ref v1beta1.CanaryReference, namespace string) string {
 	return toolscache.NewObjectName(ref.NamespaceOr(namespace), ref.Name).String()
 }
 
-func indexDependencies(item any) ([]string, error) {
-	if u, ok := item.(*unstructured.Unstructured); ok {
-		return dependenciesOf(u), nil
-	}
-	return nil, nil
-}
-
 // nameOfKey is a key in the form that messages use.
 func nameOfKey(key string) string {
 	namespace, name := keyParts(key)
@@ -150,7 +143,7 @@ func (c *Controller) wakeDependents(old, current *unstructured.Unstructured) {
 func (c *Controller) wakeAllBehind(key string) {
 	seen, next := map[string]bool{key: true}, []string{key}
 	for len(next) > 0 {
-		behind, _ := c.canaries.Indexer().IndexKeys(byDependency, next[0])
+		behind := c.canaries.KeysBy(byDependency, next[0])
 		next = next[1:]
 		for _, k := range behind {
 			if !seen[k] {

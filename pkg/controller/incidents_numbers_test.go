@@ -65,7 +65,7 @@ func testC06_HandlersMakeNoCalls(t *testing.T) {
 	for range 3 {
 		l.onCanary(old, changed)
 		l.onCanary(changed, nil)
-		l.onObject(deploymentResource, deployment, nil)
+		l.onObject(deploymentResource, func() *unstructured.Unstructured { return deployment }, nil)
 		l.onResource(deploymentResource, nil)
 	}
 	if calls := a.recorded(); len(calls) != 0 {

@@ -10,7 +10,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	toolscache "k8s.io/client-go/tools/cache"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
 	"flagger.app/flagger/pkg/controller/cache"
@@ -32,7 +31,7 @@ const (
 type limit struct {
 	// max and perNamespace are 0 for no limit.
 	max, perNamespace int
-	canaries          toolscache.Indexer
+	canaries          turnStore
 	// failing is whether the last pass of a Canary failed: it does not keep others from their turn.
 	failing func(key string) bool
 	// wake asks for a pass.
@@ -44,7 +43,13 @@ type limit struct {
 	failed map[string]time.Time
 }
 
-func newLimit(s *rollout.Settings, canaries toolscache.Indexer, q *workqueue.Queue) *limit {
+// turnStore is the store of the Canaries, as far as the limit asks it. The excerpt of one that waits is its place.
+type turnStore interface {
+	KeysBy(index, value string) []string
+	Excerpts(index, value string) []any
+}
+
+func newLimit(s *rollout.Settings, canaries turnStore, q *workqueue.Queue) *limit {
 	return &limit{
 		max: s.MaxRollouts, perNamespace: s.MaxRolloutsPerNamespace, canaries: canaries, failing: q.Failing, wake: q.Add,
 		starting: map[string]struct{}{}, failed: map[string]time.Time{},
@@ -91,6 +96,14 @@ func turnOf(u *unstructured.Unstructured) string {
 	return ""
 }
 
+// turnsOf is turnOf for the index byTurn.
+func turnsOf(u *unstructured.Unstructured) []string {
+	if turn := turnOf(u); turn != "" {
+		return []string{turn}
+	}
+	return nil
+}
+
 func healthyOf(u *unstructured.Unstructured) map[string]any {
 	conditions, _, _ := unstructured.NestedFieldNoCopy(u.Object, "status", "conditions")
 	list, _ := conditions.([]any)
@@ -104,6 +117,7 @@ func healthyOf(u *unstructured.Unstructured) map[string]any {
 
 // place is the position of a Canary among those that wait: since when, and its key where that is the same instant.
 type place struct {
+	// since is zero where the status does not say it.
 	since          time.Time
 	key, namespace string
 	// urgent ones come first.
@@ -125,10 +139,19 @@ func (p place) compare(q place) int {
 	return strings.Compare(p.key, q.key)
 }
 
-// placeOf is the place of a Canary whose change was seen at now, or before if its status says so.
-func (l *limit) placeOf(u *unstructured.Unstructured, now time.Time) place {
+// waiting is the excerpt that is taken of Canaries: each pass of one that waits looks at the places of all of them.
+func waiting(u *unstructured.Unstructured) any {
+	if turnOf(u) != turnWaiting {
+		return nil
+	}
+	p := placeOf(u)
+	return &p
+}
+
+// placeOf is the place of a Canary by its status.
+func placeOf(u *unstructured.Unstructured) place {
 	used, _, _ := unstructured.NestedString(u.Object, "status", "rollout", "urgent", "value")
-	p := place{since: now, key: cache.Key(u), namespace: u.GetNamespace(), urgent: rollout.Urgent(u.GetAnnotations(), used) != ""}
+	p := place{key: cache.Key(u), namespace: u.GetNamespace(), urgent: rollout.Urgent(u.GetAnnotations(), used) != ""}
 	record, _, _ := unstructured.NestedFieldNoCopy(u.Object, "status", "rollout", "waiting")
 	waiting, recorded := record.(map[string]any)
 	text, _ := waiting["since"].(string)
@@ -137,10 +160,18 @@ func (l *limit) placeOf(u *unstructured.Unstructured, now time.Time) place {
 		text, _ = healthyOf(u)["lastTransitionTime"].(string)
 	}
 	since, err := time.Parse(time.RFC3339, text)
-	if err != nil {
+	if err == nil {
+		p.since, p.written, p.inNamespace = since, placeIn(waiting, "position"), placeIn(waiting, "positionInNamespace")
+	}
+	return p
+}
+
+// at is the place of a Canary whose change was seen at now, or before if its status says so.
+func (l *limit) at(p place, now time.Time) place {
+	if p.since.IsZero() {
+		p.since = now
 		return p
 	}
-	p.since, p.written, p.inNamespace = since, placeIn(waiting, "position"), placeIn(waiting, "positionInNamespace")
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if at, ok := l.failed[p.key]; ok && at.After(p.since) {
@@ -160,7 +191,7 @@ func (l *limit) standing(u *unstructured.Unstructured, now time.Time) (othersFir
 	if l.off() {
 		return false, at
 	}
-	mine, r := l.placeOf(u, now), l.free()
+	mine, r := l.at(placeOf(u), now), l.free()
 	ahead := slices.DeleteFunc(l.queue(now), func(p place) bool { return p.key == mine.key || p.compare(mine) > 0 })
 	before := 0
 	for _, p := range ahead {
@@ -199,7 +230,7 @@ func (l *limit) free() *room {
 // freeBut is the same but for one Canary that is starting.
 func (l *limit) freeBut(key string) *room {
 	r := &room{all: cmp.Or(l.max, math.MaxInt), each: cmp.Or(l.perNamespace, math.MaxInt), used: map[string]int{}}
-	running, _ := l.canaries.IndexKeys(byTurn, turnRunning)
+	running := l.canaries.KeysBy(byTurn, turnRunning)
 	for _, k := range running {
 		namespace, _ := keyParts(k)
 		r.use(namespace)
@@ -215,11 +246,10 @@ func (l *limit) freeBut(key string) *room {
 
 // queue lists who waits, in the order of their turns. One whose passes fail is left out.
 func (l *limit) queue(now time.Time) []place {
-	items, _ := l.canaries.ByIndex(byTurn, turnWaiting)
 	var all []place
-	for _, item := range items {
-		if u, ok := item.(*unstructured.Unstructured); ok && !l.failing(cache.Key(u)) {
-			all = append(all, l.placeOf(u, now))
+	for _, excerpt := range l.canaries.Excerpts(byTurn, turnWaiting) {
+		if p, ok := excerpt.(*place); ok && !l.failing(p.key) {
+			all = append(all, l.at(*p, now))
 		}
 	}
 	slices.SortFunc(all, place.compare)

@@ -22,7 +22,6 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
-	"flagger.app/flagger/pkg/controller/cache"
 	"flagger.app/flagger/pkg/controller/workqueue"
 	"flagger.app/flagger/pkg/rollout"
 )
@@ -224,15 +223,39 @@ func turns(t *testing.T, n int, canaries ...*unstructured.Unstructured) (*limit,
 	t.Helper()
 	woken := &[]string{}
 	q := workqueue.NewQueue(clocktesting.NewFakeClock(time.Unix(0, 0)))
-	l := newLimit(&rollout.Settings{MaxRollouts: n}, toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, toolscache.Indexers{byTurn: cache.IndexBy(turnOf)}), q)
+	store := &fakeTurns{toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, toolscache.Indexers{
+		byTurn: func(item any) ([]string, error) { return turnsOf(item.(*unstructured.Unstructured)), nil },
+	})}
+	l := newLimit(&rollout.Settings{MaxRollouts: n}, store, q)
 	l.failing = func(key string) bool { return strings.Contains(key, "broken") }
 	l.wake = func(key string) { *woken = append(*woken, key) }
 	for _, u := range canaries {
-		if err := l.canaries.Add(u); err != nil {
-			t.Fatal(err)
-		}
+		store.put(t, u)
 	}
 	return l, woken
+}
+
+// fakeTurns is a store of Canaries that is none of an informer.
+type fakeTurns struct{ toolscache.Indexer }
+
+func (s *fakeTurns) put(t *testing.T, u *unstructured.Unstructured) {
+	t.Helper()
+	if err := s.Update(u); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *fakeTurns) KeysBy(index, value string) []string {
+	keys, _ := s.IndexKeys(index, value)
+	return keys
+}
+
+func (s *fakeTurns) Excerpts(index, value string) (all []any) {
+	items, _ := s.ByIndex(index, value)
+	for _, item := range items {
+		all = append(all, waiting(item.(*unstructured.Unstructured)))
+	}
+	return all
 }
 
 // othersFirst is whether a Canary has to wait.
@@ -272,17 +295,13 @@ func TestC14_StartsThatTheCacheDoesNotShowCount(t *testing.T) {
 		t.Errorf("%q were woken when a start was not made", *woken)
 	}
 	started := inPhase("b", v1beta1.CanaryPhaseProgressing)
-	if err := l.canaries.Add(started); err != nil {
-		t.Fatal(err)
-	}
+	l.canaries.(*fakeTurns).put(t, started)
 	l.onCanary(nil, started, now)
 	if len(l.starting) > 0 || l.begin("test/c") {
 		t.Error("a rollout that the cache shows by now counts once")
 	}
 	ended := inPhase("b", v1beta1.CanaryPhaseSucceeded)
-	if err := l.canaries.Update(ended); err != nil {
-		t.Fatal(err)
-	}
+	l.canaries.(*fakeTurns).put(t, ended)
 	*woken = nil
 	l.onCanary(started, ended, now)
 	if !slices.Equal(*woken, []string{"test/waiting"}) {
@@ -339,10 +358,10 @@ func TestC14_FailedStartComesLast(t *testing.T) {
 			if !l.othersFirst(first, now) || l.othersFirst(second, now) {
 				t.Error("who failed to start goes first again")
 			}
-			if err := l.canaries.Delete(second); err != nil {
+			if err := l.canaries.(*fakeTurns).Delete(second); err != nil {
 				t.Fatal(err)
 			}
-			if err := l.canaries.Add(third); err != nil {
+			if err := l.canaries.(*fakeTurns).Add(third); err != nil {
 				t.Fatal(err)
 			}
 			if l.othersFirst(first, now) || !l.othersFirst(third, now) {
@@ -421,9 +440,7 @@ func TestPlaceIsWrittenAnewAtHalfTheWay(t *testing.T) {
 	}
 	gone := inPhase("app-9", v1beta1.CanaryPhaseProgressing)
 	*woken = nil
-	if err := l.canaries.Update(gone); err != nil {
-		t.Fatal(err)
-	}
+	l.canaries.(*fakeTurns).put(t, gone)
 	l.onCanary(all[0], gone, now)
 	if want := []string{"test/app-8", "test/app-7", "test/app-6"}; !slices.Equal(*woken, want) {
 		t.Errorf("%q were woken when one left the queue, want %q", *woken, want)

@@ -171,12 +171,12 @@ func recall[I, R any, P interface {
 }
 
 // unchanged looks at all objects again: also a pass that finds nothing new depends on them.
-func unchanged(reads []read, s *site, live router.Live) bool {
+func unchanged(reads []read, s *site, live *cache.Reader) bool {
 	same := true
 	for i := range reads {
 		was := &reads[i]
-		u, err := live.Get(was.ref)
-		same = same && err == nil && cache.VersionOf(u) == was.seen &&
+		now, err := live.Version(was.ref)
+		same = same && err == nil && now == was.seen &&
 			(!was.wanted || s.of(was.ref.Resource).applier.Memory(was.ref) == was.memory)
 	}
 	return same

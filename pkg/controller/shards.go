@@ -65,7 +65,7 @@ func (c *Controller) retire(shard int, part *Controller) {
 
 func (c *Controller) keysOf(shard int) []string {
 	var keys []string
-	for _, key := range c.canaries.Indexer().ListKeys() {
+	for _, key := range c.canaries.Keys() {
 		if sharding.Of(key, c.Shards) == shard {
 			keys = append(keys, key)
 		}

@@ -51,6 +51,11 @@ func (s *site) Get(ref router.Ref) (*unstructured.Unstructured, error) {
 	return s.of(ref.Resource).Cluster.Get(ref)
 }
 
+// Version implements cache.Live.
+func (s *site) Version(ref router.Ref) (cache.Version, error) {
+	return s.of(ref.Resource).Cluster.Version(ref)
+}
+
 // Diff tells what Apply would write.
 func (s *site) Diff(c *v1beta1.Canary, objects []router.Object) ([]router.Change, error) {
 	return s.DiffFrom(s, c, objects)

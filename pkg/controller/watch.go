@@ -66,13 +66,17 @@ func (c *Controller) wakeRivals(u *unstructured.Unstructured) {
 }
 
 // onObject is called for every change of any other object.
-func (c *Controller) onObject(resource schema.GroupVersionResource, old, current *unstructured.Unstructured) {
+func (c *Controller) onObject(resource schema.GroupVersionResource, old func() *unstructured.Unstructured, current *unstructured.Unstructured) {
 	present := current
 	if current == nil {
-		present = old
+		present = old()
 	}
-	news := isNews(resource, old, current)
-	for _, key := range c.index.News(cache.ReadAs(resource, present), current) {
+	keys := c.index.News(cache.ReadAs(resource, present), current)
+	if len(keys) == 0 {
+		return
+	}
+	news := old != nil && isNews(resource, old(), current)
+	for _, key := range keys {
 		if news && c.isSource(key, resource, present) {
 			c.hurry(key)
 		} else {
@@ -84,7 +88,7 @@ func (c *Controller) onObject(resource schema.GroupVersionResource, old, current
 // isNews is whether an object has become one of another revision.
 func isNews(resource schema.GroupVersionResource, old, current *unstructured.Unstructured) bool {
 	switch {
-	case old == nil || current == nil:
+	case current == nil:
 		return false
 	case isConfig(resource):
 		// Its informer tells of changes of the contents, and of hardly any others.

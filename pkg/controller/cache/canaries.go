@@ -23,7 +23,6 @@ var CanaryResource = v1beta1.SchemeGroupVersion.WithResource("canaries")
 type Canaries struct {
 	cluster  *Cluster
 	informer toolscache.SharedIndexInformer
-	decoder  *objects.Decoder
 	// outdated is set while the API server drops what we write into the status.
 	outdated atomic.Bool
 }
@@ -34,20 +33,22 @@ type UndecodableError struct{ cause error }
 func (e UndecodableError) Error() string { return e.cause.Error() }
 
 // NewCanaries returns the store of the Canaries of a cluster, which is empty before Run. It has the given indexes besides those
-// that it needs itself. onEvent is told of every change, with old nil for an addition and current nil for a deletion.
-func NewCanaries(cluster *Cluster, indexers toolscache.Indexers, onEvent func(old, current *unstructured.Unstructured)) (*Canaries, error) {
+// that it needs itself. An excerpt is taken of each Canary, for Excerpts; nil is none. onEvent is told of every change, with old nil for
+// an addition and current nil for a deletion.
+func NewCanaries(cluster *Cluster, indexers toolscache.Indexers, excerpt func(*unstructured.Unstructured) any,
+	onEvent func(old, current *unstructured.Unstructured)) (*Canaries, error) {
 	informer := cluster.newInformer(CanaryResource, cluster.namespace, part{}, indexers)
-	err := informer.AddIndexers(toolscache.Indexers{byTarget: indexWorkloads, byService: IndexBy(serviceOf), byScaler: IndexBy(scalerOf)})
+	err := informer.AddIndexers(toolscache.Indexers{byTarget: IndexBy(workloadsOf), byService: IndexBy(one(serviceOf)), byScaler: IndexBy(scalersOf)})
 	if err != nil {
 		return nil, fmt.Errorf("watching canaries: %w", err)
 	}
-	if err := cluster.configure(informer, toolscache.DefaultWatchErrorHandler, func(old, current *unstructured.Unstructured) {
+	if err := configure(informer, cluster.codec.newPacker(excerpt), toolscache.DefaultWatchErrorHandler, func(old, current *packed) {
 		cluster.consistency.onEvent(CanaryResource, old, current)
-		onEvent(old, current)
+		onEvent(old.object(), current.object())
 	}); err != nil {
 		return nil, fmt.Errorf("watching canaries: %w", err)
 	}
-	return &Canaries{cluster: cluster, informer: informer, decoder: objects.NewDecoder()}, nil
+	return &Canaries{cluster: cluster, informer: informer}, nil
 }
 
 // Run fills the store and keeps it up to date until ctx ends.
@@ -56,27 +57,42 @@ func (s *Canaries) Run(ctx context.Context) { s.informer.RunWithContext(ctx) }
 // HasSynced is whether the store has been filled.
 func (s *Canaries) HasSynced() bool { return s.informer.HasSynced() }
 
-// Indexer is the store as the informer fills it. It does not know what was written a moment ago.
-func (s *Canaries) Indexer() toolscache.Indexer { return s.informer.GetIndexer() }
+// The store as the informer fills it, which Keys, KeysBy and Excerpts read, does not know what was written a moment ago.
 
-// IndexBy is an index of Canaries by one value.
-func IndexBy(value func(*unstructured.Unstructured) string) toolscache.IndexFunc {
-	return func(item any) ([]string, error) {
-		u, ok := item.(*unstructured.Unstructured)
-		if !ok {
-			return nil, nil
+// Keys are the keys of all Canaries.
+func (s *Canaries) Keys() []string { return s.informer.GetIndexer().ListKeys() }
+
+// KeysBy are the keys of the Canaries that an index has under a value.
+func (s *Canaries) KeysBy(index, value string) []string {
+	// It fails for an index that there is not.
+	keys, _ := s.informer.GetIndexer().IndexKeys(index, value)
+	return keys
+}
+
+// Excerpts are those of the Canaries that an index has under a value.
+func (s *Canaries) Excerpts(index, value string) []any {
+	items, _ := s.informer.GetIndexer().ByIndex(index, value)
+	var all []any
+	for _, item := range items {
+		if p, ok := item.(*packed); ok {
+			all = append(all, p.excerpt)
 		}
-		return []string{value(u)}, nil
+	}
+	return all
+}
+
+// IndexBy is an index of Canaries by any number of values.
+func IndexBy(values func(*unstructured.Unstructured) []string) toolscache.IndexFunc {
+	return func(item any) ([]string, error) {
+		if u := unpack(item); u != nil {
+			return values(u), nil
+		}
+		return nil, nil
 	}
 }
 
-// indexWorkloads is an index of Canaries by the workloads that they write to.
-func indexWorkloads(item any) ([]string, error) {
-	u, ok := item.(*unstructured.Unstructured)
-	if !ok {
-		return nil, nil
-	}
-	return workloadsOf(u), nil
+func one(value func(*unstructured.Unstructured) string) func(*unstructured.Unstructured) []string {
+	return func(u *unstructured.Unstructured) []string { return []string{value(u)} }
 }
 
 // Get returns the newest known state of a Canary, nil if it does not exist. An object that does not fit our types comes
@@ -103,15 +119,33 @@ func IsAt(c *v1beta1.Canary, u *unstructured.Unstructured) bool {
 
 // Object returns the newest known state of a Canary whether it can be decoded or not, nil if it does not exist.
 func (s *Canaries) Object(key string) (*unstructured.Unstructured, error) {
+	p, err := s.stored(key)
+	if err != nil || p == nil {
+		return nil, err
+	}
+	return s.cluster.consistency.newest(KeyOfObject(CanaryResource, p), p), nil
+}
+
+// version is that of Object.
+func (s *Canaries) version(key string) (Version, error) {
+	p, err := s.stored(key)
+	if err != nil || p == nil {
+		return Version{}, err
+	}
+	return s.cluster.consistency.version(KeyOfObject(CanaryResource, p), p), nil
+}
+
+// stored is a Canary as the informer last saw it, nil if it does not exist.
+func (s *Canaries) stored(key string) (*packed, error) {
 	item, exists, err := s.informer.GetIndexer().GetByKey(key)
 	if err != nil || !exists {
 		return nil, err
 	}
-	u, ok := item.(*unstructured.Unstructured)
+	p, ok := item.(*packed)
 	if !ok {
 		return nil, fmt.Errorf("canary %s: unexpected type %T in the cache", key, item)
 	}
-	return s.cluster.consistency.newest(KeyOfObject(CanaryResource, u), u), nil
+	return p, nil
 }
 
 // Decode goes through JSON because that checks number ranges, which a field-wise conversion silently truncates.

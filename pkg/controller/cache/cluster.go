@@ -25,8 +25,9 @@ type Config struct {
 	Clock     clock.Clock
 	// Namespace restricts what is watched to one namespace. Empty means all.
 	Namespace string
-	// OnEvent is told of every change, with old nil for an addition and current nil for a deletion.
-	OnEvent func(resource schema.GroupVersionResource, old, current *unstructured.Unstructured)
+	// OnEvent is told of every change, with old nil for an addition and current nil for a deletion. The old object comes to whoever asks
+	// for it: it has to be decoded, and most events are of no interest.
+	OnEvent func(resource schema.GroupVersionResource, old func() *unstructured.Unstructured, current *unstructured.Unstructured)
 	// OnState is told when a resource became readable, or stopped being so, with the keys of those who waited for it.
 	OnState func(resource schema.GroupVersionResource, waiters []string)
 }
@@ -47,15 +48,19 @@ func NewCluster(cfg Config) *Cluster {
 		clock:     cfg.Clock,
 		namespace: cfg.Namespace,
 		onState:   cfg.OnState,
-		shared:    newSharing(),
+		codec:     newCodec(),
 	}
 	w := newConsistency(cfg.Clock, func(resource schema.GroupVersionResource) bool {
 		// The Canaries have an informer of their own.
 		return resource == CanaryResource || i.asked(resource)
 	})
-	i.onEvent = func(resource schema.GroupVersionResource, old, current *unstructured.Unstructured) {
+	i.onEvent = func(resource schema.GroupVersionResource, old, current *packed) {
 		w.onEvent(resource, old, current)
-		cfg.OnEvent(resource, old, current)
+		var before func() *unstructured.Unstructured
+		if old != nil {
+			before = old.object
+		}
+		cfg.OnEvent(resource, before, current.object())
 	}
 	return &Cluster{informers: i, recording: recordingClient{cfg.Client, w}, consistency: w}
 }
@@ -87,4 +92,14 @@ func (c *Cluster) Get(ref router.Ref) (*unstructured.Unstructured, error) {
 		return nil, err
 	}
 	return c.consistency.newest(o, cached), nil
+}
+
+// Version returns the version of the newest known state of an object. It decodes nothing.
+func (c *Cluster) Version(ref router.Ref) (Version, error) {
+	o := KeyOfRef(ref)
+	cached, err := c.get(o)
+	if err != nil {
+		return Version{}, err
+	}
+	return c.consistency.version(o, cached), nil
 }

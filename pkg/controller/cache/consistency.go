@@ -87,45 +87,58 @@ func (c *consistency) expire(now time.Time) {
 }
 
 // newest returns the newer of an informer's object, nil if it has none, and of what was last written.
-func (c *consistency) newest(o ObjectKey, cached *unstructured.Unstructured) *unstructured.Unstructured {
+func (c *consistency) newest(o ObjectKey, cached *packed) *unstructured.Unstructured {
+	if u := c.ahead(o, cached); u != nil {
+		return u
+	}
+	return cached.object()
+}
+
+// version is the version of newest.
+func (c *consistency) version(o ObjectKey, cached *packed) Version {
+	if u := c.ahead(o, cached); u != nil {
+		return VersionOf(u)
+	}
+	return cached.at()
+}
+
+// ahead returns what was last written, nil if an informer's object is as new.
+func (c *consistency) ahead(o ObjectKey, cached *packed) *unstructured.Unstructured {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a, ok := c.objects[o]
 	if !ok {
-		return cached
+		return nil
 	}
-	if c.clock.Since(a.at) > writtenFor || !newer(a.object, cached) {
+	if c.clock.Since(a.at) > writtenFor || cached != nil && !later(a.object.GetResourceVersion(), cached.version) {
 		delete(c.objects, o)
-		return cached
+		return nil
 	}
 	return a.object
 }
 
 // onEvent follows a change that an informer tells of: what it shows, and what was deleted, is not read back.
-func (c *consistency) onEvent(resource schema.GroupVersionResource, old, current *unstructured.Unstructured) {
+func (c *consistency) onEvent(resource schema.GroupVersionResource, old, current *packed) {
 	if current == nil {
 		c.forget(KeyOfObject(resource, old), old)
 		return
 	}
-	c.newest(KeyOfObject(resource, current), current)
+	c.ahead(KeyOfObject(resource, current), current)
 }
 
 // forget follows a deletion. An object that was made again since is another one.
-func (c *consistency) forget(o ObjectKey, gone *unstructured.Unstructured) {
+func (c *consistency) forget(o ObjectKey, gone *packed) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if a, ok := c.objects[o]; ok && a.object.GetUID() != gone.GetUID() && newer(a.object, gone) {
+	if a, ok := c.objects[o]; ok && a.object.GetUID() != gone.uid && later(a.object.GetResourceVersion(), gone.version) {
 		return
 	}
 	delete(c.objects, o)
 }
 
-// newer is whether a is a later version than b of the same resource. Versions that can't be compared are not.
-func newer(a, b *unstructured.Unstructured) bool {
-	if b == nil {
-		return true
-	}
-	order, err := resourceversion.CompareResourceVersion(a.GetResourceVersion(), b.GetResourceVersion())
+// later is whether a is a later version than b of the same resource. Versions that can't be compared are not.
+func later(a, b string) bool {
+	order, err := resourceversion.CompareResourceVersion(a, b)
 	return err == nil && order > 0
 }
 

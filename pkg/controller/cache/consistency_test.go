@@ -27,6 +27,16 @@ func service(version string) *unstructured.Unstructured {
 	return u
 }
 
+func packObject(u *unstructured.Unstructured) *packed {
+	p, err := newCodec().newPacker(entriesOf).pack(u)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
+func packedService(version string) *packed { return packObject(service(version)) }
+
 func watchesAll(schema.GroupVersionResource) bool { return true }
 
 // ControllerRevisions are such: whole templates, one for each promotion.
@@ -44,15 +54,18 @@ func TestOwnWritesAreReadBackUntilTheCacheShowsThem(t *testing.T) {
 	w.record(serviceResource, service("10"))
 	for _, step := range []struct {
 		name   string
-		cached *unstructured.Unstructured
+		cached *packed
 		want   string
 	}{
 		{"not in the cache yet", nil, "10"},
 		// As texts "9" is more than "10": versions are numbers.
-		{"older in the cache", service("9"), "10"},
-		{"newer in the cache", service("11"), "11"},
-		{"the cache wins for good", service("9"), "9"},
+		{"older in the cache", packedService("9"), "10"},
+		{"newer in the cache", packedService("11"), "11"},
+		{"the cache wins for good", packedService("9"), "9"},
 	} {
+		if got := w.version(o, step.cached); got.number != step.want {
+			t.Errorf("%s: version %s without the object, want %s", step.name, got.number, step.want)
+		}
 		if got := w.newest(o, step.cached); got.GetResourceVersion() != step.want {
 			t.Errorf("%s: version %s, want %s", step.name, got.GetResourceVersion(), step.want)
 		}
@@ -63,7 +76,7 @@ func TestDeletedObjectIsNotReadBack(t *testing.T) {
 	w := newConsistency(clocktesting.NewFakeClock(time.Unix(0, 0)), watchesAll)
 	o := KeyOfObject(serviceResource, service("1"))
 	w.record(serviceResource, service("10"))
-	w.onEvent(serviceResource, service("10"), nil)
+	w.onEvent(serviceResource, packedService("10"), nil)
 	if got := w.newest(o, nil); got != nil {
 		t.Fatalf("got version %s of a deleted object", got.GetResourceVersion())
 	}
@@ -75,7 +88,7 @@ func TestLateDeletionIsNotOfItsSuccessor(t *testing.T) {
 	again := service("11")
 	again.SetUID("2")
 	w.record(serviceResource, again)
-	w.onEvent(serviceResource, service("10"), nil)
+	w.onEvent(serviceResource, packedService("10"), nil)
 	if got := w.newest(KeyOfObject(serviceResource, again), nil); got == nil {
 		t.Error("what was made anew is taken for deleted")
 	}
@@ -149,7 +162,7 @@ func TestWrittenIsBounded(t *testing.T) {
 	}
 	shown := service("11")
 	shown.SetName("0")
-	w.onEvent(serviceResource, nil, shown)
+	w.onEvent(serviceResource, nil, packObject(shown))
 	if len(w.objects) != 0 {
 		t.Error("an answer is kept that an informer has shown")
 	}

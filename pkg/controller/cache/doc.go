@@ -6,7 +6,8 @@
 // unstructured, so that one that does not fit anybody's types keeps no other out of the list.
 //
 // What is kept is what the rules read and no more. Of ConfigMaps and Secrets that is the sums of their contents, of no object who
-// wrote which field of it.
+// wrote which field of it. A store keeps objects as JSON (packed.go). Whoever reads one decodes it, or shares what another has decoded: so
+// nobody may change it. Whether it is the one that was seen before can be asked without that.
 //
 // There are four questions, and a file for each:
 //

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -25,8 +26,8 @@ func KeyOfRef(ref router.Ref) ObjectKey {
 }
 
 // KeyOfObject is the key of an object.
-func KeyOfObject(resource schema.GroupVersionResource, u *unstructured.Unstructured) ObjectKey {
-	return ObjectKey{resource, u.GetNamespace(), u.GetName()}
+func KeyOfObject(resource schema.GroupVersionResource, object metav1.Object) ObjectKey {
+	return ObjectKey{resource, object.GetNamespace(), object.GetName()}
 }
 
 // Index knows which Canaries looked at which objects in their last pass. An event about an object wakes exactly those, be it

@@ -41,6 +41,11 @@ type liveFunc func() (*unstructured.Unstructured, error)
 
 func (f liveFunc) Get(router.Ref) (*unstructured.Unstructured, error) { return f() }
 
+func (f liveFunc) Version(router.Ref) (Version, error) {
+	u, err := f()
+	return VersionOf(u), err
+}
+
 // An event wakes whoever has not decided on what it tells of. Whoever can't be sure of that is woken.
 func TestNewsAreForThoseWhoHaveNotSeenThem(t *testing.T) {
 	ref := services.Ref("test", "podinfo")
@@ -49,7 +54,17 @@ func TestNewsAreForThoseWhoHaveNotSeenThem(t *testing.T) {
 		pass func(r *Reader, live *[]*unstructured.Unstructured)
 		woke bool
 	}{
-		"read":       {func(r *Reader, _ *[]*unstructured.Unstructured) { r.Get(ref) }, false},
+		"read":         {func(r *Reader, _ *[]*unstructured.Unstructured) { r.Get(ref) }, false},
+		"version read": {func(r *Reader, _ *[]*unstructured.Unstructured) { r.Version(ref) }, false},
+		"version read before": {func(r *Reader, live *[]*unstructured.Unstructured) {
+			*live = []*unstructured.Unstructured{one}
+			r.Version(ref)
+		}, true},
+		"version changed within the pass": {func(r *Reader, live *[]*unstructured.Unstructured) {
+			*live = []*unstructured.Unstructured{one, two}
+			r.Version(ref)
+			r.Get(ref)
+		}, true},
 		"read twice": {func(r *Reader, _ *[]*unstructured.Unstructured) { r.Get(ref); r.Get(ref) }, false},
 		"read before": {func(r *Reader, live *[]*unstructured.Unstructured) {
 			*live = []*unstructured.Unstructured{one}

@@ -53,11 +53,12 @@ type informers struct {
 	clock     clock.Clock
 	namespace string
 	// onEvent is told of every change, with old nil for an addition and current nil for a deletion.
-	onEvent func(resource schema.GroupVersionResource, old, current *unstructured.Unstructured)
+	onEvent func(resource schema.GroupVersionResource, old, current *packed)
 	// onState is told when a resource became readable, or stopped being so, with the keys of those who waited for it.
 	onState func(resource schema.GroupVersionResource, waiters []string)
-	// shared is what the objects have in common.
-	shared *sharing
+
+	// codec is for all stores.
+	codec *codec
 
 	mu        sync.Mutex
 	run       context.Context
@@ -133,20 +134,20 @@ func (i *informers) Ready(resource schema.GroupVersionResource) error {
 }
 
 // get returns an object as the informers last saw it, nil if it does not exist.
-func (i *informers) get(o ObjectKey) (*unstructured.Unstructured, error) {
+func (i *informers) get(o ObjectKey) (*packed, error) {
 	stores := i.stores(o.Resource)
 	if stores == nil {
 		return nil, fmt.Errorf("%s are not watched yet", o.Resource.GroupResource())
 	}
-	var found *unstructured.Unstructured
+	var found *packed
 	for _, store := range stores {
 		item, exists, err := store.GetByKey(toolscache.NewObjectName(o.Namespace, o.Name).String())
 		if err != nil {
 			return nil, err
 		}
 		// One that was made again as another type is in two parts until the informer of the first has heard of it.
-		if u, ok := item.(*unstructured.Unstructured); ok && exists && newer(u, found) {
-			found = u
+		if p, ok := item.(*packed); ok && exists && (found == nil || later(p.version, found.version)) {
+			found = p
 		}
 	}
 	return found, nil
@@ -170,13 +171,41 @@ func (i *informers) stores(resource schema.GroupVersionResource) []toolscache.In
 // byOwner is the index of the objects that Canaries control, by the UID of the Canary.
 const byOwner = "owner"
 
-func indexByOwner(item any) ([]string, error) {
-	if u, ok := item.(*unstructured.Unstructured); ok {
-		if owner := metav1.GetControllerOf(u); owner != nil && owner.Kind == v1beta1.CanaryKind {
-			return []string{string(owner.UID)}, nil
-		}
+// ofService is the index of the EndpointSlices, by namespace and name of their Service.
+const ofService = "service"
+
+// entries are the values that an object has in the indexes. Both states of an object that changes are asked for them.
+type entries struct{ owner, service string }
+
+// entriesOf is an excerpt, nothing for an object that is in no index.
+func entriesOf(u *unstructured.Unstructured) any {
+	e := entries{service: serviceOfSlice(u)}
+	if owner := metav1.GetControllerOf(u); owner != nil && owner.Kind == v1beta1.CanaryKind {
+		e.owner = string(owner.UID)
 	}
-	return nil, nil
+	if e == (entries{}) {
+		return nil
+	}
+	return &e
+}
+
+// indexByEntry is an index by one of the entries.
+func indexByEntry(value func(*entries) string) toolscache.IndexFunc {
+	return func(item any) ([]string, error) {
+		if p, ok := item.(*packed); ok {
+			if e, ok := p.excerpt.(*entries); ok && value(e) != "" {
+				return []string{value(e)}, nil
+			}
+		}
+		return nil, nil
+	}
+}
+
+func objectIndexers() toolscache.Indexers {
+	return toolscache.Indexers{
+		byOwner:   indexByEntry(func(e *entries) string { return e.owner }),
+		ofService: indexByEntry(func(e *entries) string { return e.service }),
+	}
 }
 
 // Owned returns the objects of a resource that a Canary controls, as far as the resource is watched.
@@ -192,11 +221,7 @@ func (i *informers) indexed(resource schema.GroupVersionResource, index, value s
 		if err != nil {
 			return nil
 		}
-		for _, item := range items {
-			if u, ok := item.(*unstructured.Unstructured); ok {
-				all = append(all, u)
-			}
-		}
+		all = append(all, unpackAll(items)...)
 	}
 	return all
 }
@@ -260,9 +285,8 @@ func (i *informers) runInformer(ctx context.Context, resource schema.GroupVersio
 		}
 	}
 	for _, p := range i.partsOf(resource) {
-		informer := i.newInformer(resource, namespace, p,
-			toolscache.Indexers{toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc, byOwner: indexByOwner, ofService: indexByService})
-		if err := i.configure(informer, onError, func(old, current *unstructured.Unstructured) {
+		informer := i.newInformer(resource, namespace, p, objectIndexers())
+		if err := configure(informer, i.codec.newPacker(entriesOf), onError, func(old, current *packed) {
 			i.onEvent(resource, old, current)
 		}); err != nil {
 			return fmt.Errorf("watching the resource %s: %w", resource.GroupResource(), err)
@@ -286,8 +310,8 @@ func (i *informers) runInformer(ctx context.Context, resource schema.GroupVersio
 }
 
 // configure prepares an informer that was not started.
-func (i *informers) configure(informer toolscache.SharedIndexInformer, onError toolscache.WatchErrorHandlerWithContext, onEvent func(old, current *unstructured.Unstructured)) error {
-	if err := informer.SetTransform(i.compactor(informer.GetIndexer())); err != nil {
+func configure(informer toolscache.SharedIndexInformer, k *packer, onError toolscache.WatchErrorHandlerWithContext, onEvent func(old, current *packed)) error {
+	if err := informer.SetTransform(k.transform); err != nil {
 		return err
 	}
 	if err := informer.SetWatchErrorHandlerWithContext(onError); err != nil {
@@ -313,25 +337,6 @@ func (i *informers) become(resource schema.GroupVersionResource, w *watched, sta
 	}
 }
 
-// compactor trims objects and makes what they have in common with others, and with what a store has of them, one.
-func (i *informers) compactor(store toolscache.Store) toolscache.TransformFunc {
-	return func(item any) (any, error) {
-		trimmed, err := trim(item)
-		u, ok := trimmed.(*unstructured.Unstructured)
-		if !ok || err != nil {
-			return trimmed, err
-		}
-		var before map[string]any
-		// A store that can't say has nothing to share.
-		if known, _, _ := store.GetByKey(toolscache.NewObjectName(u.GetNamespace(), u.GetName()).String()); known != nil {
-			if last, ok := known.(*unstructured.Unstructured); ok {
-				before = last.Object
-			}
-		}
-		return &unstructured.Unstructured{Object: i.shared.object(before, u.Object)}, nil
-	}
-}
-
 // trim keeps what the rules never read out of memory, above all the contents of Secrets.
 func trim(item any) (any, error) {
 	if u, ok := item.(*unstructured.Unstructured); ok {
@@ -353,17 +358,17 @@ func dropManagedFields(u *unstructured.Unstructured) {
 
 // handler turns the three kinds of events into one. An object that was deleted while the watch was broken arrives as a
 // tombstone with its last known state.
-func handler(onEvent func(old, current *unstructured.Unstructured)) toolscache.ResourceEventHandler {
+func handler(onEvent func(old, current *packed)) toolscache.ResourceEventHandler {
 	return toolscache.ResourceEventHandlerFuncs{
 		AddFunc: func(item any) {
-			if u, ok := item.(*unstructured.Unstructured); ok {
-				onEvent(nil, u)
+			if p, ok := item.(*packed); ok {
+				onEvent(nil, p)
 			}
 		},
 		UpdateFunc: func(before, after any) {
-			old, okOld := before.(*unstructured.Unstructured)
-			current, okCurrent := after.(*unstructured.Unstructured)
-			if okOld && okCurrent && old.GetResourceVersion() != current.GetResourceVersion() {
+			old, okOld := before.(*packed)
+			current, okCurrent := after.(*packed)
+			if okOld && okCurrent && old.version != current.version {
 				onEvent(old, current)
 			}
 		},
@@ -371,8 +376,8 @@ func handler(onEvent func(old, current *unstructured.Unstructured)) toolscache.R
 			if tombstone, ok := item.(toolscache.DeletedFinalStateUnknown); ok {
 				item = tombstone.Obj
 			}
-			if u, ok := item.(*unstructured.Unstructured); ok {
-				onEvent(u, nil)
+			if p, ok := item.(*packed); ok {
+				onEvent(p, nil)
 			}
 		},
 	}

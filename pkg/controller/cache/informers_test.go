@@ -26,13 +26,13 @@ import (
 // C-05: an object that was deleted while the watch was broken is known to be gone.
 func TestC05_TombstoneIsADeletion(t *testing.T) {
 	var deleted []string
-	h := handler(func(old, current *unstructured.Unstructured) {
+	h := handler(func(old, current *packed) {
 		if current == nil {
-			deleted = append(deleted, old.GetName())
+			deleted = append(deleted, old.object().GetName())
 		}
 	})
-	h.OnDelete(toolscache.DeletedFinalStateUnknown{Key: "test/podinfo", Obj: service("1")})
-	h.OnDelete(service("1"))
+	h.OnDelete(toolscache.DeletedFinalStateUnknown{Key: "test/podinfo", Obj: packedService("1")})
+	h.OnDelete(packedService("1"))
 	h.OnDelete(toolscache.DeletedFinalStateUnknown{Key: "test/podinfo", Obj: "nonsense"})
 	if !slices.Equal(deleted, []string{"podinfo", "podinfo"}) {
 		t.Errorf("deletions %v", deleted)
@@ -41,12 +41,12 @@ func TestC05_TombstoneIsADeletion(t *testing.T) {
 
 func TestUnchangedObjectIsNoEvent(t *testing.T) {
 	events := 0
-	h := handler(func(_, _ *unstructured.Unstructured) { events++ })
-	h.OnUpdate(service("1"), service("1"))
+	h := handler(func(_, _ *packed) { events++ })
+	h.OnUpdate(packedService("1"), packedService("1"))
 	if events != 0 {
 		t.Error("a relist of an unchanged object is an event")
 	}
-	h.OnUpdate(service("1"), service("2"))
+	h.OnUpdate(packedService("1"), packedService("2"))
 	if events != 1 {
 		t.Error("a changed object is no event")
 	}
@@ -71,7 +71,7 @@ func newWatcher(t *testing.T) *watcher {
 	w.server.Serve("v1", "services")
 	w.Cluster = NewCluster(Config{
 		Client: w.client, Discovery: w.server, Clock: w.clock,
-		OnEvent: func(schema.GroupVersionResource, *unstructured.Unstructured, *unstructured.Unstructured) {},
+		OnEvent: func(schema.GroupVersionResource, func() *unstructured.Unstructured, *unstructured.Unstructured) {},
 		OnState: func(_ schema.GroupVersionResource, waiters []string) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

@@ -53,16 +53,17 @@ func targetNameOf(u *unstructured.Unstructured) string {
 	return name
 }
 
-// scalerOf identifies the autoscaler that a Canary refers to. A Canary without one shares an entry with all others.
-func scalerOf(u *unstructured.Unstructured) string {
-	kind, _, _ := unstructured.NestedString(u.Object, "spec", "autoscalerRef", "kind")
-	name, _, _ := unstructured.NestedString(u.Object, "spec", "autoscalerRef", "name")
-	return strings.Join([]string{u.GetNamespace(), kind, name}, "/")
+// scalersOf identifies the autoscaler that a Canary refers to, if any.
+func scalersOf(u *unstructured.Unstructured) []string {
+	if _, some, _ := unstructured.NestedFieldNoCopy(u.Object, "spec", "autoscalerRef"); !some {
+		return nil
+	}
+	return []string{referredTo(u, "autoscalerRef")}
 }
 
 // Rivals returns the Canaries, oldest first, that roll out the same workload or lead the same Service.
 func (s *Canaries) Rivals(u *unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
-	found := map[types.UID]*unstructured.Unstructured{}
+	found := map[types.UID]*packed{}
 	for name, values := range map[string][]string{byTarget: workloadsOf(u), byService: {serviceOf(u)}} {
 		for _, value := range values {
 			items, err := s.informer.GetIndexer().ByIndex(name, value)
@@ -70,15 +71,15 @@ func (s *Canaries) Rivals(u *unstructured.Unstructured) ([]*unstructured.Unstruc
 				return nil, err
 			}
 			for _, item := range items {
-				if other, ok := item.(*unstructured.Unstructured); ok && other.GetUID() != u.GetUID() {
-					found[other.GetUID()] = other
+				if other, ok := item.(*packed); ok && other.uid != u.GetUID() {
+					found[other.uid] = other
 				}
 			}
 		}
 	}
 	var all []*unstructured.Unstructured
 	for _, other := range found {
-		all = append(all, other)
+		all = append(all, other.object())
 	}
 	slices.SortFunc(all, older)
 	return all, nil
@@ -101,8 +102,8 @@ func (s *Canaries) shared(u *unstructured.Unstructured, index, value string) (bo
 		return false, err
 	}
 	return slices.ContainsFunc(items, func(item any) bool {
-		other, ok := item.(*unstructured.Unstructured)
-		return ok && other.GetUID() != u.GetUID()
+		other, ok := item.(*packed)
+		return ok && other.uid != u.GetUID()
 	}), nil
 }
 

@@ -30,14 +30,12 @@ func ReadAs(resource schema.GroupVersionResource, u *unstructured.Unstructured) 
 	return o
 }
 
-// ofService is the index of the EndpointSlices, by namespace and name of their Service.
-const ofService = "service"
-
-func indexByService(item any) ([]string, error) {
-	if u, ok := item.(*unstructured.Unstructured); ok && u.GetKind() == "EndpointSlice" {
-		return []string{toolscache.NewObjectName(u.GetNamespace(), u.GetLabels()[discoveryv1.LabelServiceName]).String()}, nil
+// serviceOfSlice is namespace and name of the Service of an EndpointSlice, empty for anything else.
+func serviceOfSlice(u *unstructured.Unstructured) string {
+	if u.GetKind() != "EndpointSlice" {
+		return ""
 	}
-	return nil, nil
+	return toolscache.NewObjectName(u.GetNamespace(), u.GetLabels()[discoveryv1.LabelServiceName]).String()
 }
 
 // Slices returns the EndpointSlices of a Service, as far as they are watched.

@@ -50,7 +50,7 @@ func Changed(old, next *v1beta1.CanaryStatus) (*Status, error) {
 // version of u. Everything outside of the status is sent back as it was read, fields unknown to us included. It returns what is decoded
 // from the object that it leaves, nil if that is not known.
 func (s *Canaries) WriteStatus(ctx context.Context, u *unstructured.Unstructured, c *v1beta1.Canary, status *Status) (*v1beta1.Canary, error) {
-	fields, err := s.decoder.Unmarshal(status.encoded)
+	fields, err := s.cluster.codec.decoder.Unmarshal(status.encoded)
 	if err != nil {
 		return nil, fmt.Errorf("canary %s/%s: encoding the status: %w", u.GetNamespace(), u.GetName(), err)
 	}

@@ -69,7 +69,7 @@ func writeStatus(t *testing.T, server func(*unstructured.Unstructured)) (*v1beta
 	})
 	canaries, err := NewCanaries(NewCluster(Config{
 		Client: client, Discovery: cachetest.NewDiscovery(), Clock: clocktesting.NewFakeClock(time.Unix(0, 0)),
-	}), toolscache.Indexers{}, func(_, _ *unstructured.Unstructured) {})
+	}), toolscache.Indexers{}, func(*unstructured.Unstructured) any { return nil }, func(_, _ *unstructured.Unstructured) {})
 	if err != nil {
 		t.Fatal(err)
 	}

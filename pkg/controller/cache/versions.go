@@ -50,10 +50,10 @@ func (c *Cluster) listVersions(ctx context.Context, options metav1.ListOptions, 
 
 // Shows is whether the store has a Canary at a version or a later one. Versions that can't be compared count as shown.
 func (s *Canaries) Shows(key, version string) bool {
-	u, err := s.Object(key)
-	if err != nil || u == nil {
+	shown, err := s.version(key)
+	if err != nil || shown == (Version{}) {
 		return false
 	}
-	order, err := resourceversion.CompareResourceVersion(u.GetResourceVersion(), version)
+	order, err := resourceversion.CompareResourceVersion(shown.number, version)
 	return err != nil || order >= 0
 }

@@ -1,6 +1,7 @@
 package objects
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"slices"
@@ -16,7 +17,7 @@ func (s serializer) Encode(obj runtime.Object, w io.Writer) error {
 	if u, ok := obj.(*unstructured.Unstructured); ok && u.Object != nil {
 		buffer := s.buffers.Get().(*[]byte)
 		defer s.buffers.Put(buffer)
-		data, ok := appendValue((*buffer)[:0], u.Object)
+		data, ok := (writer{}).value((*buffer)[:0], u.Object)
 		if *buffer = data; ok {
 			_, err := w.Write(data)
 			return err
@@ -27,14 +28,31 @@ func (s serializer) Encode(obj runtime.Object, w io.Writer) error {
 
 // Marshal encodes what an unstructured object is made of as encoding/json does, with the fields in order.
 func Marshal(fields map[string]any) ([]byte, error) {
-	if data, ok := appendValue(nil, fields); ok {
+	if data, ok := (writer{}).value(nil, fields); ok {
 		return data, nil
 	}
 	return json.Marshal(fields)
 }
 
-// appendValue is not ok for a value that no decoder makes.
-func appendValue(out []byte, value any) ([]byte, bool) {
+// AppendExact encodes as Marshal does, but for whole numbers that are no integers: they have a fraction, so that a Decoder makes the same
+// of all that one has made. It returns the extended buffer.
+func AppendExact(out []byte, fields map[string]any) ([]byte, error) {
+	before := len(out)
+	out, ok := writer{exact: true}.value(out, fields)
+	if ok {
+		return out, nil
+	}
+	data, err := json.Marshal(fields)
+	return append(out[:before], data...), err
+}
+
+// writer writes what unstructured objects are made of. It is not ok for a value that no decoder makes.
+type writer struct {
+	// exact numbers are told apart by how they are written.
+	exact bool
+}
+
+func (w writer) value(out []byte, value any) ([]byte, bool) {
 	switch v := value.(type) {
 	case nil:
 		return append(out, "null"...), true
@@ -45,19 +63,27 @@ func appendValue(out []byte, value any) ([]byte, bool) {
 	case string:
 		return appendText(out, v), true
 	case []any:
-		return appendArray(out, v)
+		return w.array(out, v)
 	case map[string]any:
-		return appendObject(out, v)
+		return w.object(out, v)
 	case float64:
-		// Its form is the one of ECMAScript, which strconv does not have.
-		text, err := json.Marshal(v)
-		return append(out, text...), err == nil
+		return w.float(out, v)
 	default:
 		return out, false
 	}
 }
 
-func appendArray(out []byte, items []any) ([]byte, bool) {
+// float has the form of ECMAScript, which strconv does not have.
+func (w writer) float(out []byte, v float64) ([]byte, bool) {
+	text, err := json.Marshal(v)
+	out = append(out, text...)
+	if w.exact && !bytes.ContainsAny(text, ".e") {
+		out = append(out, ".0"...)
+	}
+	return out, err == nil
+}
+
+func (w writer) array(out []byte, items []any) ([]byte, bool) {
 	if items == nil {
 		return append(out, "null"...), true
 	}
@@ -67,15 +93,15 @@ func appendArray(out []byte, items []any) ([]byte, bool) {
 			out = append(out, ',')
 		}
 		var ok bool
-		if out, ok = appendValue(out, item); !ok {
+		if out, ok = w.value(out, item); !ok {
 			return out, false
 		}
 	}
 	return append(out, ']'), true
 }
 
-// appendObject writes the fields in order: what is said of the first one that can't be decoded must not change from time to time.
-func appendObject(out []byte, fields map[string]any) ([]byte, bool) {
+// object writes the fields in order: what is said of the first one that can't be decoded must not change from time to time.
+func (w writer) object(out []byte, fields map[string]any) ([]byte, bool) {
 	if fields == nil {
 		return append(out, "null"...), true
 	}
@@ -92,7 +118,7 @@ func appendObject(out []byte, fields map[string]any) ([]byte, bool) {
 		}
 		out = append(appendText(out, name), ':')
 		var ok bool
-		if out, ok = appendValue(out, fields[name]); !ok {
+		if out, ok = w.value(out, fields[name]); !ok {
 			return out, false
 		}
 	}

@@ -1,7 +1,9 @@
 package objects
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"math"
 	"net/http"
@@ -57,6 +59,34 @@ func TestWhatIsWrittenMeansWhatClientGoWrites(t *testing.T) {
 	}
 }
 
+// wantSameAgain expects that what is written exactly is decoded to the same, and goes behind what is there.
+func wantSameAgain(t *testing.T, fields map[string]any) {
+	t.Helper()
+	data, err := AppendExact([]byte("before"), fields)
+	text, ok := bytes.CutPrefix(data, []byte("before"))
+	if err != nil || !ok {
+		t.Fatalf("got %s, %v", data, err)
+	}
+	got, err := NewDecoder().Unmarshal(text)
+	// As text, for 0 and -0 are equal.
+	if err != nil || !reflect.DeepEqual(got, fields) || fmt.Sprint(got) != fmt.Sprint(fields) {
+		t.Errorf("%v became %v, %v", fields, got, err)
+	}
+}
+
+func TestWhatIsWrittenExactlyIsTheSameAgain(t *testing.T) {
+	for _, kind := range []string{"deployment", "canary"} {
+		wantSameAgain(t, fieldsOf(t, stored(t, kind)))
+	}
+	wantSameAgain(t, map[string]any{"a": []any{
+		int64(0), int64(-1), int64(math.MaxInt64), int64(math.MinInt64), 0.0, math.Copysign(0, -1), 1.0, -3.0, 1.5, 9223372036854775808.0, 1e-7, 1e21, -1e300,
+		5e-324, math.MaxFloat64, nil, true, false, "", "1", map[string]any{}, []any{}, []any{[]any{[]any{}}, map[string]any{"": nil}},
+	}})
+	if got, err := AppendExact([]byte("before"), map[string]any{"a": []string{"b"}}); err != nil || string(got) != `before{"a":["b"]}` {
+		t.Errorf("got %s, %v of what no decoder makes", got, err)
+	}
+}
+
 // What is said of an object that can't be decoded, which is the first such field, must not change from time to time.
 func TestFieldsAreWrittenInOrder(t *testing.T) {
 	fields := map[string]any{}
@@ -104,6 +134,7 @@ func FuzzWrite(f *testing.F) {
 			return
 		}
 		wantSameMeaning(t, fields)
+		wantSameAgain(t, fields)
 		if again := fieldsOf(t, data); !Equal(fields, again) {
 			t.Errorf("%s is not equal to itself", data)
 		}
