@@ -2,6 +2,7 @@ package cache
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -31,8 +32,84 @@ func TestIndexWakesThoseWhoLooked(t *testing.T) {
 	}
 	x.Forget("test/a")
 	x.Forget("test/b")
-	if len(x.keys) != 0 || len(x.objects) != 0 {
-		t.Fatalf("Canaries that are gone are kept: %v %v", x.keys, x.objects)
+	if len(x.canaries) != 0 || len(x.objects) != 0 {
+		t.Fatalf("Canaries that are gone are kept: %v %v", x.canaries, x.objects)
+	}
+	if got := append(x.Lookup(apex), x.LookupResource(serviceResource)...); len(got) > 0 || x.Len() > 0 {
+		t.Fatalf("%v are woken after they are gone", got)
+	}
+}
+
+// Each of several Canaries has seen a version of its own, and keeps that when others come and go.
+func TestIndexOfWhatSeveralLookAt(t *testing.T) {
+	x := NewIndex()
+	apex, seen := KeyOfRef(services.Ref("test", "podinfo")), VersionOf(service("2"))
+	steps := []struct {
+		name   string
+		do     func()
+		looked []string
+		news   []string
+	}{
+		{"one", func() { x.see("test/a", apex, seen) }, []string{"test/a"}, nil},
+		{"again", func() { x.see("test/a", apex, seen) }, []string{"test/a"}, nil},
+		{"a second one", func() { x.add("test/b", apex) }, []string{"test/a", "test/b"}, []string{"test/b"}},
+		{"a third one", func() { x.see("test/c", apex, seen) }, []string{"test/a", "test/b", "test/c"}, []string{"test/b"}},
+		{"one of them again", func() { x.see("test/b", apex, seen) }, []string{"test/a", "test/b", "test/c"}, nil},
+		{"one about to look", func() { x.add("test/c", apex) }, []string{"test/a", "test/b", "test/c"}, []string{"test/c"}},
+		{"one gone", func() { x.Forget("test/a") }, []string{"test/b", "test/c"}, []string{"test/c"}},
+		{"gone twice", func() { x.Forget("test/a") }, []string{"test/b", "test/c"}, []string{"test/c"}},
+		{"all gone but one", func() { x.Forget("test/b") }, []string{"test/c"}, []string{"test/c"}},
+		{"another one", func() { x.see("test/d", apex, seen) }, []string{"test/c", "test/d"}, []string{"test/c"}},
+	}
+	for _, s := range steps {
+		s.do()
+		if got := x.Lookup(apex); !slices.Equal(got, s.looked) {
+			t.Errorf("%s: looked at by %v, want %v", s.name, got, s.looked)
+		}
+		if got := x.News(apex, service("2")); !slices.Equal(got, s.news) {
+			t.Errorf("%s: news for %v, want %v", s.name, got, s.news)
+		}
+	}
+	if x.Len() != 2 {
+		t.Errorf("%d Canaries look at something", x.Len())
+	}
+}
+
+// A fleet may read the same ConfigMap. Then a pass must not take longer the more Canaries there are, and the memory is that of one Canary
+// each.
+func TestIndexOfAFleet(t *testing.T) {
+	const fleet, own = 10_000, 12
+	x := NewIndex()
+	shared := KeyOfRef(services.Ref("test", "shared"))
+	pass := func(i int) {
+		reads := x.Reads(fmt.Sprintf("test/app-%d", i)).Of(liveFunc(func() (*unstructured.Unstructured, error) { return service("1"), nil }))
+		reads.Get(services.Ref("test", "shared"))
+		for n := range own {
+			reads.Get(services.Ref("test", fmt.Sprintf("app-%d-%d", i, n)))
+		}
+		reads.reads.Keep()
+	}
+	bytes := liveBytes(func() any {
+		for i := range fleet {
+			pass(i)
+		}
+		return x
+	}) / fleet
+	t.Logf("a Canary that looks at %d objects takes %d bytes", own+1, bytes)
+	if bytes > 5000 {
+		t.Errorf("a Canary that looks at %d objects takes %d bytes", own+1, bytes)
+	}
+	for i := range fleet {
+		pass(i)
+	}
+	if got := len(x.Lookup(shared)); got != fleet {
+		t.Errorf("%d look at what all share", got)
+	}
+	for i := range fleet {
+		x.Forget(fmt.Sprintf("test/app-%d", i))
+	}
+	if len(x.objects) > 0 || x.Len() > 0 {
+		t.Errorf("%d objects and %d Canaries are left", len(x.objects), x.Len())
 	}
 }
 
