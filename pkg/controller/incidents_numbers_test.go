@@ -19,6 +19,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 
 	"flagger.app/flagger/pkg/apis/flagger/v1beta1"
+	"flagger.app/flagger/pkg/controller/cache"
 	"flagger.app/flagger/pkg/hook"
 	"flagger.app/flagger/pkg/rollout"
 )
@@ -65,7 +66,10 @@ func testC06_HandlersMakeNoCalls(t *testing.T) {
 	for range 3 {
 		l.onCanary(old, changed)
 		l.onCanary(changed, nil)
-		l.onObject(deploymentResource, func() *unstructured.Unstructured { return deployment }, nil)
+		l.onObject(cache.Event{
+			Resource: deploymentResource, ReadAs: cache.KeyOfObject(deploymentResource, deployment),
+			Old: func() *unstructured.Unstructured { return deployment }, Current: func() *unstructured.Unstructured { return nil },
+		})
 		l.onResource(deploymentResource, nil)
 	}
 	if calls := a.recorded(); len(calls) != 0 {

@@ -66,18 +66,15 @@ func (c *Controller) wakeRivals(u *unstructured.Unstructured) {
 }
 
 // onObject is called for every change of any other object.
-func (c *Controller) onObject(resource schema.GroupVersionResource, old func() *unstructured.Unstructured, current *unstructured.Unstructured) {
-	present := current
-	if current == nil {
-		present = old()
-	}
-	keys := c.index.News(cache.ReadAs(resource, present), current)
+func (c *Controller) onObject(e cache.Event) {
+	keys := c.index.News(e.ReadAs, e.Version)
 	if len(keys) == 0 {
 		return
 	}
-	news := old != nil && isNews(resource, old(), current)
+	current := e.Current()
+	news := isNews(e.Resource, e.Old(), current)
 	for _, key := range keys {
-		if news && c.isSource(key, resource, present) {
+		if news && c.isSource(key, e.Resource, current) {
 			c.hurry(key)
 		} else {
 			c.wake(key)
@@ -88,7 +85,7 @@ func (c *Controller) onObject(resource schema.GroupVersionResource, old func() *
 // isNews is whether an object has become one of another revision.
 func isNews(resource schema.GroupVersionResource, old, current *unstructured.Unstructured) bool {
 	switch {
-	case current == nil:
+	case old == nil || current == nil:
 		return false
 	case isConfig(resource):
 		// Its informer tells of changes of the contents, and of hardly any others.

@@ -37,12 +37,15 @@ func (e UndecodableError) Error() string { return e.cause.Error() }
 // an addition and current nil for a deletion.
 func NewCanaries(cluster *Cluster, indexers toolscache.Indexers, excerpt func(*unstructured.Unstructured) any,
 	onEvent func(old, current *unstructured.Unstructured)) (*Canaries, error) {
-	informer := cluster.newInformer(CanaryResource, cluster.namespace, part{}, indexers)
-	err := informer.AddIndexers(toolscache.Indexers{byTarget: IndexBy(workloadsOf), byService: IndexBy(one(serviceOf)), byScaler: IndexBy(scalersOf)})
+	k := cluster.codec.newPacker(excerpt)
+	informer := cluster.newInformer(CanaryResource, cluster.namespace, part{}, k, indexers)
+	err := informer.AddIndexers(toolscache.Indexers{
+		byTarget: IndexBy(workloadsOf), byService: IndexBy(one(serviceOf)), byScaler: IndexBy(scalersOf),
+	})
 	if err != nil {
 		return nil, fmt.Errorf("watching canaries: %w", err)
 	}
-	if err := configure(informer, cluster.codec.newPacker(excerpt), toolscache.DefaultWatchErrorHandler, func(old, current *packed) {
+	if err := configure(informer, k, toolscache.DefaultWatchErrorHandler, func(old, current *packed) {
 		cluster.consistency.onEvent(CanaryResource, old, current)
 		onEvent(old.object(), current.object())
 	}); err != nil {

@@ -25,11 +25,30 @@ type Config struct {
 	Clock     clock.Clock
 	// Namespace restricts what is watched to one namespace. Empty means all.
 	Namespace string
-	// OnEvent is told of every change, with old nil for an addition and current nil for a deletion. The old object comes to whoever asks
-	// for it: it has to be decoded, and most events are of no interest.
-	OnEvent func(resource schema.GroupVersionResource, old func() *unstructured.Unstructured, current *unstructured.Unstructured)
+	// OnEvent is told of every change.
+	OnEvent func(Event)
 	// OnState is told when a resource became readable, or stopped being so, with the keys of those who waited for it.
 	OnState func(resource schema.GroupVersionResource, waiters []string)
+}
+
+// Event is a change of an object.
+type Event struct {
+	Resource schema.GroupVersionResource
+	// ReadAs is the key that the object is read by, which for an EndpointSlice is that of its Service.
+	ReadAs ObjectKey
+	// Version is the one that the object is at, empty for a deletion.
+	Version Version
+	// Old and Current return the object before and after, nil for an addition and for a deletion. Most events are of no interest, so
+	// that what was not asked for is not decoded.
+	Old, Current func() *unstructured.Unstructured
+}
+
+func eventOf(resource schema.GroupVersionResource, old, current *packed) Event {
+	present := current
+	if current == nil {
+		present = old
+	}
+	return Event{Resource: resource, ReadAs: readAs(resource, present), Version: current.at(), Old: old.object, Current: current.object}
 }
 
 // Cluster is a cluster as it can be read without a call. It implements router.Live.
@@ -56,11 +75,7 @@ func NewCluster(cfg Config) *Cluster {
 	})
 	i.onEvent = func(resource schema.GroupVersionResource, old, current *packed) {
 		w.onEvent(resource, old, current)
-		var before func() *unstructured.Unstructured
-		if old != nil {
-			before = old.object
-		}
-		cfg.OnEvent(resource, before, current.object())
+		cfg.OnEvent(eventOf(resource, old, current))
 	}
 	return &Cluster{informers: i, recording: recordingClient{cfg.Client, w}, consistency: w}
 }

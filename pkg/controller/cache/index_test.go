@@ -66,7 +66,7 @@ func TestIndexOfWhatSeveralLookAt(t *testing.T) {
 		if got := x.Lookup(apex); !slices.Equal(got, s.looked) {
 			t.Errorf("%s: looked at by %v, want %v", s.name, got, s.looked)
 		}
-		if got := x.News(apex, service("2")); !slices.Equal(got, s.news) {
+		if got := x.News(apex, seen); !slices.Equal(got, s.news) {
 			t.Errorf("%s: news for %v, want %v", s.name, got, s.news)
 		}
 	}
@@ -174,10 +174,10 @@ func TestNewsAreForThoseWhoHaveNotSeenThem(t *testing.T) {
 				return u, nil
 			})), &live)
 			reads.Keep()
-			if woke := len(reads.index.News(KeyOfRef(ref), two)) == 1; woke != tt.woke {
+			if woke := len(reads.index.News(KeyOfRef(ref), VersionOf(two))) == 1; woke != tt.woke {
 				t.Errorf("woken: %t", woke)
 			}
-			if len(reads.index.News(KeyOfRef(ref), nil)) != 1 {
+			if len(reads.index.News(KeyOfRef(ref), Version{})) != 1 {
 				t.Error("a deletion wakes nobody")
 			}
 		})
@@ -191,7 +191,7 @@ func TestNewsWakeWhoeverIsLooking(t *testing.T) {
 	see := func() (*unstructured.Unstructured, error) { return one, nil }
 	x.Reads("test/a").Of(liveFunc(see)).Get(ref)
 	x.Reads("test/a").Of(liveFunc(func() (*unstructured.Unstructured, error) {
-		if got := x.News(KeyOfRef(ref), one); len(got) != 1 {
+		if got := x.News(KeyOfRef(ref), VersionOf(one)); len(got) != 1 {
 			t.Errorf("an event in the middle of a read wakes %v", got)
 		}
 		return see()

@@ -171,10 +171,10 @@ func (i *informers) stores(resource schema.GroupVersionResource) []toolscache.In
 // byOwner is the index of the objects that Canaries control, by the UID of the Canary.
 const byOwner = "owner"
 
-// ofService is the index of the EndpointSlices, by namespace and name of their Service.
+// ofService is the name of the index of indexByService.
 const ofService = "service"
 
-// entries are the values that an object has in the indexes. Both states of an object that changes are asked for them.
+// entries are what the indexes have an object by. Both states of one that changes are asked for them.
 type entries struct{ owner, service string }
 
 // entriesOf is an excerpt, nothing for an object that is in no index.
@@ -189,23 +189,18 @@ func entriesOf(u *unstructured.Unstructured) any {
 	return &e
 }
 
-// indexByEntry is an index by one of the entries.
-func indexByEntry(value func(*entries) string) toolscache.IndexFunc {
-	return func(item any) ([]string, error) {
-		if p, ok := item.(*packed); ok {
-			if e, ok := p.excerpt.(*entries); ok && value(e) != "" {
-				return []string{value(e)}, nil
-			}
-		}
-		return nil, nil
+func entriesIn(p *packed) entries {
+	if e, ok := p.excerpt.(*entries); ok {
+		return *e
 	}
+	return entries{}
 }
 
-func objectIndexers() toolscache.Indexers {
-	return toolscache.Indexers{
-		byOwner:   indexByEntry(func(e *entries) string { return e.owner }),
-		ofService: indexByEntry(func(e *entries) string { return e.service }),
+func indexByOwner(item any) ([]string, error) {
+	if p, ok := item.(*packed); ok && entriesIn(p).owner != "" {
+		return []string{entriesIn(p).owner}, nil
 	}
+	return nil, nil
 }
 
 // Owned returns the objects of a resource that a Canary controls, as far as the resource is watched.
@@ -285,8 +280,9 @@ func (i *informers) runInformer(ctx context.Context, resource schema.GroupVersio
 		}
 	}
 	for _, p := range i.partsOf(resource) {
-		informer := i.newInformer(resource, namespace, p, objectIndexers())
-		if err := configure(informer, i.codec.newPacker(entriesOf), onError, func(old, current *packed) {
+		k := i.codec.newPacker(entriesOf)
+		informer := i.newInformer(resource, namespace, p, k, toolscache.Indexers{byOwner: indexByOwner, ofService: indexByService})
+		if err := configure(informer, k, onError, func(old, current *packed) {
 			i.onEvent(resource, old, current)
 		}); err != nil {
 			return fmt.Errorf("watching the resource %s: %w", resource.GroupResource(), err)
@@ -310,7 +306,8 @@ func (i *informers) runInformer(ctx context.Context, resource schema.GroupVersio
 }
 
 // configure prepares an informer that was not started.
-func configure(informer toolscache.SharedIndexInformer, k *packer, onError toolscache.WatchErrorHandlerWithContext, onEvent func(old, current *packed)) error {
+func configure(informer toolscache.SharedIndexInformer, k *packer, onError toolscache.WatchErrorHandlerWithContext,
+	onEvent func(old, current *packed)) error {
 	if err := informer.SetTransform(k.transform); err != nil {
 		return err
 	}

@@ -71,7 +71,7 @@ func newWatcher(t *testing.T) *watcher {
 	w.server.Serve("v1", "services")
 	w.Cluster = NewCluster(Config{
 		Client: w.client, Discovery: w.server, Clock: w.clock,
-		OnEvent: func(schema.GroupVersionResource, func() *unstructured.Unstructured, *unstructured.Unstructured) {},
+		OnEvent: func(Event) {},
 		OnState: func(_ schema.GroupVersionResource, waiters []string) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

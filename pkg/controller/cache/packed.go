@@ -8,6 +8,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
 	"flagger.app/flagger/pkg/kube/objects"
@@ -158,4 +159,7 @@ func unpackAll(items []any) []*unstructured.Unstructured {
 	return all
 }
 
-var _ metav1.Object = (*packed)(nil)
+var (
+	_ metav1.Object  = (*packed)(nil)
+	_ runtime.Object = (*packed)(nil)
+)

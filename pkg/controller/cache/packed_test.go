@@ -177,6 +177,35 @@ func TestManyUnpackAtOnce(t *testing.T) {
 	}
 }
 
+// Almost every event is of no interest. To find that out takes no decoding.
+func TestEventsDecodeNothing(t *testing.T) {
+	slice := func(version string) *packed {
+		u := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice"}}
+		u.SetNamespace("test")
+		u.SetName("podinfo-x7")
+		u.SetResourceVersion(version)
+		u.SetLabels(map[string]string{"kubernetes.io/service-name": "podinfo"})
+		return packObject(u)
+	}
+	old, current := slice("1"), slice("2")
+	runtime.GC()
+	changed, deleted := eventOf(slicesResource(), old, current), eventOf(slicesResource(), old, nil)
+	for _, e := range []Event{changed, deleted} {
+		if e.ReadAs != KeyOfRef(SlicesRef("test", "podinfo")) {
+			t.Errorf("an EndpointSlice is read as %v", e.ReadAs)
+		}
+	}
+	if changed.Version != current.at() || deleted.Version.IsKnown() {
+		t.Errorf("versions %v and %v", changed.Version, deleted.Version)
+	}
+	if old.present(nil) != nil || current.present(nil) != nil {
+		t.Error("objects were decoded that nobody asked for")
+	}
+	if changed.Old().GetResourceVersion() != "1" || changed.Current().GetResourceVersion() != "2" || deleted.Current() != nil {
+		t.Errorf("it became %v of %v, and %v", changed.Current(), changed.Old(), deleted.Current())
+	}
+}
+
 // An object is found by its names and by what it belongs to, also when nothing of it is decoded any more.
 func TestStoreOfPackedObjects(t *testing.T) {
 	slice := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice"}}
@@ -185,7 +214,7 @@ func TestStoreOfPackedObjects(t *testing.T) {
 	slice.SetLabels(map[string]string{"kubernetes.io/service-name": "podinfo"})
 	owned := service("1")
 	owned.SetOwnerReferences([]metav1.OwnerReference{{Kind: "Canary", UID: "canary", Controller: new(true)}})
-	store := toolscache.NewIndexer(toolscache.DeletionHandlingMetaNamespaceKeyFunc, objectIndexers())
+	store := toolscache.NewIndexer(toolscache.DeletionHandlingMetaNamespaceKeyFunc, toolscache.Indexers{byOwner: indexByOwner, ofService: indexByService})
 	for _, u := range []*unstructured.Unstructured{slice, owned, decodedDeployment(t, 1)} {
 		if err := store.Add(packObject(u)); err != nil {
 			t.Fatal(err)

@@ -1,10 +1,13 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 
+	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	toolscache "k8s.io/client-go/tools/cache"
 )
 
@@ -20,24 +23,22 @@ const (
 // listFunc lists one page of a resource.
 type listFunc func(ctx context.Context, options metav1.ListOptions) (*unstructured.UnstructuredList, error)
 
-// listPages lists a resource page by page and keeps of each page no more than transform leaves, so that the contents of one are
-// gone before the next comes. Reflectors of client-go ask for the state of the watch cache first, which the API server answers in one
+// listPages lists a resource page by page and keeps of each page no more than transform makes of its objects, so that the contents of one
+// are gone before the next comes. Reflectors of client-go ask for the state of the watch cache first, which the API server answers in one
 // piece whatever the limit; a list without a version comes in pages.
 //
 // A list that takes so long that the API server no longer knows where it was ends with the error of that: whoever asked begins
 // again. It never comes whole instead, as that is what memory may not be there for.
-func listPages(ctx context.Context, options metav1.ListOptions, list listFunc, transform toolscache.TransformFunc) (*unstructured.UnstructuredList, error) {
+func listPages(ctx context.Context, options metav1.ListOptions, list listFunc, transform toolscache.TransformFunc) (*internalversion.List, error) {
 	options.ResourceVersion, options.ResourceVersionMatch, options.Continue = "", "", ""
 	options.Limit = firstPage
-	all := &unstructured.UnstructuredList{}
+	all := &internalversion.List{}
 	for {
 		page, err := list(ctx, options)
 		if err != nil {
 			return nil, err
 		}
-		if all.Object == nil {
-			all.Object = page.Object
-		}
+		all.ResourceVersion = cmp.Or(all.ResourceVersion, page.GetResourceVersion())
 		bytes := 0
 		for i := range page.Items {
 			bytes += sizeOf(page.Items[i].Object)
@@ -45,19 +46,16 @@ func listPages(ctx context.Context, options metav1.ListOptions, list listFunc, t
 			if err != nil {
 				return nil, err
 			}
-			if u, ok := kept.(*unstructured.Unstructured); ok {
-				all.Items = append(all.Items, *u)
+			if o, ok := kept.(runtime.Object); ok {
+				all.Items = append(all.Items, o)
 			}
 		}
 		options.Continue = page.GetContinue()
 		if options.Continue == "" {
-			break
+			return all, nil
 		}
 		options.Limit = nextPage(options.Limit, len(page.Items), bytes)
 	}
-	all.SetContinue("")
-	all.SetRemainingItemCount(nil)
-	return all, nil
 }
 
 // nextPage is how many objects to ask for after a page with some objects of so many bytes.

@@ -42,24 +42,24 @@ func (i *informers) partsOf(resource schema.GroupVersionResource) []part {
 }
 
 // newInformer returns an informer of a part of a resource that reads in pages. It was not started.
-func (i *informers) newInformer(resource schema.GroupVersionResource, namespace string, p part, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
+func (i *informers) newInformer(resource schema.GroupVersionResource, namespace string, p part, k *packer, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
 	var lw toolscache.ListerWatcher
 	if p.outlined {
-		lw = outlineWatcher(i.outlines, resource, namespace, p.selector)
+		lw = outlineWatcher(i.outlines, resource, namespace, p.selector, k)
 	} else {
-		lw = objectWatcher(i.client, resource, namespace, p.selector)
+		lw = objectWatcher(i.client, resource, namespace, p.selector, k)
 	}
 	return toolscache.NewSharedIndexInformerWithOptions(lw, &unstructured.Unstructured{}, toolscache.SharedIndexInformerOptions{
 		Indexers: indexers, ObjectDescription: resource.String(),
 	})
 }
 
-func objectWatcher(client dynamic.Interface, resource schema.GroupVersionResource, namespace, selector string) toolscache.ListerWatcher {
+func objectWatcher(client dynamic.Interface, resource schema.GroupVersionResource, namespace, selector string, k *packer) toolscache.ListerWatcher {
 	objects := client.Resource(resource).Namespace(namespace)
 	return toolscache.ToListWatcherWithWatchListSemantics(&toolscache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.FieldSelector = selector
-			return listPages(ctx, o, objects.List, trim)
+			return listPages(ctx, o, objects.List, k.transform)
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.FieldSelector = selector
@@ -69,7 +69,7 @@ func objectWatcher(client dynamic.Interface, resource schema.GroupVersionResourc
 }
 
 // outlineWatcher watches the metadata of Secrets. The API server leaves the contents out: they never come over the wire.
-func outlineWatcher(client metadata.Interface, resource schema.GroupVersionResource, namespace, selector string) toolscache.ListerWatcher {
+func outlineWatcher(client metadata.Interface, resource schema.GroupVersionResource, namespace, selector string, k *packer) toolscache.ListerWatcher {
 	objects := client.Resource(resource).Namespace(namespace)
 	list := func(ctx context.Context, o metav1.ListOptions) (*unstructured.UnstructuredList, error) {
 		page, err := objects.List(ctx, o)
@@ -87,7 +87,7 @@ func outlineWatcher(client metadata.Interface, resource schema.GroupVersionResou
 	return toolscache.ToListWatcherWithWatchListSemantics(&toolscache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.FieldSelector = selector
-			return listPages(ctx, o, list, trim)
+			return listPages(ctx, o, list, k.transform)
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.FieldSelector = selector

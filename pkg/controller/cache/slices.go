@@ -21,21 +21,29 @@ func SlicesRef(namespace, service string) router.Ref {
 	return router.Ref{Resource: slicesResource(), Kind: "EndpointSlice", Namespace: namespace, Name: service}
 }
 
-// ReadAs is the key that an object is read by: its own, and for an EndpointSlice that of its Service.
-func ReadAs(resource schema.GroupVersionResource, u *unstructured.Unstructured) ObjectKey {
-	o := KeyOfObject(resource, u)
+// readAs is the key that an object is read by: its own, and for an EndpointSlice that of its Service.
+func readAs(resource schema.GroupVersionResource, p *packed) ObjectKey {
+	o := KeyOfObject(resource, p)
 	if resource == slicesResource() {
-		o.Name = u.GetLabels()[discoveryv1.LabelServiceName]
+		o.Name = entriesIn(p).service
 	}
 	return o
 }
 
-// serviceOfSlice is namespace and name of the Service of an EndpointSlice, empty for anything else.
+// serviceOfSlice is the name of the Service of an EndpointSlice, empty for anything else.
 func serviceOfSlice(u *unstructured.Unstructured) string {
 	if u.GetKind() != "EndpointSlice" {
 		return ""
 	}
-	return toolscache.NewObjectName(u.GetNamespace(), u.GetLabels()[discoveryv1.LabelServiceName]).String()
+	return u.GetLabels()[discoveryv1.LabelServiceName]
+}
+
+// indexByService is the index of the EndpointSlices, by namespace and name of their Service.
+func indexByService(item any) ([]string, error) {
+	if p, ok := item.(*packed); ok && entriesIn(p).service != "" {
+		return []string{toolscache.NewObjectName(p.namespace, entriesIn(p).service).String()}, nil
+	}
+	return nil, nil
 }
 
 // Slices returns the EndpointSlices of a Service, as far as they are watched.
