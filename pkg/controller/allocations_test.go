@@ -64,7 +64,7 @@ func hotPaths(tb testing.TB) []hotPath {
 	}
 	target := a.get(deploymentResource, "podinfo")
 	return []hotPath{
-		{"decode", func() error { _, err := cache.Decode(v.object); return err }},
+		{"decode", func() error { _, err := cache.Decode(v.object()); return err }},
 		{"observe", func() error { _, err := l.observe(key); return err }},
 		{"decide", func() error { rollout.Resolve(&v.facts, nil); return nil }},
 		{"render", func() error { _, err := v.provider.Render(v.canary, trafficOf(v.canary), l.mesh); return err }},

@@ -23,9 +23,12 @@ type handover struct {
 
 // defaulted is a Canary with what the flags of the operator ask for where it does not say. Only the stored object tells a false
 // from nothing.
-func (c *Controller) defaulted(canary *v1beta1.Canary, object *unstructured.Unstructured) *v1beta1.Canary {
-	_, says, err := unstructured.NestedFieldNoCopy(object.Object, "spec", "revertOnDeletion")
-	if says || err != nil || !c.Settings.RevertOnDeletion {
+func (c *Controller) defaulted(canary *v1beta1.Canary, object func() *unstructured.Unstructured) *v1beta1.Canary {
+	if !c.Settings.RevertOnDeletion {
+		return canary
+	}
+	_, says, err := unstructured.NestedFieldNoCopy(object().Object, "spec", "revertOnDeletion")
+	if says || err != nil {
 		return canary
 	}
 	// The rest is shared: nobody changes what was observed.

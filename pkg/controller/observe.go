@@ -22,10 +22,11 @@ type view struct {
 	key string
 	// started is when the pass began.
 	started time.Time
-	object  *unstructured.Unstructured
-	canary  *v1beta1.Canary
-	memory  *memory
-	facts   rollout.Facts
+	// object is what canary was decoded from.
+	object func() *unstructured.Unstructured
+	canary *v1beta1.Canary
+	memory *memory
+	facts  rollout.Facts
 
 	provider router.Provider
 	target   workload.Target
@@ -81,7 +82,7 @@ func (c *Controller) observe(key string) (*view, error) {
 		return nil, errAsleep
 	}
 	if rollout.Pending(&v.facts) {
-		v.facts.OthersFirst, v.facts.Queue = c.limit.standing(object, v.started)
+		v.facts.OthersFirst, v.facts.Queue = c.limit.standing(object(), v.started)
 	}
 	v.tellProblem()
 	v.facts.Contended = m.contentions.problem()
@@ -452,18 +453,27 @@ func (o *observer) checkSpec() {
 // checkRivals refuses a Canary that wants the target or the Service of one that takes precedence: the two would undo each other's
 // work.
 func (o *observer) checkRivals() {
-	rivals, err := o.c.canaries.Rivals(o.v.object)
+	claims := &o.v.memory.findings.claims
+	if *claims == nil {
+		all := cache.ClaimsOf(o.v.object())
+		*claims = &all
+	}
+	rivals, err := o.c.canaries.Rivals(**claims)
 	o.failed(err)
-	first := slices.IndexFunc(rivals, func(rival *unstructured.Unstructured) bool { return cache.Precedence(rival, o.v.object) < 0 })
+	if len(rivals) == 0 {
+		return
+	}
+	object := o.v.object()
+	first := slices.IndexFunc(rivals, func(rival *unstructured.Unstructured) bool { return cache.Precedence(rival, object) < 0 })
 	if first < 0 {
 		return
 	}
 	o.v.refused = true
 	rival := rivals[first]
 	field, what := "spec.targetRef", fmt.Sprintf("target %s/%s", o.v.canary.Spec.TargetRef.Kind, o.v.canary.Spec.TargetRef.Name)
-	if shared := cache.SharedPrimary(rival, o.v.object); shared != "" {
+	if shared := cache.SharedPrimary(rival, object); shared != "" {
 		field, what = "spec.primaryRef", "workload "+shared+" as its primary or its target"
-	} else if !cache.SameTarget(rival, o.v.object) {
+	} else if !cache.SameTarget(rival, object) {
 		field, what = "spec.service.name", "Service "+router.NamesOf(o.v.canary).Apex
 	}
 	o.problem(&rollout.Problem{Reason: rollout.ReasonDuplicateTarget, Message: fmt.Sprintf(

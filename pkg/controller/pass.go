@@ -94,7 +94,7 @@ func (c *Controller) store(ctx context.Context, v *view, d rollout.Decision) (*v
 		return v.canary, nil
 	}
 	within, end := c.Tracer.WriteStatus(ctx, v.canary, &d.Status, d.Rule)
-	v.memory.written, err = c.canaries.WriteStatus(within, v.object, v.memory.canary, changed)
+	v.memory.written, err = c.canaries.WriteStatus(within, v.object(), v.memory.canary, changed)
 	end(err)
 	if err != nil {
 		return nil, err

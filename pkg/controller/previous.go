@@ -132,7 +132,7 @@ func (o *observer) previousFact(r v1beta1.RoutingRef, apex string) rollout.Previ
 		return fact
 	}
 	// What another Canary has taken over by now is its own.
-	taken, err := o.c.canaries.LeadsService(o.v.object, r.Service)
+	taken, err := o.c.canaries.LeadsService(o.v.object(), r.Service)
 	if err == nil && r.Provider != "" {
 		fact.Routes, err = o.previousRoutes(r, taken)
 	}
@@ -245,7 +245,7 @@ func (o *observer) observePreviousScaler(previous v1beta1.ScalerRef, source, cop
 		return err
 	}
 	// What another Canary refers to by now is told what to do by that one.
-	taken, err := o.c.canaries.RefersToScaler(o.v.object, previous)
+	taken, err := o.c.canaries.RefersToScaler(o.v.object(), previous)
 	if err == nil && !taken {
 		o.v.previous.paused = append(o.v.previous.paused, source)
 	}

@@ -21,7 +21,9 @@ type findings struct {
 	// canary is the one that they are about, without its status.
 	canary *v1beta1.Canary
 	// faults are those of its spec, nil before they were looked for.
-	faults   *field.ErrorList
+	faults *field.ErrorList
+	// claims are those of its spec, nil before they were looked for.
+	claims   *cache.Claims
 	services *finding[servicesInputs, servicesFound]
 	routes   *finding[routesInputs, routesFound]
 	scaler   *finding[scalerInputs, scalerFound]

@@ -56,7 +56,7 @@ func (c *Controller) decidedOn(key string, current *unstructured.Unstructured) b
 }
 
 func (c *Controller) wakeRivals(u *unstructured.Unstructured) {
-	rivals, err := c.canaries.Rivals(u)
+	rivals, err := c.canaries.Rivals(cache.ClaimsOf(u))
 	if err != nil {
 		c.Log.Sugar().Errorf("canary %s/%s: looking for others with the same target: %v", u.GetNamespace(), u.GetName(), err)
 	}

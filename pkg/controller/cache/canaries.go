@@ -100,42 +100,43 @@ func one(value func(*unstructured.Unstructured) string) func(*unstructured.Unstr
 
 // Get returns the newest known state of a Canary, nil if it does not exist. An object that does not fit our types comes
 // with an error of type UndecodableError. What earlier calls, also of WriteStatus, have returned, nil for nothing, is returned once more
-// if the Canary is at that version: most passes come of other objects, or of their own writes. So nobody may change it.
-func (s *Canaries) Get(key string, earlier ...*v1beta1.Canary) (*v1beta1.Canary, *unstructured.Unstructured, error) {
-	u, err := s.Object(key)
-	if err != nil || u == nil {
+// if the Canary is at that version: most passes come of other objects, or of their own writes. So nobody may change it. The object, which
+// hardly any of these passes needs, comes to whoever asks for it.
+func (s *Canaries) Get(key string, earlier ...*v1beta1.Canary) (*v1beta1.Canary, func() *unstructured.Unstructured, error) {
+	newest, err := s.newest(key)
+	if err != nil || newest == (state{}) {
 		return nil, nil, err
 	}
+	version := newest.version()
 	for _, c := range earlier {
-		if IsAt(c, u) {
-			return c, u, nil
+		if isAt(c, version) {
+			return c, newest.object, nil
 		}
 	}
-	c, err := Decode(u)
-	return c, u, err
+	c, err := Decode(newest.object())
+	return c, newest.object, err
 }
 
 // IsAt is whether a Canary, which may be nil, was decoded from an object at this version.
-func IsAt(c *v1beta1.Canary, u *unstructured.Unstructured) bool {
-	return c != nil && c.UID == u.GetUID() && c.ResourceVersion != "" && c.ResourceVersion == u.GetResourceVersion()
+func IsAt(c *v1beta1.Canary, u *unstructured.Unstructured) bool { return isAt(c, VersionOf(u)) }
+
+func isAt(c *v1beta1.Canary, version Version) bool {
+	return c != nil && version.IsKnown() && Version{c.UID, c.ResourceVersion} == version
 }
 
 // Object returns the newest known state of a Canary whether it can be decoded or not, nil if it does not exist.
 func (s *Canaries) Object(key string) (*unstructured.Unstructured, error) {
-	p, err := s.stored(key)
-	if err != nil || p == nil {
-		return nil, err
-	}
-	return s.cluster.consistency.newest(KeyOfObject(CanaryResource, p), p), nil
+	newest, err := s.newest(key)
+	return newest.object(), err
 }
 
-// version is that of Object.
-func (s *Canaries) version(key string) (Version, error) {
+// newest is empty for a Canary that does not exist.
+func (s *Canaries) newest(key string) (state, error) {
 	p, err := s.stored(key)
 	if err != nil || p == nil {
-		return Version{}, err
+		return state{}, err
 	}
-	return s.cluster.consistency.version(KeyOfObject(CanaryResource, p), p), nil
+	return s.cluster.consistency.newest(KeyOfObject(CanaryResource, p), p), nil
 }
 
 // stored is a Canary as the informer last saw it, nil if it does not exist.

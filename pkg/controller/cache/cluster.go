@@ -106,7 +106,7 @@ func (c *Cluster) Get(ref router.Ref) (*unstructured.Unstructured, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.consistency.newest(o, cached), nil
+	return c.consistency.newest(o, cached).object(), nil
 }
 
 // Version returns the version of the newest known state of an object. It decodes nothing.
@@ -116,5 +116,5 @@ func (c *Cluster) Version(ref router.Ref) (Version, error) {
 	if err != nil {
 		return Version{}, err
 	}
-	return c.consistency.version(o, cached), nil
+	return c.consistency.newest(o, cached).version(), nil
 }

@@ -86,20 +86,31 @@ func (c *consistency) expire(now time.Time) {
 	}
 }
 
-// newest returns the newer of an informer's object, nil if it has none, and of what was last written.
-func (c *consistency) newest(o ObjectKey, cached *packed) *unstructured.Unstructured {
-	if u := c.ahead(o, cached); u != nil {
-		return u
-	}
-	return cached.object()
+// state is what is known of an object: what was last written if that is newer than what an informer has.
+type state struct {
+	written *unstructured.Unstructured
+	cached  *packed
 }
 
-// version is the version of newest.
-func (c *consistency) version(o ObjectKey, cached *packed) Version {
-	if u := c.ahead(o, cached); u != nil {
-		return VersionOf(u)
+// object is nil if there is none.
+func (s state) object() *unstructured.Unstructured {
+	if s.written != nil {
+		return s.written
 	}
-	return cached.at()
+	return s.cached.object()
+}
+
+// version decodes nothing.
+func (s state) version() Version {
+	if s.written != nil {
+		return VersionOf(s.written)
+	}
+	return s.cached.at()
+}
+
+// newest is the state of an object of which an informer has cached, nil if it has none.
+func (c *consistency) newest(o ObjectKey, cached *packed) state {
+	return state{c.ahead(o, cached), cached}
 }
 
 // ahead returns what was last written, nil if an informer's object is as new.

@@ -63,10 +63,10 @@ func TestOwnWritesAreReadBackUntilTheCacheShowsThem(t *testing.T) {
 		{"newer in the cache", packedService("11"), "11"},
 		{"the cache wins for good", packedService("9"), "9"},
 	} {
-		if got := w.version(o, step.cached); got.number != step.want {
+		if got := w.newest(o, step.cached).version(); got.number != step.want {
 			t.Errorf("%s: version %s without the object, want %s", step.name, got.number, step.want)
 		}
-		if got := w.newest(o, step.cached); got.GetResourceVersion() != step.want {
+		if got := w.newest(o, step.cached).object(); got.GetResourceVersion() != step.want {
 			t.Errorf("%s: version %s, want %s", step.name, got.GetResourceVersion(), step.want)
 		}
 	}
@@ -77,7 +77,7 @@ func TestDeletedObjectIsNotReadBack(t *testing.T) {
 	o := KeyOfObject(serviceResource, service("1"))
 	w.record(serviceResource, service("10"))
 	w.onEvent(serviceResource, packedService("10"), nil)
-	if got := w.newest(o, nil); got != nil {
+	if got := w.newest(o, nil).object(); got != nil {
 		t.Fatalf("got version %s of a deleted object", got.GetResourceVersion())
 	}
 }
@@ -89,7 +89,7 @@ func TestLateDeletionIsNotOfItsSuccessor(t *testing.T) {
 	again.SetUID("2")
 	w.record(serviceResource, again)
 	w.onEvent(serviceResource, packedService("10"), nil)
-	if got := w.newest(KeyOfObject(serviceResource, again), nil); got == nil {
+	if got := w.newest(KeyOfObject(serviceResource, again), nil).object(); got == nil {
 		t.Error("what was made anew is taken for deleted")
 	}
 }
@@ -100,7 +100,7 @@ func TestMissedDeletionIsBelievedAfterAWhile(t *testing.T) {
 	o := KeyOfObject(serviceResource, service("1"))
 	w.record(serviceResource, service("10"))
 	clock.Step(writtenFor + time.Second)
-	if got := w.newest(o, nil); got != nil {
+	if got := w.newest(o, nil).object(); got != nil {
 		t.Fatal("an object that no cache shows was believed in forever")
 	}
 }
@@ -133,7 +133,7 @@ func TestEveryWriteIsRecorded(t *testing.T) {
 			if err := write(client, u); err != nil {
 				t.Fatal(err)
 			}
-			if w.newest(KeyOfObject(serviceResource, u), nil) == nil {
+			if w.newest(KeyOfObject(serviceResource, u), nil).object() == nil {
 				t.Fatal("the answer was not recorded")
 			}
 		})

@@ -61,21 +61,40 @@ func scalersOf(u *unstructured.Unstructured) []string {
 	return []string{referredTo(u, "autoscalerRef")}
 }
 
+// Claims are what a Canary shares with no other: the workloads that it writes to, and the Service that it leads.
+type Claims struct {
+	uid       types.UID
+	workloads []string
+	service   string
+}
+
+// ClaimsOf returns the claims of a Canary. They stay the same while nobody changes its spec.
+func ClaimsOf(u *unstructured.Unstructured) Claims {
+	return Claims{u.GetUID(), workloadsOf(u), serviceOf(u)}
+}
+
 // Rivals returns the Canaries, oldest first, that roll out the same workload or lead the same Service.
-func (s *Canaries) Rivals(u *unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
-	found := map[types.UID]*packed{}
-	for name, values := range map[string][]string{byTarget: workloadsOf(u), byService: {serviceOf(u)}} {
-		for _, value := range values {
-			items, err := s.informer.GetIndexer().ByIndex(name, value)
-			if err != nil {
-				return nil, err
-			}
-			for _, item := range items {
-				if other, ok := item.(*packed); ok && other.uid != u.GetUID() {
-					found[other.uid] = other
+func (s *Canaries) Rivals(c Claims) ([]*unstructured.Unstructured, error) {
+	var found map[types.UID]*packed
+	look := func(index, value string) error {
+		items, err := s.informer.GetIndexer().ByIndex(index, value)
+		for _, item := range items {
+			if other, ok := item.(*packed); ok && other.uid != c.uid {
+				if found == nil {
+					found = map[types.UID]*packed{}
 				}
+				found[other.uid] = other
 			}
 		}
+		return err
+	}
+	for _, value := range c.workloads {
+		if err := look(byTarget, value); err != nil {
+			return nil, err
+		}
+	}
+	if err := look(byService, c.service); err != nil {
+		return nil, err
 	}
 	var all []*unstructured.Unstructured
 	for _, other := range found {

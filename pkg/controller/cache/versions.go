@@ -50,10 +50,10 @@ func (c *Cluster) listVersions(ctx context.Context, options metav1.ListOptions, 
 
 // Shows is whether the store has a Canary at a version or a later one. Versions that can't be compared count as shown.
 func (s *Canaries) Shows(key, version string) bool {
-	shown, err := s.version(key)
-	if err != nil || shown == (Version{}) {
+	shown, err := s.newest(key)
+	if err != nil || shown == (state{}) {
 		return false
 	}
-	order, err := resourceversion.CompareResourceVersion(shown.number, version)
+	order, err := resourceversion.CompareResourceVersion(shown.version().number, version)
 	return err != nil || order >= 0
 }
