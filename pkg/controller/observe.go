@@ -213,16 +213,33 @@ func (o *observer) observeWorkloads() {
 		return
 	}
 	o.v.target, o.v.kind = target, o.c.workloads.ResourcesFor(o.v.canary)[0]
-	if referrer, ok := target.(workload.Referrer); ok {
-		refs, err := referrer.Refers(o.v.canary, o.main)
+	inputs := workloadsInputs{phase: o.v.canary.Status.Phase}
+	if record := o.v.canary.Status.Rollout; record != nil {
+		inputs.promoted = record.Promoted
+	}
+	last := &o.v.memory.findings.workloads
+	if *last != nil && (*last).result.outdated(o.v.facts.Now) {
+		*last = nil
+	}
+	found, _ := recall(o, last, o.c.main, o.main, &inputs, func(r *recorder) (workloadsFound, []router.Object, bool) {
+		return o.findWorkloads(inputs, r)
+	})
+	o.v.seen = found.seen
+	o.v.facts.Target, o.v.facts.Primary, o.v.facts.Port = o.v.seen.Target, o.v.seen.Primary, o.v.seen.Port
+}
+
+func (o *observer) findWorkloads(in workloadsInputs, r *recorder) (workloadsFound, []router.Object, bool) {
+	c := shown(o.v.canary, v1beta1.CanaryStatus{Phase: in.phase, Rollout: &v1beta1.RolloutStatus{Promoted: in.promoted}})
+	if referrer, ok := o.v.target.(workload.Referrer); ok {
+		refs, err := referrer.Refers(c, r)
 		o.failed(err)
 		if err != nil || !o.ready(o.c.main, refs, "run the operator in a cluster that serves it") {
-			return
+			return workloadsFound{}, nil, false
 		}
 	}
-	o.v.seen, problem = target.Observe(o.v.canary, o.main, o.v.facts.Now)
+	seen, problem := o.v.target.Observe(c, r, o.v.facts.Now)
 	o.problem(problem)
-	o.v.facts.Target, o.v.facts.Primary, o.v.facts.Port = o.v.seen.Target, o.v.seen.Primary, o.v.seen.Port
+	return workloadsFound{seen}, nil, problem == nil
 }
 
 // observeScaler finds out whether the autoscalers are as wanted.

@@ -39,10 +39,13 @@ func (o *observer) observeCopies() {
 	if !ok || o.asleep {
 		return
 	}
-	changed, err := copier.ChangedCopies(o.v.canary, o.main)
-	o.failed(err)
-	o.v.copies = changed
-	for _, copied := range changed {
+	recall(o, &o.v.memory.findings.copies, o.c.main, o.main, &nothing{}, func(r *recorder) (nothing, []router.Object, bool) {
+		changed, err := copier.ChangedCopies(shown(o.v.canary, v1beta1.CanaryStatus{}), r)
+		o.failed(err)
+		o.v.copies = changed
+		return nothing{}, nil, err == nil && len(changed) == 0
+	})
+	for _, copied := range o.v.copies {
 		if fact := &o.v.facts.Copies; copied.Restorable {
 			fact.Restorable = true
 		} else if fact.Lost == "" {

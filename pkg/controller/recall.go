@@ -3,6 +3,7 @@ package controller
 import (
 	"reflect"
 	"slices"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -12,22 +13,31 @@ import (
 	"flagger.app/flagger/pkg/controller/cache"
 	"flagger.app/flagger/pkg/router"
 	"flagger.app/flagger/pkg/router/services"
+	"flagger.app/flagger/pkg/workload"
 )
 
-// findings are what the last pass found of the spec of a Canary, and of its objects that were all in place. Most passes come of objects
-// that change none of it, and take it over instead of rendering and comparing everything anew. What is not in place is never kept: it is
-// about to be written.
+// findings are what the last pass found of the spec of a Canary, of its workloads, and of its objects that were all in place. Most passes
+// come of objects that change none of it, and take it over instead of judging, rendering and comparing everything anew. What is not in
+// place is never kept: it is about to be written.
 type findings struct {
 	// canary is the one that they are about, without its status.
 	canary *v1beta1.Canary
 	// faults are those of its spec, nil before they were looked for.
 	faults *field.ErrorList
 	// claims are those of its spec, nil before they were looked for.
-	claims   *cache.Claims
-	services *finding[servicesInputs, servicesFound]
-	routes   *finding[routesInputs, routesFound]
-	scaler   *finding[scalerInputs, scalerFound]
+	claims    *cache.Claims
+	workloads *finding[workloadsInputs, workloadsFound]
+	services  *finding[servicesInputs, servicesFound]
+	routes    *finding[routesInputs, routesFound]
+	scaler    *finding[scalerInputs, scalerFound]
+	// copies are of the configs that the primary reads. They are made of nothing but objects.
+	copies *finding[nothing, nothing]
 }
+
+// nothing is what a finding comes of, or has found, that has no more to it.
+type nothing struct{}
+
+func (*nothing) same(*nothing) bool { return true }
 
 // finding is a result with all that it came of. Rendered objects are not kept: a few hundred bytes tell as well whether they would be
 // the same.
@@ -47,6 +57,23 @@ type read struct {
 	// wanted is whether it was compared with what is wanted, memory what was remembered of our own writes of it then.
 	wanted bool
 	memory router.Memory
+}
+
+// workloadsInputs are what target and primary are judged by besides the Canary without its status and the objects that there are.
+type workloadsInputs struct {
+	phase    v1beta1.CanaryPhase
+	promoted *v1beta1.RevisionRef
+}
+
+func (in *workloadsInputs) same(other *workloadsInputs) bool {
+	return in.phase == other.phase && in.promoted.Equal(other.promoted)
+}
+
+type workloadsFound struct{ seen workload.Observation }
+
+// outdated is whether time alone has changed what was found.
+func (f *workloadsFound) outdated(now time.Time) bool {
+	return !f.seen.RecheckAt.IsZero() && !now.Before(f.seen.RecheckAt)
 }
 
 // servicesInputs are what the Services are made of besides the Canary without its status and the objects that there are.

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -223,3 +225,25 @@ func TestUnsteadyReadsAreNotKept(t *testing.T) {
 type liveOf struct{ object *unstructured.Unstructured }
 
 func (l liveOf) Get(router.Ref) (*unstructured.Unstructured, error) { return l.object, nil }
+
+// Time alone makes of a canary that is waited for one that is stuck. What was found before is not taken over then.
+func TestDeadlinePassesWithoutNews(t *testing.T) { synctest.Test(t, testDeadlinePassesWithoutNews) }
+
+func testDeadlinePassesWithoutNews(t *testing.T) {
+	a := behindIstio(t)
+	a.edit(canaryResource, "podinfo", int64(20), "spec", "progressDeadlineSeconds")
+	l := newLoop(t, a, 1).start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	l.atRest("podinfo")
+	a.edit(deploymentResource, "podinfo", "podinfo:2", "spec", "template", "metadata", "annotations", "image")
+	l.untilCalm("pods to be asked for", func() bool { return replicasOf(a, "podinfo") > 0 })
+	unavailable := l.clock.Now().Add(-10 * time.Second).UTC().Format(time.RFC3339)
+	a.edit(deploymentResource, "podinfo", map[string]any{
+		"observedGeneration": a.get(deploymentResource, "podinfo").GetGeneration(), "replicas": int64(1), "updatedReplicas": int64(1),
+		"conditions": []any{
+			map[string]any{"type": "Available", "status": "False", "reason": "MinimumReplicasUnavailable", "lastUpdateTime": unavailable},
+			map[string]any{"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated", "lastUpdateTime": unavailable},
+		},
+	}, "status")
+	l.untilCalm("a rollback", func() bool { return a.canary("podinfo").Status.Rollout.Stage == "rollback" })
+}
