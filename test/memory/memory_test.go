@@ -17,7 +17,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/metadata"
@@ -75,7 +74,7 @@ func measure(url string) error {
 	woken := make(chan struct{}, 100)
 	cluster := cache.NewCluster(cache.Config{
 		Client: client, Metadata: outlines, Discovery: served, Clock: clock.RealClock{},
-		OnEvent: func(schema.GroupVersionResource, *unstructured.Unstructured, *unstructured.Unstructured) {},
+		OnEvent: func(cache.Event) {},
 		OnState: func(schema.GroupVersionResource, []string) { woken <- struct{}{} },
 	})
 	ctx, stop := context.WithCancel(context.Background())
