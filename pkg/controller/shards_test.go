@@ -323,6 +323,7 @@ func testShardsTakenTogetherAreListedOnce(t *testing.T) {
 		}
 	}
 	one.take(0, 1, 2)
+	settle()
 	worked(0, 1, 2)
 	if n := lists.Load(); n != 1 {
 		t.Errorf("%d lists for three shards", n)
@@ -334,6 +335,7 @@ func testShardsTakenTogetherAreListedOnce(t *testing.T) {
 	ended := make(chan error, 1)
 	during = func() { go func() { ended <- one.RunShard(ctx, 3) }() }
 	one.take(0)
+	settle()
 	worked(0, 3)
 	if n := lists.Load(); n != 3 {
 		t.Errorf("%d lists, of which one was under way when a shard was taken", n-1)
