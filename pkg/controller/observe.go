@@ -215,7 +215,7 @@ func (o *observer) observeWorkloads() {
 	o.v.target, o.v.kind = target, o.c.workloads.ResourcesFor(o.v.canary)[0]
 	inputs := workloadsInputs{phase: o.v.canary.Status.Phase}
 	if record := o.v.canary.Status.Rollout; record != nil {
-		inputs.promoted = record.Promoted
+		inputs.promoted, inputs.routing = record.Promoted, record.Routing
 	}
 	last := &o.v.memory.findings.workloads
 	if *last != nil && (*last).result.outdated(o.v.facts.Now) {
@@ -229,7 +229,9 @@ func (o *observer) observeWorkloads() {
 }
 
 func (o *observer) findWorkloads(in workloadsInputs, r *recorder) (workloadsFound, []router.Object, bool) {
-	c := shown(o.v.canary, v1beta1.CanaryStatus{Phase: in.phase, Rollout: &v1beta1.RolloutStatus{Promoted: in.promoted}})
+	c := shown(o.v.canary, v1beta1.CanaryStatus{Phase: in.phase, Rollout: &v1beta1.RolloutStatus{
+		Promoted: in.promoted, Routing: in.routing,
+	}})
 	if referrer, ok := o.v.target.(workload.Referrer); ok {
 		refs, err := referrer.Refers(c, r)
 		o.failed(err)

@@ -39,12 +39,13 @@ func (o *observer) observeCopies() {
 	if !ok || o.asleep {
 		return
 	}
-	recall(o, &o.v.memory.findings.copies, o.c.main, o.main, &nothing{}, func(r *recorder) (nothing, []router.Object, bool) {
+	find := func(r *recorder) (copiesFound, []router.Object, bool) {
 		changed, err := copier.ChangedCopies(shown(o.v.canary, v1beta1.CanaryStatus{}), r)
 		o.failed(err)
-		o.v.copies = changed
-		return nothing{}, nil, err == nil && len(changed) == 0
-	})
+		return copiesFound{changed}, nil, err == nil && len(changed) == 0
+	}
+	found, _ := recall(o, &o.v.memory.findings.copies, o.c.main, o.main, &copiesInputs{}, find)
+	o.v.copies = found.changed
 	for _, copied := range o.v.copies {
 		if fact := &o.v.facts.Copies; copied.Restorable {
 			fact.Restorable = true

@@ -17,8 +17,8 @@ import (
 )
 
 // findings are what the last pass found of the spec of a Canary, of its workloads, and of its objects that were all in place. Most passes
-// come of objects that change none of it, and take it over instead of judging, rendering and comparing everything anew. What is not in
-// place is never kept: it is about to be written.
+// come of objects that change none of it, and take it over instead of judging, rendering and comparing everything anew. What failed, and
+// objects that are not in place and so about to be written, are never kept.
 type findings struct {
 	// canary is the one that they are about, without its status.
 	canary *v1beta1.Canary
@@ -30,14 +30,16 @@ type findings struct {
 	services  *finding[servicesInputs, servicesFound]
 	routes    *finding[routesInputs, routesFound]
 	scaler    *finding[scalerInputs, scalerFound]
-	// copies are of the configs that the primary reads. They are made of nothing but objects.
-	copies *finding[nothing, nothing]
+	// copies are of the configs that the primary reads.
+	copies *finding[copiesInputs, copiesFound]
 }
 
-// nothing is what a finding comes of, or has found, that has no more to it.
-type nothing struct{}
+// copiesInputs are nothing besides the Canary without its status and the objects that there are.
+type copiesInputs struct{}
 
-func (*nothing) same(*nothing) bool { return true }
+func (*copiesInputs) same(*copiesInputs) bool { return true }
+
+type copiesFound struct{ changed []workload.ChangedCopy }
 
 // finding is a result with all that it came of. Rendered objects are not kept: a few hundred bytes tell as well whether they would be
 // the same.
@@ -63,10 +65,11 @@ type read struct {
 type workloadsInputs struct {
 	phase    v1beta1.CanaryPhase
 	promoted *v1beta1.RevisionRef
+	routing  []v1beta1.RoutingRef
 }
 
 func (in *workloadsInputs) same(other *workloadsInputs) bool {
-	return in.phase == other.phase && in.promoted.Equal(other.promoted)
+	return in.phase == other.phase && in.promoted.Equal(other.promoted) && slices.Equal(in.routing, other.routing)
 }
 
 type workloadsFound struct{ seen workload.Observation }
@@ -168,12 +171,13 @@ func (o *observer) remember() {
 }
 
 // recall returns what was found last, if it came of the same inputs and all that was looked at is as it was. Else it finds out anew,
-// and returns the wanted objects as well. Find reports whether they are all in place and nothing failed.
+// and returns the wanted objects as well. Find reports whether the result may be taken over: nothing failed, and what is wanted is in
+// place.
 func recall[I, R any, P interface {
 	*I
 	inputs[I]
 }](o *observer, last **finding[I, R], s *site, live *cache.Reader, in P,
-	find func(*recorder) (R, []router.Object, bool)) (R, []router.Object) {
+	find func(*recorder) (found R, wanted []router.Object, lasts bool)) (R, []router.Object) {
 	if f := *last; f != nil && in.same(&f.inputs) && unchanged(f.reads, s, live) {
 		// Equal ones that this pass has in use anyway.
 		f.inputs = *in
@@ -184,6 +188,8 @@ func recall[I, R any, P interface {
 		}
 		if o.c.recalled != nil {
 			o.c.recalled(f.result, func() any {
+				observer, view := *o, *o.v
+				defer func() { *o, *o.v = observer, view }()
 				found, _, _ := find(&recorder{site: s, live: live})
 				return found
 			}, func() bool { return unchanged(f.reads, s, live) })
@@ -192,8 +198,8 @@ func recall[I, R any, P interface {
 	}
 	*last = nil
 	r := &recorder{site: s, live: live}
-	result, objects, inPlace := find(r)
-	if inPlace && !r.unsteady {
+	result, objects, lasts := find(r)
+	if lasts && !r.unsteady {
 		*last = &finding[I, R]{inputs: *in, reads: slices.Clip(r.reads), result: result}
 	}
 	return result, objects

@@ -247,3 +247,24 @@ func testDeadlinePassesWithoutNews(t *testing.T) {
 	}, "status")
 	l.untilCalm("a rollback", func() bool { return a.canary("podinfo").Status.Rollout.Stage == "rollback" })
 }
+
+// D-06: a copy of a Service target that lost its owner is still the one that clients were led to.
+func TestD06_CopyOfAServiceIsOwnedAgain(t *testing.T) {
+	synctest.Test(t, testD06_CopyOfAServiceIsOwnedAgain)
+}
+
+func testD06_CopyOfAServiceIsOwnedAgain(t *testing.T) {
+	canary, primary := canaryFor("podinfo"), primaryOf("podinfo")
+	canary.Object["spec"].(map[string]any)["targetRef"] = map[string]any{"apiVersion": "v1", "kind": "Service", "name": "podinfo"}
+	a := newAPI(t, usersService("podinfo"), canary)
+	l := newLoop(t, a, 1).start()
+	l.untilPhase("podinfo", v1beta1.CanaryPhaseInitialized)
+	l.atRest("podinfo")
+	a.remove(serviceResource, primary, "metadata", "ownerReferences")
+	l.untilIdle()
+	a.edit(serviceResource, "podinfo", "two", "spec", "selector", "app")
+	l.until("the primary to be promoted", func() bool { return a.at(serviceResource, primary, "spec", "selector", "app") == "two" })
+	if len(a.get(serviceResource, primary).GetOwnerReferences()) != 1 {
+		t.Error("nobody owns the primary")
+	}
+}

@@ -35,7 +35,8 @@ func newKnownTemplates() *knownTemplates {
 	return &knownTemplates{seen: map[types.UID]map[string]*knownTemplate{}}
 }
 
-// of returns what is known of a workload, nothing where it was last seen at another version, or has none.
+// of returns what is known of a workload: nothing where it has no version, and of another version than the last no more than what is of
+// the same generation.
 func (d *knownTemplates) of(c *v1beta1.Canary, u *unstructured.Unstructured) *knownTemplate {
 	uid, version := u.GetUID(), u.GetResourceVersion()
 	if d == nil || uid == "" || version == "" || c.UID == "" {

@@ -33,7 +33,7 @@ type UndecodableError struct{ cause error }
 func (e UndecodableError) Error() string { return e.cause.Error() }
 
 // NewCanaries returns the store of the Canaries of a cluster, which is empty before Run. It has the given indexes besides those
-// that it needs itself. An excerpt is taken of each Canary, for Excerpts; nil is none. onEvent is told of every change, with old nil for
+// that it needs itself. An excerpt is taken of each Canary, for Excerpts, and may be nil. onEvent is told of every change, with old nil for
 // an addition and current nil for a deletion.
 func NewCanaries(cluster *Cluster, indexers toolscache.Indexers, excerpt func(*unstructured.Unstructured) any,
 	onEvent func(old, current *unstructured.Unstructured)) (*Canaries, error) {

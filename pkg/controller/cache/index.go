@@ -212,9 +212,8 @@ func (x *Index) Lookup(o ObjectKey) []string {
 }
 
 // News returns the keys of the Canaries, in order, that look at an object and whose last pass has not seen the version that it is at, which
-// is empty where it is gone. Most
-// events tell of what was written by the Canary that they would wake, and a pass reads its predecessor's writes before they do. A pass
-// that has seen the version and failed comes again by itself.
+// is empty where it is gone. Most events tell of what was written by the Canary that they would wake, and a pass reads its predecessor's
+// writes before they do. A pass that has seen the version and failed comes again by itself.
 func (x *Index) News(o ObjectKey, version Version) []string {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -32,7 +32,7 @@ type packed struct {
 // packer packs and unpacks the objects of one store.
 type packer struct {
 	*codec
-	// excerpt takes of an object what is to be had without decoding, nil for nothing.
+	// excerpt takes of an object what is to be had without decoding, which may be nil.
 	excerpt func(*unstructured.Unstructured) any
 	mu      sync.Mutex
 }

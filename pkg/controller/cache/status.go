@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,6 +30,9 @@ type Status struct {
 	encoded []byte
 }
 
+// noText is what JSON has in the place of bytes that are no UTF-8.
+const noText = `\ufffd`
+
 // Changed returns next as the API server would store it, and nil if that is what old is.
 func Changed(old, next *v1beta1.CanaryStatus) (*Status, error) {
 	// So it is in almost every pass.
@@ -42,6 +46,16 @@ func Changed(old, next *v1beta1.CanaryStatus) (*Status, error) {
 	data, err := json.Marshal(stored)
 	if err != nil {
 		return nil, err
+	}
+	if bytes.Contains(data, []byte(noText)) {
+		// Some message of a server was no UTF-8, and is another one when it is read back.
+		stored = &v1beta1.CanaryStatus{}
+		if err := json.Unmarshal(data, stored); err != nil {
+			return nil, err
+		}
+		if old.Equal(stored) {
+			return nil, nil
+		}
 	}
 	return &Status{decoded: stored, encoded: data}, nil
 }

@@ -90,3 +90,17 @@ func writeStatus(t *testing.T, server func(*unstructured.Unstructured)) (*v1beta
 	dropManagedFields(stored)
 	return c, stored, err
 }
+
+// A message that is no UTF-8 is stored as another one. It must not be written in each pass.
+func TestStatusIsComparedAsItIsStored(t *testing.T) {
+	status := func(message string) *v1beta1.CanaryStatus {
+		return &v1beta1.CanaryStatus{Conditions: []v1beta1.CanaryCondition{{Type: v1beta1.HealthyType, Message: message}}}
+	}
+	if changed, err := Changed(status("caf\uFFFD"), status("caf\xe9")); changed != nil || err != nil {
+		t.Errorf("changed: %+v, %v", changed, err)
+	}
+	changed, err := Changed(status("tea"), status("caf\xe9"))
+	if err != nil || changed == nil || changed.decoded.Conditions[0].Message != "caf\uFFFD" {
+		t.Errorf("changed: %+v, %v", changed, err)
+	}
+}
