@@ -252,7 +252,7 @@ func isRefused(err error) bool {
 
 func (c *Controller) logger(key string) *zap.Logger {
 	namespace, name := keyParts(key)
-	// The field is encoded only for what is logged, which above debug is nothing in most passes.
+	// Most passes log nothing.
 	return c.Log.WithLazy(zap.String("canary", name+"."+namespace))
 }
 

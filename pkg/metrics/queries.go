@@ -117,32 +117,34 @@ func envoy(matchers string) observer {
 	}.timed("envoy_cluster_upstream_rq_time_bucket", matchers, false)
 }
 
+// These are the labels by which the series of a canary, or of a primary, are found.
+const (
+	ofIstio   = `reporter="destination", destination_workload_namespace="{{ namespace }}", destination_workload=~"{{ target }}"`
+	ofLinkerd = `namespace="{{ namespace }}", deployment=~"{{ target }}", direction="inbound"`
+	ofPods    = `kubernetes_namespace="{{ namespace }}", kubernetes_pod_name=~"{{ pods }}"`
+	ofOSM     = `destination_namespace="{{ namespace }}", destination_kind="Deployment", destination_name="{{ target }}"`
+	ofNGINX   = `namespace="{{ namespace }}", ingress="{{ ingress }}", canary{{ if primary }}={{ else }}!={{ end }}""` +
+		// An Ingress may lead to other applications, too. A canary has them out of the way unless they have one there as well.
+		`{{ if or primary shared }}, service="{{ service }}"{{ end }}`
+	ofSkipper = `route=~"kube(ew)?_{{ word namespace }}__{{ word ingress }}(_{{ word service }})?_canary(_[0-9])?` +
+		`__.*__{{ word service }}_{{ side }}(_[0-9]+)?"`
+	ofTraefik = `service=~"{{ namespace }}-{{ service }}-{{ side }}-[0-9a-zA-Z-]+@kubernetescrd"`
+	ofAPISIX  = `route=~"{{ namespace }}_{{ route }}-{{ service }}-canary_.+"`
+)
+
 // observers is the table of the built-in metrics. Names that the provider generates are built from the name of the apex
 // Service where the objects are, and from the target where the workload is meant.
 func observers() map[string]func() observer {
-	const (
-		istio = `reporter="destination", destination_workload_namespace="{{ namespace }}", destination_workload=~"{{ target }}"`
-		links = `namespace="{{ namespace }}", deployment=~"{{ target }}", direction="inbound"`
-		pods  = `kubernetes_namespace="{{ namespace }}", kubernetes_pod_name=~"{{ pods }}"`
-		osm   = `destination_namespace="{{ namespace }}", destination_kind="Deployment", destination_name="{{ target }}"`
-		nginx = `namespace="{{ namespace }}", ingress="{{ ingress }}", canary{{ if primary }}={{ else }}!={{ end }}""` +
-			// An Ingress may lead to other applications, too. A canary has them out of the way unless they have one there as well.
-			`{{ if or primary shared }}, service="{{ service }}"{{ end }}`
-		skip = `route=~"kube(ew)?_{{ word namespace }}__{{ word ingress }}(_{{ word service }})?_canary(_[0-9])?` +
-			`__.*__{{ word service }}_{{ side }}(_[0-9]+)?"`
-		traef = `service=~"{{ namespace }}-{{ service }}-{{ side }}-[0-9a-zA-Z-]+@kubernetescrd"`
-		apix  = `route=~"{{ namespace }}_{{ route }}-{{ service }}-canary_.+"`
-	)
 	return map[string]func() observer{
 		"istio": func() observer {
-			return observer{requests: "istio_requests_total", matchers: istio, good: `response_code!~"5.*"`}.
-				timed("istio_request_duration_milliseconds_bucket", istio, false)
+			return observer{requests: "istio_requests_total", matchers: ofIstio, good: `response_code!~"5.*"`}.
+				timed("istio_request_duration_milliseconds_bucket", ofIstio, false)
 		},
 		"linkerd": func() observer {
-			return observer{requests: "response_total", matchers: links, good: `classification!="failure"`}.
-				timed("response_latency_ms_bucket", links, false).withDirect()
+			return observer{requests: "response_total", matchers: ofLinkerd, good: `classification!="failure"`}.
+				timed("response_latency_ms_bucket", ofLinkerd, false).withDirect()
 		},
-		"appmesh": func() observer { return envoy(pods).withDirect() },
+		"appmesh": func() observer { return envoy(ofPods).withDirect() },
 		"contour": func() observer {
 			return envoy(`envoy_cluster_name=~"{{ namespace }}_{{ service }}-{{ side }}_[0-9a-zA-Z-]+"`)
 		},
@@ -152,33 +154,33 @@ func observers() map[string]func() observer {
 		"kuma":    func() observer { return envoy(`service=~"{{ service }}-{{ side }}_{{ namespace }}_svc_[0-9a-zA-Z-]+"`) },
 		"knative": func() observer { return envoy(`envoy_cluster_name=~"{{ namespace }}/{{ route }}"`).withoutSides() },
 		"osm": func() observer {
-			return observer{requests: "osm_request_total", matchers: osm, good: `response_code!~"5.*"`}.
-				timed("osm_request_duration_ms_bucket", osm, false)
+			return observer{requests: "osm_request_total", matchers: ofOSM, good: `response_code!~"5.*"`}.
+				timed("osm_request_duration_ms_bucket", ofOSM, false)
 		},
 		// The durations of NGINX and Skipper are means, not percentiles: thresholds in use are made for them.
 		"nginx": func() observer {
-			return observer{requests: "nginx_ingress_controller_requests", matchers: nginx, good: `status!~"5.*"`,
-				latency: mean("nginx_ingress_controller_response_duration_seconds", nginx)}.
-				timed("nginx_ingress_controller_response_duration_seconds_bucket", nginx, true)
+			return observer{requests: "nginx_ingress_controller_requests", matchers: ofNGINX, good: `status!~"5.*"`,
+				latency: mean("nginx_ingress_controller_response_duration_seconds", ofNGINX)}.
+				timed("nginx_ingress_controller_response_duration_seconds_bucket", ofNGINX, true)
 		},
 		"skipper": func() observer {
-			return observer{requests: "skipper_response_duration_seconds_bucket", matchers: skip + `, le="+Inf"`, good: `code!~"5.."`,
-				latency: mean("skipper_serve_route_duration_seconds", skip)}.
-				timed("skipper_serve_route_duration_seconds_bucket", skip, true)
+			return observer{requests: "skipper_response_duration_seconds_bucket", matchers: ofSkipper + `, le="+Inf"`, good: `code!~"5.."`,
+				latency: mean("skipper_serve_route_duration_seconds", ofSkipper)}.
+				timed("skipper_serve_route_duration_seconds_bucket", ofSkipper, true)
 		},
 		"traefik": func() observer {
-			return observer{requests: "traefik_service_request_duration_seconds_bucket", matchers: traef + `, le="+Inf"`, good: `code!~"5.."`,
-				latency: p99("traefik_service_request_duration_seconds_bucket", traef) + " * 1000"}.
-				timed("traefik_service_request_duration_seconds_bucket", traef, true)
+			return observer{requests: "traefik_service_request_duration_seconds_bucket", matchers: ofTraefik + `, le="+Inf"`, good: `code!~"5.."`,
+				latency: p99("traefik_service_request_duration_seconds_bucket", ofTraefik) + " * 1000"}.
+				timed("traefik_service_request_duration_seconds_bucket", ofTraefik, true)
 		},
 		"apisix": func() observer {
-			return observer{requests: "apisix_http_status", matchers: apix, good: `code!~"5.."`}.
-				timed("apisix_http_latency_bucket", `type=~"request", `+apix, false).withoutSides()
+			return observer{requests: "apisix_http_status", matchers: ofAPISIX, good: `code!~"5.."`}.
+				timed("apisix_http_latency_bucket", `type=~"request", `+ofAPISIX, false).withoutSides()
 		},
 		// http stands for applications that expose these metrics themselves.
 		"http": func() observer {
-			return observer{requests: "http_request_duration_seconds_count", matchers: pods, good: `status!~"5.*"`, seconds: true}.
-				timed("http_request_duration_seconds_bucket", pods, true).withDirect()
+			return observer{requests: "http_request_duration_seconds_count", matchers: ofPods, good: `status!~"5.*"`, seconds: true}.
+				timed("http_request_duration_seconds_bucket", ofPods, true).withDirect()
 		},
 	}
 }

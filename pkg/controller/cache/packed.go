@@ -40,11 +40,11 @@ type packer struct {
 // codec is what all packers of a cluster have in common: names and texts are the same in all stores.
 type codec struct {
 	decoder *objects.Decoder
-	buffers sync.Pool
+	buffers *sync.Pool
 }
 
 func newCodec() *codec {
-	return &codec{decoder: objects.NewDecoder(), buffers: sync.Pool{New: func() any { return new([]byte) }}}
+	return &codec{decoder: objects.NewDecoder(), buffers: objects.NewBuffers()}
 }
 
 func (c *codec) newPacker(excerpt func(*unstructured.Unstructured) any) *packer {

@@ -52,7 +52,7 @@ func newSerializer(standard runtime.Serializer) serializer {
 	for kind := range scheme.AllKnownTypes() {
 		typed[kind.Kind] = true
 	}
-	return serializer{standard, typed, NewDecoder(), &sync.Pool{New: func() any { return new([]byte) }}}
+	return serializer{standard, typed, NewDecoder(), NewBuffers()}
 }
 
 // Decode implements runtime.Decoder. The object of an event comes without an object to decode into.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"sync"
 	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -25,6 +26,9 @@ func (s serializer) Encode(obj runtime.Object, w io.Writer) error {
 	}
 	return s.Serializer.Encode(obj, w)
 }
+
+// NewBuffers returns a pool of *[]byte for what is encoded, so that it takes memory of its own only once it is complete.
+func NewBuffers() *sync.Pool { return &sync.Pool{New: func() any { return new([]byte) }} }
 
 // Marshal encodes what an unstructured object is made of as encoding/json does, with the fields in order.
 func Marshal(fields map[string]any) ([]byte, error) {
